@@ -1,0 +1,3 @@
+//! usherd: arguments in, exit code out.
+
+fn main() {}

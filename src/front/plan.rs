@@ -1,0 +1,56 @@
+//! What the helper tells the front about the table: all it needs to admit and
+//! route requests, nothing about programs, users or paths.
+#![forbid(unsafe_code)]
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{ListenerId, ServiceId};
+use crate::table::{Builtin, Forward, LogSettings, Rules};
+
+/// One generation of the table, as JSON in a sealed memfd.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Plan {
+    /// Counts the fronts of this daemon: high part of every connection id.
+    pub epoch: u32,
+    pub log: LogSettings,
+    pub services: Vec<ServicePlan>,
+    pub listeners: Vec<ListenerPlan>,
+    /// Services behind a `tcpmux` builtin.
+    pub tcpmux: Vec<MuxPlan>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ServicePlan {
+    pub id: ServiceId,
+    pub name: String,
+    pub serve: ServePlan,
+    pub rules: Rules,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum ServePlan {
+    /// The helper knows which program.
+    Exec,
+    Builtin(Builtin),
+    Forward(Forward),
+}
+
+/// A listener that exists or will: its descriptor follows in a frame of its
+/// own, later if the address is not there yet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ListenerPlan {
+    pub id: ListenerId,
+    pub service: ServiceId,
+    /// As in the table: `tcp:7`.
+    pub label: String,
+    pub datagram: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MuxPlan {
+    /// Matched without regard to case.
+    pub name: String,
+    /// usherd sends the `+` line (RFC 1078), not the server.
+    pub greet: bool,
+    pub service: ServiceId,
+}

@@ -1,0 +1,3 @@
+//! The privileged process.
+
+pub mod wire;

@@ -1,0 +1,569 @@
+//! Frames between front and helper: bytes only, no meaning.
+//!
+//! One SOCK_SEQPACKET packet from the front is one [`Request`], at most one
+//! descriptor with it. A packet from the helper is one or more [`Notice`]s;
+//! descriptors belong to a packet's only notice. All integers are little
+//! endian, lengths are exact, and a byte too many or too few is a
+//! [`ProtocolError`].
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
+use crate::sandbox::Step;
+
+/// The longest packet either side sends.
+pub const MAX_PACKET: usize = 4096;
+/// Descriptors in one packet; the kernel's own limit is 253 (unix(7), `SCM_MAX_FD`).
+pub const MAX_DESCRIPTORS: usize = 250;
+
+/// What the front may ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Start `service` on the connection that comes with this packet.
+    Start {
+        connection: ConnectionId,
+        service: ServiceId,
+        listener: ListenerId,
+    },
+    /// Start `service` on its own listener(s); `peer` sent the datagram that waits there.
+    StartWait {
+        connection: ConnectionId,
+        service: ServiceId,
+        listener: ListenerId,
+        peer: Option<Peer>,
+    },
+    /// End an instance as the table's `stop` says.
+    Stop { instance: InstanceId },
+    /// Still here.
+    Alive,
+    /// The log descriptor is broken (syslogd restarted): a new one, please.
+    ReopenLog,
+}
+
+/// A datagram peer, as the front read it from the socket: for the log and the
+/// environment only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    pub ip: IpAddr,
+    pub port: u16,
+}
+
+/// What the helper tells the front.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A plan (see `front::plan`) in the memfd that comes with it.
+    Plan,
+    /// The listeners whose descriptors come with it, in order.
+    Listeners(Vec<ListenerId>),
+    /// Lines that instances of `service` write to their stderr, on the pipe that comes with it.
+    Stderr { service: ServiceId },
+    /// Log to the descriptor that comes with it from now on.
+    Log,
+    /// To a new front: this instance is running. `source` is the peer it serves.
+    Running {
+        instance: InstanceId,
+        service: ServiceId,
+        listener: ListenerId,
+        source: Option<IpAddr>,
+    },
+    Started {
+        connection: ConnectionId,
+        instance: InstanceId,
+    },
+    Refused {
+        connection: ConnectionId,
+        reason: Refusal,
+    },
+    /// No process came of it: `errno` of the step that failed, before or after the clone.
+    Failed {
+        connection: ConnectionId,
+        step: Step,
+        errno: i32,
+    },
+    Exited {
+        instance: InstanceId,
+        outcome: Outcome,
+    },
+    /// Take no new request; end when the built-in services are done.
+    Drain,
+}
+
+/// Why the helper will not start a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    UnknownService,
+    UnknownListener,
+    WrongDescriptor,
+    PeerGone,
+    AddressDenied,
+    TooManyInstances,
+    TooManyInAll,
+    Draining,
+}
+
+/// How an instance ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Exit status, or signal number with `signalled`.
+    pub status: i32,
+    pub signalled: bool,
+    pub core: bool,
+    /// Wall time from clone to reap, microseconds.
+    pub micros: u64,
+}
+
+/// A packet that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProtocolError {
+    Truncated,
+    TrailingBytes,
+    UnknownKind(u8),
+    BadValue(&'static str),
+    DescriptorCount { want: usize, got: usize },
+}
+
+impl Request {
+    /// How many descriptors must come with this request.
+    #[must_use]
+    pub fn descriptors(&self) -> usize {
+        match self {
+            Request::Start { .. } => 1,
+            Request::StartWait { .. }
+            | Request::Stop { .. }
+            | Request::Alive
+            | Request::ReopenLog => 0,
+        }
+    }
+
+    /// Appends the packet to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Request::Start {
+                connection,
+                service,
+                listener,
+            } => {
+                out.push(1);
+                put_u64(out, connection.0);
+                put_u32(out, service.0);
+                put_u32(out, listener.0);
+            }
+            Request::StartWait {
+                connection,
+                service,
+                listener,
+                peer,
+            } => {
+                out.push(2);
+                put_u64(out, connection.0);
+                put_u32(out, service.0);
+                put_u32(out, listener.0);
+                put_ip(out, peer.map(|p| p.ip));
+                out.extend_from_slice(&peer.map_or(0, |p| p.port).to_le_bytes());
+            }
+            Request::Stop { instance } => {
+                out.push(3);
+                put_u64(out, instance.0);
+            }
+            Request::Alive => out.push(4),
+            Request::ReopenLog => out.push(5),
+        }
+    }
+
+    /// Reads one whole packet that came with `descriptors` descriptors.
+    pub fn decode(packet: &[u8], descriptors: usize) -> Result<Self, ProtocolError> {
+        let mut bytes = Bytes(packet);
+        let request = match bytes.u8()? {
+            1 => Request::Start {
+                connection: ConnectionId(bytes.u64()?),
+                service: ServiceId(bytes.u32()?),
+                listener: ListenerId(bytes.u32()?),
+            },
+            2 => {
+                let (connection, service, listener) = (
+                    ConnectionId(bytes.u64()?),
+                    ServiceId(bytes.u32()?),
+                    ListenerId(bytes.u32()?),
+                );
+                let (ip, port) = (bytes.ip()?, bytes.u16()?);
+                Request::StartWait {
+                    connection,
+                    service,
+                    listener,
+                    peer: ip.map(|ip| Peer { ip, port }),
+                }
+            }
+            3 => Request::Stop {
+                instance: InstanceId(bytes.u64()?),
+            },
+            4 => Request::Alive,
+            5 => Request::ReopenLog,
+            kind => return Err(ProtocolError::UnknownKind(kind)),
+        };
+        if !bytes.0.is_empty() {
+            return Err(ProtocolError::TrailingBytes);
+        }
+        let want = request.descriptors();
+        if want != descriptors {
+            return Err(ProtocolError::DescriptorCount {
+                want,
+                got: descriptors,
+            });
+        }
+        Ok(request)
+    }
+}
+
+impl Notice {
+    /// Appends this notice to a packet.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Notice::Plan => out.push(1),
+            Notice::Listeners(ids) => {
+                out.push(2);
+                put_u32(out, u32::try_from(ids.len()).unwrap_or(u32::MAX));
+                ids.iter().for_each(|id| put_u32(out, id.0));
+            }
+            Notice::Stderr { service } => {
+                out.push(3);
+                put_u32(out, service.0);
+            }
+            Notice::Log => out.push(4),
+            Notice::Running {
+                instance,
+                service,
+                listener,
+                source,
+            } => {
+                out.push(5);
+                put_u64(out, instance.0);
+                put_u32(out, service.0);
+                put_u32(out, listener.0);
+                put_ip(out, *source);
+            }
+            Notice::Started {
+                connection,
+                instance,
+            } => {
+                out.push(6);
+                put_u64(out, connection.0);
+                put_u64(out, instance.0);
+            }
+            Notice::Refused { connection, reason } => {
+                out.push(7);
+                put_u64(out, connection.0);
+                out.push(reason.code());
+            }
+            Notice::Failed {
+                connection,
+                step,
+                errno,
+            } => {
+                out.push(8);
+                put_u64(out, connection.0);
+                out.push(step.code());
+                out.extend_from_slice(&errno.to_le_bytes());
+            }
+            Notice::Exited { instance, outcome } => {
+                out.push(9);
+                put_u64(out, instance.0);
+                out.extend_from_slice(&outcome.status.to_le_bytes());
+                out.push(u8::from(outcome.signalled) | u8::from(outcome.core) << 1);
+                put_u64(out, outcome.micros);
+            }
+            Notice::Drain => out.push(10),
+        }
+    }
+
+    /// Reads every notice of one packet.
+    pub fn decode_all(packet: &[u8]) -> Result<Vec<Self>, ProtocolError> {
+        let mut bytes = Bytes(packet);
+        let mut notices = Vec::new();
+        while !bytes.0.is_empty() {
+            notices.push(Self::decode(&mut bytes)?);
+        }
+        Ok(notices)
+    }
+
+    fn decode(bytes: &mut Bytes) -> Result<Self, ProtocolError> {
+        Ok(match bytes.u8()? {
+            1 => Notice::Plan,
+            2 => {
+                let count = bytes.u32()?;
+                if count as usize > MAX_DESCRIPTORS {
+                    return Err(ProtocolError::BadValue("number of listeners"));
+                }
+                Notice::Listeners(
+                    (0..count)
+                        .map(|_| bytes.u32().map(ListenerId))
+                        .collect::<Result<_, _>>()?,
+                )
+            }
+            3 => Notice::Stderr {
+                service: ServiceId(bytes.u32()?),
+            },
+            4 => Notice::Log,
+            5 => Notice::Running {
+                instance: InstanceId(bytes.u64()?),
+                service: ServiceId(bytes.u32()?),
+                listener: ListenerId(bytes.u32()?),
+                source: bytes.ip()?,
+            },
+            6 => Notice::Started {
+                connection: ConnectionId(bytes.u64()?),
+                instance: InstanceId(bytes.u64()?),
+            },
+            7 => Notice::Refused {
+                connection: ConnectionId(bytes.u64()?),
+                reason: Refusal::from_code(bytes.u8()?)
+                    .ok_or(ProtocolError::BadValue("refusal"))?,
+            },
+            8 => Notice::Failed {
+                connection: ConnectionId(bytes.u64()?),
+                step: Step::from_code(bytes.u8()?).ok_or(ProtocolError::BadValue("step"))?,
+                errno: bytes.i32()?,
+            },
+            9 => {
+                let instance = InstanceId(bytes.u64()?);
+                let status = bytes.i32()?;
+                let flags = bytes.u8()?;
+                let micros = bytes.u64()?;
+                let outcome = Outcome {
+                    status,
+                    signalled: flags & 1 != 0,
+                    core: flags & 2 != 0,
+                    micros,
+                };
+                Notice::Exited { instance, outcome }
+            }
+            10 => Notice::Drain,
+            kind => return Err(ProtocolError::UnknownKind(kind)),
+        })
+    }
+}
+
+impl Refusal {
+    const ALL: [Refusal; 8] = [
+        Refusal::UnknownService,
+        Refusal::UnknownListener,
+        Refusal::WrongDescriptor,
+        Refusal::PeerGone,
+        Refusal::AddressDenied,
+        Refusal::TooManyInstances,
+        Refusal::TooManyInAll,
+        Refusal::Draining,
+    ];
+
+    fn code(self) -> u8 {
+        self as u8
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(code)).copied()
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Refusal::UnknownService => "unknown service",
+            Refusal::UnknownListener => "unknown listener",
+            Refusal::WrongDescriptor => "wrong descriptor",
+            Refusal::PeerGone => "peer gone",
+            Refusal::AddressDenied => "address denied",
+            Refusal::TooManyInstances => "too many instances",
+            Refusal::TooManyInAll => "too many instances in all",
+            Refusal::Draining => "draining",
+        })
+    }
+}
+
+impl fmt::Display for ProtocolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProtocolError::Truncated => f.write_str("truncated packet"),
+            ProtocolError::TrailingBytes => f.write_str("bytes after the end of a packet"),
+            ProtocolError::UnknownKind(kind) => write!(f, "unknown kind of packet {kind}"),
+            ProtocolError::BadValue(what) => write!(f, "impossible {what}"),
+            ProtocolError::DescriptorCount { want, got } => {
+                write!(f, "{got} descriptors came with a packet that takes {want}")
+            }
+        }
+    }
+}
+
+/// What is left of a packet.
+struct Bytes<'a>(&'a [u8]);
+
+impl Bytes<'_> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], ProtocolError> {
+        let (head, rest) = self
+            .0
+            .split_first_chunk::<N>()
+            .ok_or(ProtocolError::Truncated)?;
+        self.0 = rest;
+        Ok(*head)
+    }
+
+    fn u8(&mut self) -> Result<u8, ProtocolError> {
+        self.take::<1>().map(|[byte]| byte)
+    }
+
+    fn u16(&mut self) -> Result<u16, ProtocolError> {
+        self.take().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, ProtocolError> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, ProtocolError> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    fn i32(&mut self) -> Result<i32, ProtocolError> {
+        self.take().map(i32::from_le_bytes)
+    }
+
+    fn ip(&mut self) -> Result<Option<IpAddr>, ProtocolError> {
+        Ok(match self.u8()? {
+            0 => None,
+            4 => Some(IpAddr::from(self.take::<4>()?)),
+            6 => Some(IpAddr::from(self.take::<16>()?)),
+            _ => return Err(ProtocolError::BadValue("address family")),
+        })
+    }
+}
+
+fn put_u32(out: &mut Vec<u8>, value: u32) {
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+fn put_u64(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+fn put_ip(out: &mut Vec<u8>, ip: Option<IpAddr>) {
+    match ip {
+        None => out.push(0),
+        Some(IpAddr::V4(v4)) => {
+            out.push(4);
+            out.extend_from_slice(&v4.octets());
+        }
+        Some(IpAddr::V6(v6)) => {
+            out.push(6);
+            out.extend_from_slice(&v6.octets());
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn requests() -> Vec<Request> {
+        let (connection, service, listener) = (ConnectionId(7), ServiceId(3), ListenerId(9));
+        let peer = Some(Peer {
+            ip: "2001:db8::1".parse().unwrap(),
+            port: 69,
+        });
+        vec![
+            Request::Start {
+                connection,
+                service,
+                listener,
+            },
+            Request::StartWait {
+                connection,
+                service,
+                listener,
+                peer,
+            },
+            Request::StartWait {
+                connection,
+                service,
+                listener,
+                peer: None,
+            },
+            Request::Stop {
+                instance: InstanceId(5),
+            },
+            Request::Alive,
+            Request::ReopenLog,
+        ]
+    }
+
+    #[test]
+    fn every_request_survives_the_wire_and_no_cut_or_addition_does() {
+        for request in requests() {
+            let mut packet = Vec::new();
+            request.encode(&mut packet);
+            let fds = request.descriptors();
+            assert_eq!(Request::decode(&packet, fds), Ok(request));
+            for cut in 0..packet.len() {
+                assert_eq!(
+                    Request::decode(&packet[..cut], fds),
+                    Err(ProtocolError::Truncated)
+                );
+            }
+            packet.push(0);
+            assert_eq!(
+                Request::decode(&packet, fds),
+                Err(ProtocolError::TrailingBytes)
+            );
+        }
+    }
+
+    #[test]
+    fn a_wrong_number_of_descriptors_is_malformed() {
+        let mut packet = Vec::new();
+        Request::Alive.encode(&mut packet);
+        assert_eq!(
+            Request::decode(&packet, 1),
+            Err(ProtocolError::DescriptorCount { want: 0, got: 1 })
+        );
+    }
+
+    #[test]
+    fn notices_can_share_a_packet() {
+        let outcome = Outcome {
+            status: 11,
+            signalled: true,
+            core: true,
+            micros: 1_500,
+        };
+        let notices = vec![
+            Notice::Started {
+                connection: ConnectionId(1),
+                instance: InstanceId(2),
+            },
+            Notice::Refused {
+                connection: ConnectionId(1),
+                reason: Refusal::Draining,
+            },
+            Notice::Failed {
+                connection: ConnectionId(1),
+                step: Step::Exec,
+                errno: 2,
+            },
+            Notice::Exited {
+                instance: InstanceId(2),
+                outcome,
+            },
+            Notice::Listeners(vec![ListenerId(1), ListenerId(2)]),
+            Notice::Running {
+                instance: InstanceId(1),
+                service: ServiceId(2),
+                listener: ListenerId(3),
+                source: Some("192.0.2.1".parse().unwrap()),
+            },
+            Notice::Drain,
+        ];
+        let mut packet = Vec::new();
+        notices.iter().for_each(|n| n.encode(&mut packet));
+        assert_eq!(Notice::decode_all(&packet), Ok(notices));
+    }
+}

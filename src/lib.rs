@@ -1,0 +1,26 @@
+//! usherd: a super-server for Linux.
+//!
+//! ```text
+//!  operator's files ─> table ─> helper (root) ──────────── sandbox ─> server
+//!                                 │  ▲  frames, descriptors
+//!                                 ▼  │
+//!  peer ─────────────────────── front (no rights at all)
+//! ```
+//!
+//! In the order data flows:
+//!
+//! - [`table`]: what the operator wrote, and what it means
+//! - [`front`]: the unprivileged process: admits peers, asks for servers, serves the built-in services
+//! - [`helper`]: the privileged process: opens sockets, believes nobody, starts and reaps servers
+//! - [`sandbox`]: the steps between clone and exec
+//! - [`sys`]: the only unsafe code, a function per system call that the crates lack
+//! - [`logging`]: one event a line, for both processes
+
+pub mod error;
+pub mod front;
+pub mod helper;
+pub mod ids;
+pub mod logging;
+pub mod sandbox;
+pub mod sys;
+pub mod table;

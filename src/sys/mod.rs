@@ -1,0 +1,6 @@
+//! The only unsafe code: one safe function per system call that nix and
+//! socket2 lack.
+#![allow(
+    unsafe_code,
+    reason = "this is the fence: raw system calls live here and nowhere else"
+)]

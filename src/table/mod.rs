@@ -1,0 +1,322 @@
+//! The table: what the operator wrote, checked and turned into plain values.
+//!
+//! `source` reads the files, `schema` knows the keys, `check` decides what
+//! they mean together and collects every complaint, `effective` writes the
+//! result out again as TOML. Nothing here opens a socket or starts a process.
+#![forbid(unsafe_code)]
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub mod access;
+pub mod address;
+
+pub use access::Access;
+pub use address::Listen;
+
+/// A table without complaints.
+#[derive(Clone, Debug)]
+pub struct Table {
+    pub daemon: Daemon,
+    /// In table order, disabled ones too.
+    pub services: Vec<Service>,
+}
+
+/// `[daemon]`: what belongs to no service.
+#[derive(Clone, Debug)]
+pub struct Daemon {
+    /// Who the front runs as; `None` when usherd is not root and nobody is switched to.
+    pub user: Option<FrontUser>,
+    /// Where the pid file (and later the control sockets) live, if the table says so.
+    pub runtime_dir: Option<PathBuf>,
+    pub log: LogSettings,
+}
+
+/// The account of the front.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrontUser {
+    /// `None`: the table names nobody, no account `usherd` exists, and the uid belongs to no account.
+    pub name: Option<String>,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// `daemon.log`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogSettings {
+    pub to: LogTarget,
+    pub format: LogFormat,
+    pub level: LogLevel,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogTarget {
+    Stderr,
+    /// syslog(3) over /dev/log, facility `daemon`.
+    Syslog,
+    /// Appended to; opened again on SIGHUP.
+    File(PathBuf),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+/// `[service.NAME]`.
+#[derive(Clone, Debug)]
+pub struct Service {
+    pub name: String,
+    pub description: Option<String>,
+    pub enabled: bool,
+    pub listen: Vec<Listen>,
+    pub socket: SocketOptions,
+    pub serve: Serve,
+    pub rules: Rules,
+}
+
+/// What answers a request: exactly one of `exec`, `builtin`, `forward`.
+#[derive(Clone, Debug)]
+pub enum Serve {
+    Exec(Exec),
+    Builtin(Builtin),
+    Forward(Forward),
+}
+
+/// A program of the host, and how it sees the world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exec {
+    /// Absolute path.
+    pub program: PathBuf,
+    /// `argv[1..]`.
+    pub args: Vec<String>,
+    /// `argv[0]`; by default the last part of `program`.
+    pub argv0: Option<String>,
+    pub activation: Activation,
+    /// `None` when usherd is not root: the server runs as whoever started usherd.
+    pub user: Option<Identity>,
+    pub dir: PathBuf,
+    /// Mode bits, 0 to 0o777.
+    pub umask: u32,
+    pub nice: Option<i32>,
+    pub env: Vec<(String, String)>,
+    pub pass_env: Vec<String>,
+    pub limits: Vec<Limit>,
+    pub stderr: Stderr,
+    pub stop: Stop,
+}
+
+/// How the server is given its socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Activation {
+    /// The socket on 0 and 1 (and 2, see [`Stderr`]).
+    Inetd,
+    /// sd_listen_fds(3): from descriptor 3 on, 0 is the null device.
+    ListenFds,
+}
+
+/// Credentials resolved from the user database at load.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub user: String,
+    pub uid: u32,
+    pub gid: u32,
+    /// Supplementary groups, `gid` among them or not, as the table says.
+    pub groups: Vec<u32>,
+    pub home: PathBuf,
+    pub shell: PathBuf,
+}
+
+/// One line of `limits`: see getrlimit(2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// The key: `nofile`, `core`, ...
+    pub name: &'static str,
+    /// `RLIMIT_*`.
+    pub resource: i32,
+    /// `u64::MAX` is unlimited.
+    pub soft: u64,
+    pub hard: u64,
+}
+
+/// Where the server's descriptor 2 goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stderr {
+    Log,
+    Socket,
+    Null,
+}
+
+/// `stop`: how a running instance is ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stop {
+    pub signal: i32,
+    pub grace: Duration,
+}
+
+/// Services without a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Builtin {
+    Echo,
+    Discard,
+    Chargen,
+    Daytime,
+    Time,
+    Tcpmux,
+}
+
+/// A relay to another address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forward {
+    /// Tried in turn, each new connection starting with the first.
+    pub to: Vec<Upstream>,
+    /// PROXY protocol header sent to the upstream.
+    pub proxy: Option<ProxyVersion>,
+    /// For each upstream.
+    pub connect_timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Upstream {
+    Tcp(std::net::SocketAddr),
+    Unix(PathBuf),
+    /// Without the leading NUL.
+    Abstract(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProxyVersion {
+    V1,
+    V2,
+}
+
+/// Who is let in, how many, and for how long: what the front needs to decide
+/// about a request, whatever serves it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Rules {
+    /// The server gets the listener (or datagram socket) itself.
+    pub wait: bool,
+    /// With `wait` and `activation = "listen-fds"`: one server for all listeners of the service.
+    pub whole: bool,
+    pub access: Access,
+    /// Empty: always open.
+    pub hours: Vec<Hours>,
+    pub instances: u32,
+    pub per_source: Option<u32>,
+    pub source_prefix: SourcePrefix,
+    pub rate: Option<Rate>,
+    pub rate_per_source: Option<Rate>,
+    pub max_load: Option<f64>,
+    pub on_full: OnFull,
+    pub banner: Banner,
+    /// No byte in either direction: builtin and forward.
+    pub idle_timeout: Option<Duration>,
+    pub max_runtime: Option<Duration>,
+    /// Both directions together: builtin and forward.
+    pub max_bytes: Option<u64>,
+    pub log: LogEvents,
+}
+
+/// A weekly window in local time. Minutes since midnight; `until` may lie
+/// before `from`, then the window runs into the next day.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hours {
+    /// Monday first.
+    pub days: [bool; 7],
+    pub from: u16,
+    /// Exclusive; 1440 is the end of the day.
+    pub until: u16,
+}
+
+/// Peers whose addresses agree in this many bits are one source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourcePrefix {
+    pub v4: u8,
+    pub v6: u8,
+}
+
+/// A token bucket: `count` tokens per `per`, at most `burst` at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rate {
+    pub count: u32,
+    pub per: Duration,
+    pub burst: u32,
+}
+
+/// What happens to requests beyond `instances`, `rate` or `max_load`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnFull {
+    /// They wait in the kernel's queue.
+    Queue,
+    /// They are accepted, told so if `banner.refused` is set, and closed.
+    Refuse,
+}
+
+/// Texts sent to the peer by usherd itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Banner {
+    /// Before the server starts.
+    pub admitted: Option<String>,
+    /// To a peer that is turned away.
+    pub refused: Option<String>,
+}
+
+/// Which events of a service are logged. Failures always are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEvents {
+    pub accept: bool,
+    pub start: bool,
+    pub exit: bool,
+    pub refuse: bool,
+}
+
+/// Options of the service's listening sockets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// listen(2); `None` is 1024.
+    pub backlog: Option<u32>,
+    pub freebind: bool,
+    pub device: Option<String>,
+    pub mark: Option<u32>,
+    pub transparent: bool,
+    pub receive_buffer: Option<u64>,
+    pub send_buffer: Option<u64>,
+    pub keepalive: Option<Keepalive>,
+    pub nodelay: bool,
+    /// 0 to 63.
+    pub dscp: Option<u8>,
+    /// Queue length for TCP Fast Open.
+    pub fast_open: Option<u32>,
+    pub defer_accept: Option<Duration>,
+    /// Unix sockets with a path.
+    pub owner: Option<u32>,
+    pub group: Option<u32>,
+    pub mode: Option<u32>,
+}
+
+/// tcp(7): `TCP_KEEPIDLE`, `TCP_KEEPINTVL`, `TCP_KEEPCNT`; `None` is the kernel's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    pub idle: Option<Duration>,
+    pub interval: Option<Duration>,
+    pub probes: Option<u32>,
+}
+
+/// A peer's address with IPv4-mapped IPv6 turned into IPv4, which is how every
+/// rule, limit, variable and log line sees it.
+#[must_use]
+pub fn canonical(ip: IpAddr) -> IpAddr {
+    ip.to_canonical()
+}
