@@ -90,7 +90,7 @@ pub struct Service {
 /// What answers a request: exactly one of `exec`, `builtin`, `forward`.
 #[derive(Clone, Debug)]
 pub enum Serve {
-    Exec(Exec),
+    Exec(Box<Exec>),
     Builtin(Builtin),
     Forward(Forward),
 }
