@@ -197,7 +197,10 @@ impl SourceFile {
 
         let number = (number + 1).to_string();
         let margin = number.len();
-        out.push_str(&format!("{number} | {line}\n{:margin$} | {indent}{carets}\n", ""));
+        out.push_str(&format!(
+            "{number} | {line}\n{:margin$} | {indent}{carets}\n",
+            ""
+        ));
         margin
     }
 }
@@ -209,7 +212,13 @@ fn chars_before(line: &str, at: usize) -> usize {
 
 /// The part of a long line round its `first`th character, and where that is now.
 fn excerpt(line: &str, first: usize) -> (String, usize) {
-    let clean = |c: char| if c.is_control() && c != '\t' { '\u{fffd}' } else { c };
+    let clean = |c: char| {
+        if c.is_control() && c != '\t' {
+            '\u{fffd}'
+        } else {
+            c
+        }
+    };
     let length = line.chars().count();
     if length <= SHOWN {
         return (line.chars().map(clean).collect(), first);
@@ -287,10 +296,7 @@ impl std::error::Error for Complaints {}
 
 /// The known word most like `word`, if it is like it at all.
 #[must_use]
-pub fn did_you_mean<'a>(
-    word: &str,
-    known: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Word distance over a hostile, endless key would cost more than it helps.
     if word.len() > 64 {
         return None;
@@ -319,7 +325,11 @@ mod tests {
     #[test]
     fn the_value_is_underlined() {
         assert_eq!(
-            show("a = 1\nport = 9418\n", "9418", Fault::new("taken").help("use another")),
+            show(
+                "a = 1\nport = 9418\n",
+                "9418",
+                Fault::new("taken").help("use another")
+            ),
             "usherd.toml:2:8: taken\n\
              2 | port = 9418\n  \
                |        ^^^^\n  \

@@ -266,14 +266,30 @@ mod tests {
             assert_eq!(value, Duration::from_millis(millis));
             assert_eq!(show_duration(value), text);
         }
-        for bad in ["", "10", "s", "-1s", "+1s", "1.5s", "10 s", "5min", "1w", "99999999999d"] {
+        for bad in [
+            "",
+            "10",
+            "s",
+            "-1s",
+            "+1s",
+            "1.5s",
+            "10 s",
+            "5min",
+            "1w",
+            "99999999999d",
+        ] {
             assert!(duration(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn sizes_are_powers_of_1024_and_come_back() {
-        for (text, bytes) in [("64K", 65_536), ("20M", 20 << 20), ("1G", 1 << 30), ("3B", 3)] {
+        for (text, bytes) in [
+            ("64K", 65_536),
+            ("20M", 20 << 20),
+            ("1G", 1 << 30),
+            ("3B", 3),
+        ] {
             assert_eq!(size(text).unwrap(), bytes);
             assert_eq!(show_size(bytes), text);
         }
@@ -291,7 +307,17 @@ mod tests {
         assert_eq!((slow.per, slow.burst), (Duration::from_secs(60), 30));
         assert_eq!(show_rate(slow), "10/m burst 30");
         assert_eq!(rate(&show_rate(plain)).unwrap(), plain);
-        for bad in ["", "50", "50/", "0/s", "5/s burst", "5/s burst 0", "5/ms", "5/s 9", "+5/s"] {
+        for bad in [
+            "",
+            "50",
+            "50/",
+            "0/s",
+            "5/s burst",
+            "5/s burst 0",
+            "5/ms",
+            "5/s 9",
+            "+5/s",
+        ] {
             assert!(rate(bad).is_err(), "{bad}");
         }
     }
@@ -320,7 +346,17 @@ mod tests {
         for text in ["mon,wed 08:00-18:00", "22:00-02:00", "00:00-24:00"] {
             assert_eq!(show_hours(&hours(text).unwrap()), text);
         }
-        for bad in ["", "8-18", "08:00", "24:00-08:00", "08:00-24:01", "25:00-26:00", "mo 1:00-2:00", "09:00-09:00", "mon tue 1:00-2:00"] {
+        for bad in [
+            "",
+            "8-18",
+            "08:00",
+            "24:00-08:00",
+            "08:00-24:01",
+            "25:00-26:00",
+            "mo 1:00-2:00",
+            "09:00-09:00",
+            "mon tue 1:00-2:00",
+        ] {
             assert!(hours(bad).is_err(), "{bad}");
         }
     }
