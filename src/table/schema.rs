@@ -111,6 +111,8 @@ macro_rules! service_keys {
             $($(#[$doc])* pub $key: Option<At<$type>>,)*
             /// Keys that are there, whatever became of their values.
             present: Vec<(&'static str, Place)>,
+            /// Keys that unknown ones seem to stand for.
+            meant: Vec<&'static str>,
         }
 
         impl Keys {
@@ -177,10 +179,16 @@ impl Keys {
         let mut keys = Self::default();
         for (key, value) in table {
             if !keys.read(reader, key, value) {
-                reader.unknown(key, whose, SERVICE_KEYS);
+                keys.meant.extend(unknown_key(reader, key, whose));
             }
         }
         keys
+    }
+
+    /// Whether a key is there, be it misspelt.
+    #[must_use]
+    pub fn mentions(&self, key: &str) -> bool {
+        self.place_of(key).is_some() || self.meant.contains(&key)
     }
 
     /// Where a key stands, if it does.
@@ -189,6 +197,50 @@ impl Keys {
         let found = self.present.iter().find(|(name, _)| *name == key)?;
         Some(found.1)
     }
+}
+
+/// Words of inetd, xinetd and systemd for keys that are called otherwise here.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("server", "exec"),
+    ("server_args", "exec"),
+    ("program", "exec"),
+    ("command", "exec"),
+    ("port", "listen"),
+    ("bind", "listen"),
+    ("interface", "listen"),
+    ("protocol", "listen"),
+    ("socket_type", "listen"),
+    ("type", "listen"),
+    ("redirect", "forward"),
+    ("only_from", "allow"),
+    ("no_access", "deny"),
+    ("access_times", "hours"),
+    ("cps", "rate"),
+    ("max_connections", "instances"),
+    ("disable", "enabled"),
+    ("disabled", "enabled"),
+    ("passenv", "pass_env"),
+    ("environment", "env"),
+    ("log_on_success", "log"),
+    ("log_on_failure", "log"),
+    ("log_type", "log"),
+    ("rlimit_as", "limits"),
+    ("rlimit_cpu", "limits"),
+    ("directory", "dir"),
+];
+
+fn unknown_key(
+    reader: &mut Reader<'_>,
+    key: &Spanned<DeString<'_>>,
+    whose: &str,
+) -> Option<&'static str> {
+    let name: &str = key.get_ref();
+    let Some((_, ours)) = ELSEWHERE.iter().find(|(theirs, _)| *theirs == name) else {
+        return reader.unknown(key, whose, SERVICE_KEYS);
+    };
+    let fault = Fault::new(format!("no key \"{name}\" in {whose}"));
+    reader.complain::<_, ()>(key, fault.help(format!("here it is `{ours}`")));
+    Some(ours)
 }
 
 /// `[defaults]`, without the keys that belong to one service.
@@ -266,7 +318,9 @@ pub fn read_daemon(reader: &mut Reader<'_>, value: &Value<'_>) -> RawDaemon {
             "user" => daemon.user = reader.at(value, |r, v| r.word(v, "a user name")),
             "runtime_dir" => daemon.runtime_dir = reader.at(value, Reader::absolute),
             "log" => daemon.log = reader.at(value, read::daemon_log),
-            _ => reader.unknown(key, "[daemon]", DAEMON_KEYS),
+            _ => {
+                reader.unknown(key, "[daemon]", DAEMON_KEYS);
+            }
         }
     }
     daemon

@@ -116,13 +116,15 @@ pub fn forward(r: &mut Reader<'_>, v: &Value<'_>) -> Option<Forward> {
     };
     for (key, value) in table {
         match key.get_ref().as_ref() {
-            "to" => forward.to = upstreams(r, value)?,
+            "to" => keep(&mut forward.to, upstreams(r, value)),
             "proxy" => {
                 let versions = [("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)];
-                forward.proxy = Some(r.choice(value, &versions)?);
+                forward.proxy = r.choice(value, &versions);
             }
-            "connect_timeout" => forward.connect_timeout = span(r, value)?,
-            _ => r.unknown(key, "forward", FORWARD_KEYS),
+            "connect_timeout" => keep(&mut forward.connect_timeout, span(r, value)),
+            _ => {
+                r.unknown(key, "forward", FORWARD_KEYS);
+            }
         }
     }
     if !table.contains_key("to") {
@@ -168,6 +170,14 @@ fn upstream(text: &str) -> Result<Upstream, Fault> {
     }
 }
 
+/// Puts a value that could be read in its place. One that could not has been
+/// complained about, and its neighbours are read all the same.
+fn keep<T>(slot: &mut T, read: Option<T>) {
+    if let Some(read) = read {
+        *slot = read;
+    }
+}
+
 pub fn groups(r: &mut Reader<'_>, v: &Value<'_>) -> Option<Vec<At<String>>> {
     r.list(v, "a list of group names", |r, v| {
         r.at(v, |r, v| r.word(v, "a group name"))
@@ -182,8 +192,9 @@ pub fn env(r: &mut Reader<'_>, v: &Value<'_>) -> Option<Vec<(String, String)>> {
         if !is_variable(name) {
             r.complain::<_, ()>(key, Fault::new(format!("\"{name}\" can be no variable")));
         }
-        let value = r.string(value, "a text")?;
-        env.push((name.to_owned(), value));
+        if let Some(value) = r.string(value, "a text") {
+            env.push((name.to_owned(), value));
+        }
     }
     Some(env)
 }
@@ -236,7 +247,9 @@ fn limit(r: &mut Reader<'_>, v: &Value<'_>, unit: Unit) -> Option<(u64, u64)> {
         match key.get_ref().as_ref() {
             "soft" => soft = limit_value(r, value, unit),
             "hard" => hard = limit_value(r, value, unit),
-            _ => r.unknown(key, "a limit", &["soft", "hard"]),
+            _ => {
+                r.unknown(key, "a limit", &["soft", "hard"]);
+            }
         }
     }
     if !table.contains_key("soft") || !table.contains_key("hard") {
@@ -332,9 +345,11 @@ pub fn source_prefix(r: &mut Reader<'_>, v: &Value<'_>) -> Option<SourcePrefix> 
     let mut prefix = SourcePrefix { v4: 32, v6: 64 };
     for (key, value) in table {
         match key.get_ref().as_ref() {
-            "v4" => prefix.v4 = r.number(value, 1..=32)?,
-            "v6" => prefix.v6 = r.number(value, 1..=128)?,
-            _ => r.unknown(key, "source_prefix", SOURCE_PREFIX_KEYS),
+            "v4" => keep(&mut prefix.v4, r.number(value, 1..=32)),
+            "v6" => keep(&mut prefix.v6, r.number(value, 1..=128)),
+            _ => {
+                r.unknown(key, "source_prefix", SOURCE_PREFIX_KEYS);
+            }
         }
     }
     Some(prefix)
@@ -388,9 +403,11 @@ pub fn banner(r: &mut Reader<'_>, v: &Value<'_>) -> Option<Banner> {
     let mut banner = Banner::default();
     for (key, value) in table {
         match key.get_ref().as_ref() {
-            "admitted" => banner.admitted = Some(banner_text(r, value)?),
-            "refused" => banner.refused = Some(banner_text(r, value)?),
-            _ => r.unknown(key, "banner", BANNER_KEYS),
+            "admitted" => banner.admitted = banner_text(r, value),
+            "refused" => banner.refused = banner_text(r, value),
+            _ => {
+                r.unknown(key, "banner", BANNER_KEYS);
+            }
         }
     }
     Some(banner)
@@ -415,14 +432,20 @@ pub fn stop(r: &mut Reader<'_>, v: &Value<'_>) -> Option<Stop> {
     let mut stop = Stop::default();
     for (key, value) in table {
         match key.get_ref().as_ref() {
-            "signal" if value.get_ref().is_integer() => stop.signal = r.number(value, 1..=64)?,
+            "signal" if value.get_ref().is_integer() => {
+                keep(&mut stop.signal, r.number(value, 1..=64));
+            }
             "signal" => {
-                stop.signal = r.parsed(value, "a signal such as \"TERM\"", value::signal)?
+                let signal = r.parsed(value, "a signal such as \"TERM\"", value::signal);
+                keep(&mut stop.signal, signal);
             }
             "grace" => {
-                stop.grace = r.parsed(value, "a duration such as \"10s\"", value::duration)?;
+                let grace = r.parsed(value, "a duration such as \"10s\"", value::duration);
+                keep(&mut stop.grace, grace);
             }
-            _ => r.unknown(key, "stop", STOP_KEYS),
+            _ => {
+                r.unknown(key, "stop", STOP_KEYS);
+            }
         }
     }
     Some(stop)
@@ -492,7 +515,9 @@ pub fn socket(r: &mut Reader<'_>, v: &Value<'_>) -> Option<RawSocket> {
                     r.parsed(v, "octal digits such as \"0660\"", value::mode)
                 });
             }
-            _ => r.unknown(key, "socket", SOCKET_KEYS),
+            _ => {
+                r.unknown(key, "socket", SOCKET_KEYS);
+            }
         }
     }
     Some(socket)
@@ -542,10 +567,12 @@ fn keepalive(r: &mut Reader<'_>, v: &Value<'_>) -> Option<Option<Keepalive>> {
         DeValue::Table(table) => {
             for (key, value) in table {
                 match key.get_ref().as_ref() {
-                    "idle" => keepalive.idle = Some(seconds(r, value)?),
-                    "interval" => keepalive.interval = Some(seconds(r, value)?),
-                    "probes" => keepalive.probes = Some(r.number(value, 1..=127)?),
-                    _ => r.unknown(key, "keepalive", KEEPALIVE_KEYS),
+                    "idle" => keepalive.idle = seconds(r, value),
+                    "interval" => keepalive.interval = seconds(r, value),
+                    "probes" => keepalive.probes = r.number(value, 1..=127),
+                    _ => {
+                        r.unknown(key, "keepalive", KEEPALIVE_KEYS);
+                    }
                 }
             }
             Some(Some(keepalive))
@@ -559,10 +586,13 @@ pub fn daemon_log(r: &mut Reader<'_>, v: &Value<'_>) -> Option<LogSettings> {
     let mut log = LogSettings::default();
     for (key, value) in table {
         match key.get_ref().as_ref() {
-            "to" => log.to = r.parsed(value, "\"stderr\", \"syslog\" or \"/path\"", log_target)?,
+            "to" => keep(
+                &mut log.to,
+                r.parsed(value, "\"stderr\", \"syslog\" or \"/path\"", log_target),
+            ),
             "format" => {
                 let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-                log.format = r.choice(value, &formats)?;
+                keep(&mut log.format, r.choice(value, &formats));
             }
             "level" => {
                 let levels = [
@@ -571,9 +601,11 @@ pub fn daemon_log(r: &mut Reader<'_>, v: &Value<'_>) -> Option<LogSettings> {
                     ("info", LogLevel::Info),
                     ("debug", LogLevel::Debug),
                 ];
-                log.level = r.choice(value, &levels)?;
+                keep(&mut log.level, r.choice(value, &levels));
             }
-            _ => r.unknown(key, "daemon.log", DAEMON_LOG_KEYS),
+            _ => {
+                r.unknown(key, "daemon.log", DAEMON_LOG_KEYS);
+            }
         }
     }
     Some(log)
