@@ -339,27 +339,22 @@ fn unknown_root(reader: &mut Reader<'_>, key: &Spanned<impl AsRef<str>>, value: 
 
 /// A key or a heading that is there already.
 fn twice(key: &str, source: &SourceFile, place: Place) -> Complaint {
-    let fault = Fault::new(format!("{key} is there twice"));
     let Some(section) = source.section(place.start) else {
-        return fault.at(place);
+        return Fault::new(format!("{key} is there twice")).at(place);
     };
     let text = source.text();
     let heading = text[section.clone()].lines().next().unwrap_or("").trim();
-    let first = text[..section.start]
-        .match_indices(heading)
-        .find(|(at, _)| {
-            text[..*at]
-                .rsplit('\n')
-                .next()
-                .unwrap_or("")
-                .trim()
-                .is_empty()
-        });
-    match first {
-        Some((at, _)) => fault.at(place).and(
-            Place::new(place.file, at..at + heading.len()),
-            "the first one",
-        ),
-        None => fault.at(place),
+    let complaint = Fault::new(format!("{heading} is there twice")).at(place);
+    let starts_a_line = |at: usize| {
+        let before = text[..at].rsplit('\n').next().unwrap_or("");
+        before.trim().is_empty()
+    };
+    let mut earlier = text[..section.start].match_indices(heading);
+    match earlier.find(|(at, _)| starts_a_line(*at)) {
+        Some((at, _)) => {
+            let first = Place::new(place.file, at..at + heading.len());
+            complaint.and(first, "the first one")
+        }
+        None => complaint,
     }
 }
