@@ -4,3 +4,8 @@
     unsafe_code,
     reason = "this is the fence: raw system calls live here and nowhere else"
 )]
+
+pub mod exec;
+pub mod process;
+pub mod shared;
+pub mod socket;
