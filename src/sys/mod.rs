@@ -6,6 +6,8 @@
 )]
 
 pub mod exec;
+pub mod inherit;
+pub mod link;
 pub mod process;
 pub mod shared;
 pub mod socket;
