@@ -83,7 +83,10 @@ impl Instances {
 
     #[must_use]
     pub fn of_source(&self, service: ServiceId, source: IpAddr) -> u32 {
-        self.per_source.get(&(service, source)).copied().unwrap_or(0)
+        self.per_source
+            .get(&(service, source))
+            .copied()
+            .unwrap_or(0)
     }
 
     #[must_use]
@@ -108,7 +111,10 @@ impl Instances {
     pub fn reserve(&mut self) -> (InstanceId, usize) {
         let id = InstanceId(self.next);
         self.next += 1;
-        let cell = self.cells.pop().unwrap_or_else(|| self.by_pid.len().min(MAX_INSTANCES - 1));
+        let cell = self
+            .cells
+            .pop()
+            .unwrap_or_else(|| self.by_pid.len().min(MAX_INSTANCES - 1));
         (id, cell)
     }
 
@@ -120,7 +126,10 @@ impl Instances {
     pub fn add(&mut self, instance: Instance) {
         *self.per_service.entry(instance.service).or_default() += 1;
         if let Some(source) = instance.source {
-            *self.per_source.entry((instance.service, source)).or_default() += 1;
+            *self
+                .per_source
+                .entry((instance.service, source))
+                .or_default() += 1;
         }
         if instance.wait {
             self.taken.insert(instance.listener);

@@ -39,7 +39,11 @@ pub fn permits(rules: &Rules, ip: Option<IpAddr>, load: Load) -> Result<(), Refu
     if load.all >= MAX_INSTANCES {
         return Err(Refusal::TooManyInAll);
     }
-    let full = if rules.wait { load.taken } else { load.service >= rules.instances };
+    let full = if rules.wait {
+        load.taken
+    } else {
+        load.service >= rules.instances
+    };
     if full || rules.per_source.is_some_and(|limit| load.source >= limit) {
         return Err(Refusal::TooManyInstances);
     }
@@ -50,7 +54,11 @@ pub fn permits(rules: &Rules, ip: Option<IpAddr>, load: Load) -> Result<(), Refu
 #[must_use]
 pub fn source(rules: &Rules, ip: IpAddr) -> IpAddr {
     let ip = ip.to_canonical();
-    let bits = if ip.is_ipv4() { rules.source_prefix.v4 } else { rules.source_prefix.v6 };
+    let bits = if ip.is_ipv4() {
+        rules.source_prefix.v4
+    } else {
+        rules.source_prefix.v6
+    };
     mask(ip, bits).unwrap_or(ip)
 }
 

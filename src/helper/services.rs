@@ -116,7 +116,9 @@ impl Services {
             service.names.clear();
         }
         for (listener, _) in registry.bound() {
-            let Some(service) = self.active.get_mut(&listener.service) else { continue };
+            let Some(service) = self.active.get_mut(&listener.service) else {
+                continue;
+            };
             service.listeners.push(listener.id);
             service.names.push(match &listener.listen {
                 Listen::Inherited { name } => name.clone(),
@@ -137,20 +139,27 @@ impl Services {
         for service in table.services.iter().filter(|service| service.enabled) {
             let id = self.id(&service.name);
             plan.services.push(service_plan(id, service));
-            plan.tcpmux.extend(service.listen.iter().filter_map(|listen| match listen {
-                Listen::Tcpmux { name, greet } => {
-                    Some(MuxPlan { name: name.clone(), greet: *greet, service: id })
-                }
-                _ => None,
-            }));
+            plan.tcpmux
+                .extend(service.listen.iter().filter_map(|listen| match listen {
+                    Listen::Tcpmux { name, greet } => Some(MuxPlan {
+                        name: name.clone(),
+                        greet: *greet,
+                        service: id,
+                    }),
+                    _ => None,
+                }));
         }
         for listener in registry.iter() {
-            let bound_kind = listener.bound().map(|bound| bound.kind == socket2::Type::DGRAM);
+            let bound_kind = listener
+                .bound()
+                .map(|bound| bound.kind == socket2::Type::DGRAM);
             plan.listeners.push(ListenerPlan {
                 id: listener.id,
                 service: listener.service,
                 label: listener.listen.to_string(),
-                datagram: bound_kind.or(listener.listen.is_datagram()).unwrap_or(false),
+                datagram: bound_kind
+                    .or(listener.listen.is_datagram())
+                    .unwrap_or(false),
             });
         }
         plan
@@ -177,7 +186,10 @@ fn compile(service: &Service, inheritance: &Inheritance) -> Result<Active, Strin
         program,
         listeners: Vec::new(),
         names: Vec::new(),
-        muxed: service.listen.iter().any(|listen| matches!(listen, Listen::Tcpmux { .. })),
+        muxed: service
+            .listen
+            .iter()
+            .any(|listen| matches!(listen, Listen::Tcpmux { .. })),
     })
 }
 
@@ -187,5 +199,10 @@ fn service_plan(id: ServiceId, service: &Service) -> ServicePlan {
         Serve::Builtin(builtin) => ServePlan::Builtin(*builtin),
         Serve::Forward(forward) => ServePlan::Forward(forward.clone()),
     };
-    ServicePlan { id, name: service.name.clone(), serve, rules: service.rules.clone() }
+    ServicePlan {
+        id,
+        name: service.name.clone(),
+        serve,
+        rules: service.rules.clone(),
+    }
 }

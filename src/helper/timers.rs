@@ -16,6 +16,8 @@ pub enum Due {
     Kill(InstanceId),
     /// The same for what a server that is gone left behind.
     KillLeftover(i32),
+    /// A draining front has had its time.
+    EndFront,
 }
 
 /// Deadlines are never taken back: what is no longer true when one comes up

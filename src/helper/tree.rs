@@ -54,7 +54,9 @@ pub fn members(roots: &HashSet<i32>) -> Vec<Member> {
 
 /// Kills the trees of `roots` and `others` until nothing of them is left to kill.
 pub fn kill_all(roots: &HashSet<i32>, others: &[Member]) {
-    others.iter().for_each(|member| member.signal(libc::SIGKILL));
+    others
+        .iter()
+        .for_each(|member| member.signal(libc::SIGKILL));
     for _ in 0..ROUNDS {
         let found = members(roots);
         if found.is_empty() {
@@ -67,11 +69,18 @@ pub fn kill_all(roots: &HashSet<i32>, others: &[Member]) {
 fn select(processes: &[Process], roots: &HashSet<i32>) -> Vec<i32> {
     let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
     for process in processes {
-        children.entry(process.parent).or_default().push(process.pid);
+        children
+            .entry(process.parent)
+            .or_default()
+            .push(process.pid);
     }
     let mut found: HashSet<i32> = processes
         .iter()
-        .filter(|p| [p.pid, p.group, p.session].iter().any(|id| roots.contains(id)))
+        .filter(|p| {
+            [p.pid, p.group, p.session]
+                .iter()
+                .any(|id| roots.contains(id))
+        })
         .map(|p| p.pid)
         .collect();
     let mut look: Vec<i32> = found.iter().copied().collect();
@@ -82,15 +91,30 @@ fn select(processes: &[Process], roots: &HashSet<i32>) -> Vec<i32> {
             }
         }
     }
-    let zombies: HashSet<i32> = processes.iter().filter(|p| p.zombie).map(|p| p.pid).collect();
-    found.into_iter().filter(|pid| !zombies.contains(pid)).collect()
+    let zombies: HashSet<i32> = processes
+        .iter()
+        .filter(|p| p.zombie)
+        .map(|p| p.pid)
+        .collect();
+    found
+        .into_iter()
+        .filter(|pid| !zombies.contains(pid))
+        .collect()
 }
 
 fn processes() -> Vec<Process> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     entries
         .flatten()
-        .filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit))
+        .filter(|entry| {
+            entry
+                .file_name()
+                .as_encoded_bytes()
+                .iter()
+                .all(u8::is_ascii_digit)
+        })
         .filter_map(|entry| parse(&fs::read(entry.path().join("stat")).ok()?))
         .collect()
 }
@@ -118,7 +142,13 @@ mod tests {
     use super::*;
 
     fn process(pid: i32, parent: i32, session: i32) -> Process {
-        Process { pid, parent, group: session, session, zombie: false }
+        Process {
+            pid,
+            parent,
+            group: session,
+            session,
+            zombie: false,
+        }
     }
 
     #[test]
@@ -139,6 +169,15 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_and_blanks_is_skipped() {
         let found = parse(b"42 (a) S 9 9 (b) R 7 8 9 0 -1");
-        assert_eq!(found, Some(Process { pid: 42, parent: 7, group: 8, session: 9, zombie: false }));
+        assert_eq!(
+            found,
+            Some(Process {
+                pid: 42,
+                parent: 7,
+                group: 8,
+                session: 9,
+                zombie: false
+            })
+        );
     }
 }

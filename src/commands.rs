@@ -1,0 +1,38 @@
+//! Commands that work without a running daemon.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+
+use crate::error::Exit;
+use crate::table::{self, Host, effective};
+
+/// `usherd check`: complaints and warnings on stderr, the effective table (if
+/// asked for) or a summary on stdout.
+#[must_use]
+pub fn check(file: Option<PathBuf>, show_effective: bool) -> Exit {
+    let source = match file {
+        Some(path) => table::Source::File(path),
+        None => table::Source::Embedded,
+    };
+    match table::load(&source, &Host::probe()) {
+        Ok(loaded) => {
+            loaded
+                .warnings
+                .rendered()
+                .for_each(|warning| eprint!("warning: {warning}"));
+            if show_effective {
+                print!("{}", effective::write(&loaded.table));
+            } else {
+                println!("{} services, no complaints", loaded.table.services.len());
+            }
+            Exit::Ok
+        }
+        Err(complaints) => {
+            complaints
+                .rendered()
+                .for_each(|complaint| eprint!("{complaint}"));
+            eprintln!("{} complaints", complaints.len());
+            Exit::Config
+        }
+    }
+}
