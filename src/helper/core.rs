@@ -23,7 +23,7 @@ use crate::helper::tree::Member;
 use crate::helper::wire::{MAX_DESCRIPTORS, Notice, Request};
 use crate::helper::{announce, logs};
 use crate::ids::ListenerId;
-use crate::sys::shared::SharedCells;
+use crate::sandbox::launch::Launcher;
 use crate::table::{Serve, Table};
 
 const SIGNALS: Token = Token(0);
@@ -49,7 +49,7 @@ pub struct Helper {
     pub(super) registry: Registry,
     pub(super) instances: Instances,
     pub(super) timers: Timers,
-    pub(super) cells: SharedCells,
+    pub(super) launcher: Launcher,
     pub(super) nursery: Nursery,
     pub(super) front: Option<Front>,
     /// When the next front may start, while there is none.
@@ -72,7 +72,7 @@ pub struct Parts {
     pub table: Table,
     pub services: Services,
     pub registry: Registry,
-    pub cells: SharedCells,
+    pub launcher: Launcher,
     pub nursery: Nursery,
     pub null: OwnedFd,
 }
@@ -110,7 +110,7 @@ impl Helper {
             table,
             services,
             registry,
-            cells,
+            launcher,
             nursery,
             null,
         } = parts;
@@ -121,7 +121,7 @@ impl Helper {
             registry,
             instances: Instances::default(),
             timers: Timers::default(),
-            cells,
+            launcher,
             nursery,
             front: None,
             front_due: Some(Instant::now()),
@@ -226,7 +226,7 @@ impl Helper {
     fn start_front(&mut self, now: Instant) -> std::io::Result<()> {
         let front = self
             .nursery
-            .start(self.table.daemon.user.as_ref(), &self.cells, now)?;
+            .start(self.table.daemon.user.as_ref(), &mut self.launcher, now)?;
         self.poll.registry().register(
             &mut SourceFd(&front.link.as_fd().as_raw_fd()),
             LINK,
@@ -331,10 +331,10 @@ impl Helper {
         match err {
             LinkError::Closed => {}
             LinkError::Malformed(err) => {
-                log::error!(pid = pid; "the front is not to be trusted: {err}")
+                log::error!(pid = pid; "the front is not to be trusted: {err}");
             }
             LinkError::NotReading => {
-                log::error!(pid = pid; "the front does not read; replacing it")
+                log::error!(pid = pid; "the front does not read; replacing it");
             }
             LinkError::Io(err) => log::error!(pid = pid; "unable to speak to the front: {err}"),
         }
@@ -430,7 +430,7 @@ impl Helper {
             services: &mut self.services,
             registry: &self.registry,
             instances: &mut self.instances,
-            cells: &self.cells,
+            launcher: &mut self.launcher,
             null: self.null.as_fd(),
             draining: self.phase == Phase::Draining,
         };

@@ -12,10 +12,9 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use crate::front::plan::Plan;
 use crate::helper::link::Link;
 use crate::helper::services::Inheritance;
-use crate::sandbox::launch::{Descriptors, NotStarted, launch, open_null};
+use crate::sandbox::launch::{Descriptors, Launcher, NotStarted, open_null};
 use crate::sandbox::plan::ExecPlan;
 use crate::sys::exec::{Argv, Environment};
-use crate::sys::shared::SharedCells;
 use crate::table::{Activation, FrontUser};
 
 /// A front that lives this long was no failure of the start.
@@ -83,7 +82,7 @@ impl Nursery {
     pub fn start(
         &mut self,
         user: Option<&FrontUser>,
-        cells: &SharedCells,
+        launcher: &mut Launcher,
         now: Instant,
     ) -> io::Result<Front> {
         self.epoch += 1;
@@ -102,8 +101,13 @@ impl Nursery {
             stderr: Some(stderr.as_fd()),
             sockets: &[theirs.as_fd()],
         };
-        let pid = launch(&plan, environment.seal(), &fds, cells.cell(self.cell))
-            .map_err(|NotStarted { errno, .. }| io::Error::from_raw_os_error(errno))?;
+        let failed = |NotStarted { errno, .. }| io::Error::from_raw_os_error(errno);
+        let pid = launcher
+            .launch(&plan, environment.seal(), &fds, self.cell)
+            .map_err(failed)?;
+        launcher
+            .failure(self.cell)
+            .map_or(Ok(()), |not| Err(failed(not)))?;
         Ok(Front {
             pid,
             link,
@@ -157,6 +161,7 @@ impl Nursery {
             umask: 0o077,
             dir: c"/".to_owned(),
             activation: Activation::ListenFds,
+            may_hang: false,
         }
     }
 }

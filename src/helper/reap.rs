@@ -9,7 +9,7 @@ use crate::helper::instances::{self, Instance};
 use crate::helper::start::take_back;
 use crate::helper::wire::{Notice, Outcome};
 use crate::ids::{ConnectionId, InstanceId, ServiceId};
-use crate::sandbox::launch::{NotStarted, decode};
+use crate::sandbox::launch::NotStarted;
 use crate::sys::process::{Reaped, reap};
 
 impl Helper {
@@ -49,7 +49,7 @@ impl Helper {
         if instance.phase == instances::Phase::Stopping {
             self.end_leftovers(instance, now);
         }
-        let failure = decode(self.cells.take(instance.cell));
+        let failure = self.launcher.failure(instance.cell);
         let lasted = now.duration_since(instance.started);
         if let Some(failed) = &failure {
             self.log_failure(instance.service, instance.connection, failed);
@@ -128,12 +128,12 @@ fn log_exit(instance: &Instance, reaped: &Reaped, millis: u128) {
         (true, false) => "killed",
         (false, _) => "exited",
     };
-    let key = if reaped.signalled { "signal" } else { "status" };
     log::info!(
         service = &*instance.name, conn:% = instance.connection, pid = reaped.pid,
-        "{key}" = reaped.status, ms = millis,
-        user_ms = reaped.user_time.as_millis(), system_ms = reaped.system_time.as_millis(),
-        rss_kb = reaped.max_rss;
+        status = (!reaped.signalled).then_some(reaped.status),
+        signal = reaped.signalled.then_some(reaped.status),
+        ms = millis, user_ms = reaped.user_time.as_millis(),
+        system_ms = reaped.system_time.as_millis(), rss_kb = reaped.max_rss;
         "{how}"
     );
 }

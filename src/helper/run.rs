@@ -19,9 +19,8 @@ use crate::helper::services::{Inheritance, Services};
 use crate::helper::sockets::inherited::{self, is_datagram};
 use crate::helper::sockets::registry::Registry;
 use crate::logging;
-use crate::sandbox::launch::open_null;
+use crate::sandbox::launch::{Launcher, open_null};
 use crate::sys::process::reset_signals;
-use crate::sys::shared::SharedCells;
 use crate::table::Table;
 use crate::table::host::InheritedKind;
 
@@ -95,7 +94,7 @@ fn serve(options: &Options, source: Source, table: Table, registry: Registry) ->
         source,
         services: Services::default(),
         registry,
-        cells: SharedCells::new(MAX_INSTANCES + 1)
+        launcher: Launcher::new(MAX_INSTANCES)
             .map_err(|err| Fatal(format!("unable to map memory: {err}")))?,
         nursery: Nursery::new(inheritance.clone(), files, MAX_INSTANCES),
         null: open_null().map_err(|err| Fatal(format!("unable to open /dev/null: {err}")))?,

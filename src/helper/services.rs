@@ -9,6 +9,7 @@ use std::rc::Rc;
 use crate::front::plan::{ListenerPlan, MuxPlan, Plan, ServePlan, ServicePlan};
 use crate::helper::sockets::registry::Registry;
 use crate::ids::{ListenerId, ServiceId};
+use crate::sandbox::mounts::Mounts;
 use crate::sandbox::plan::ExecPlan;
 use crate::table::address::Listen;
 use crate::table::{Rules, Serve, Service, Stderr, Stop, Table};
@@ -95,9 +96,10 @@ impl Services {
     pub fn replace(&mut self, table: &Table, inheritance: &Inheritance) -> Result<(), String> {
         let mut active = HashMap::with_capacity(table.services.len());
         let mut muxes = Vec::new();
+        let mounts = Mounts::read();
         for service in table.services.iter().filter(|service| service.enabled) {
             let id = self.id(&service.name);
-            active.insert(id, compile(service, inheritance)?);
+            active.insert(id, compile(service, inheritance, &mounts)?);
             if matches!(service.serve, Serve::Builtin(crate::table::Builtin::Tcpmux)) {
                 muxes.push(id);
             }
@@ -166,10 +168,14 @@ impl Services {
     }
 }
 
-fn compile(service: &Service, inheritance: &Inheritance) -> Result<Active, String> {
+fn compile(
+    service: &Service,
+    inheritance: &Inheritance,
+    mounts: &Mounts,
+) -> Result<Active, String> {
     let program = match &service.serve {
         Serve::Exec(exec) => {
-            let plan = ExecPlan::compile(exec, &inheritance.environment, inheritance.files)
+            let plan = ExecPlan::compile(exec, &inheritance.environment, inheritance.files, mounts)
                 .map_err(|err| format!("service \"{}\": {err}", service.name))?;
             Some(Rc::new(Program {
                 plan,

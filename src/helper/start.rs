@@ -18,8 +18,7 @@ use crate::helper::sockets::registry::Registry;
 use crate::helper::wire::{Peer, Refusal};
 use crate::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
 use crate::sandbox::facts::{Ends, Facts, environment};
-use crate::sandbox::launch::{Descriptors, NotStarted, launch};
-use crate::sys::shared::SharedCells;
+use crate::sandbox::launch::{Descriptors, Launcher, NotStarted};
 use crate::table::{Activation, Stderr};
 
 /// Which server, on what.
@@ -53,7 +52,7 @@ pub struct Starter<'a> {
     pub services: &'a mut Services,
     pub registry: &'a Registry,
     pub instances: &'a mut Instances,
-    pub cells: &'a SharedCells,
+    pub launcher: &'a mut Launcher,
     pub null: BorrowedFd<'a>,
     pub draining: bool,
 }
@@ -186,14 +185,15 @@ impl Starter<'_> {
             sockets: &sockets,
         };
         let (id, cell) = self.instances.reserve();
-        let pid = match launch(&program.plan, envp, &fds, self.cells.cell(cell)) {
-            Ok(pid) => pid,
-            Err(failed) => {
-                self.instances.release(cell);
-                take_back(&handed);
-                return Err(failed);
-            }
+        let launched = self.launcher.launch(&program.plan, envp, &fds, cell);
+        let launched = match (launched, self.launcher.failure(cell)) {
+            (Ok(_), Some(failed)) => Err(failed),
+            (launched, _) => launched,
         };
+        let pid = launched.inspect_err(|_| {
+            self.instances.release(cell);
+            take_back(&handed);
+        })?;
         let log = service.rules.log;
         if log.start {
             log::info!(

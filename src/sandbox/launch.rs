@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::stat::{Mode, umask};
@@ -13,6 +13,8 @@ use nix::unistd::{chdir, setsid};
 
 use crate::sandbox::Step;
 use crate::sandbox::plan::ExecPlan;
+use crate::sys::process::ChildStack;
+use crate::sys::shared::SharedCells;
 use crate::sys::{exec, process};
 use crate::table::Activation;
 
@@ -36,38 +38,65 @@ pub struct NotStarted {
     pub errno: i32,
 }
 
-/// Clones and returns the child's pid at once. A step that fails in the child
-/// is left in `cell` as `code << 24 | errno` and the child ends; the helper
-/// looks there when it reaps.
-pub fn launch(
-    plan: &ExecPlan,
-    mut envp: exec::Envp,
-    fds: &Descriptors,
-    cell: &AtomicU32,
-) -> Result<i32, NotStarted> {
-    process::spawn(|| {
-        let Err(failed) = become_server(plan, &mut envp, fds);
-        cell.store(encode(&failed), Ordering::Release);
-        NOT_STARTED
-    })
-    .map_err(|err| NotStarted {
-        step: Step::Clone,
-        errno: errno(&err),
-    })
+/// Makes children, and remembers where their failures are written.
+#[derive(Debug)]
+pub struct Launcher {
+    cells: SharedCells,
+    stack: ChildStack,
 }
 
-/// What a child left in its cell, if it failed before exec.
-#[must_use]
-pub fn decode(cell: u32) -> Option<NotStarted> {
-    if cell == 0 {
-        return None;
+impl Launcher {
+    /// For children with cells `0..=last_cell`.
+    pub fn new(last_cell: usize) -> io::Result<Self> {
+        Ok(Self {
+            cells: SharedCells::new(last_cell + 1)?,
+            stack: ChildStack::default(),
+        })
     }
-    let code = u8::try_from(cell >> 24).unwrap_or(0);
-    let errno = i32::try_from(cell & 0x00ff_ffff).unwrap_or(0);
-    Some(NotStarted {
-        step: Step::from_code(code).unwrap_or(Step::Exec),
-        errno,
-    })
+
+    /// Clones and returns the child's pid. A step that fails in the child is
+    /// left in its cell as `code << 24 | errno`.
+    ///
+    /// Usually the child borrows our memory and we sleep until it has become
+    /// the server, so a failure is known on return. Where that could take for
+    /// ever (`plan.may_hang`) the child gets a copy, we go on at once, and a
+    /// failure is found by [`Self::failure`] when the child is reaped.
+    pub fn launch(
+        &mut self,
+        plan: &ExecPlan,
+        mut envp: exec::Envp,
+        fds: &Descriptors,
+        cell: usize,
+    ) -> Result<i32, NotStarted> {
+        let word = self.cells.cell(cell);
+        word.store(0, Ordering::Relaxed);
+        let child = || {
+            let Err(failed) = become_server(plan, &mut envp, fds);
+            word.store(encode(&failed), Ordering::Release);
+            NOT_STARTED
+        };
+        let cloned = if plan.may_hang {
+            process::spawn_copy(child)
+        } else {
+            process::spawn_sharing(&mut self.stack, child)
+        };
+        cloned.map_err(|err| NotStarted {
+            step: Step::Clone,
+            errno: errno(&err),
+        })
+    }
+
+    /// What a child left in its cell, if it failed before exec.
+    #[must_use]
+    pub fn failure(&self, cell: usize) -> Option<NotStarted> {
+        let word = self.cells.take(cell);
+        let code = u8::try_from(word >> 24).unwrap_or(0);
+        let errno = i32::try_from(word & 0x00ff_ffff).unwrap_or(0);
+        (word != 0).then(|| NotStarted {
+            step: Step::from_code(code).unwrap_or(Step::Exec),
+            errno,
+        })
+    }
 }
 
 fn encode(failed: &NotStarted) -> u32 {
@@ -75,8 +104,8 @@ fn encode(failed: &NotStarted) -> u32 {
     u32::from(failed.step.code()) << 24 | failed.errno.unsigned_abs() & 0x00ff_ffff
 }
 
-/// The child's whole life before exec. No allocation, no logging: only system
-/// calls, in the order that [`Step`] gives reasons for.
+/// The child's whole life before exec. It may run in our own memory: no
+/// allocation, no logging, only system calls, in the order that [`Step`] gives reasons for.
 fn become_server(
     plan: &ExecPlan,
     envp: &mut exec::Envp,
