@@ -4,3 +4,6 @@
     unsafe_code,
     reason = "this is the fence: raw system calls live here and nowhere else"
 )]
+
+pub mod clock;
+pub mod splice;
