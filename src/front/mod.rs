@@ -1,4 +1,7 @@
 //! The unprivileged process: the only one that reads a byte from a peer.
 
+pub mod builtin;
 pub mod conversation;
+pub mod forward;
 pub mod plan;
+pub mod tcpmux;
