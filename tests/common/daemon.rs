@@ -76,7 +76,11 @@ impl Log {
     /// Waits for a line behind `mark` that contains every one of `words`.
     pub fn wait_after(&self, mark: usize, words: &[&str]) -> String {
         let found = self.find(SOON, |lines| {
-            lines.iter().skip(mark).find(|line| has(line, words)).cloned()
+            lines
+                .iter()
+                .skip(mark)
+                .find(|line| has(line, words))
+                .cloned()
         });
         found.unwrap_or_else(|| panic!("no line with {words:?} in the log"))
     }
@@ -246,7 +250,9 @@ impl Daemon {
     pub fn wait_ready(&self) {
         let limit = Duration::from_secs(30);
         let is_ready = |line: &String| line.contains("ready: ");
-        let found = self.log.find(limit, |lines| lines.iter().any(is_ready).then_some(()));
+        let found = self
+            .log
+            .find(limit, |lines| lines.iter().any(is_ready).then_some(()));
         assert!(found.is_some(), "usherd is not ready");
     }
 

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-pub use daemon::{Daemon, Log, Setup};
+pub use daemon::{Daemon, Setup};
 pub use peer::{Peer, UdpPeer};
 pub use process::Pid;
 pub use runner::{Skipped, Test};

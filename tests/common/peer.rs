@@ -60,7 +60,8 @@ impl Peer {
 
     #[must_use]
     pub fn unix(kind: Type, name: &str) -> Self {
-        Self::try_unix(kind, name).unwrap_or_else(|err| panic!("unable to connect to {name}: {err}"))
+        Self::try_unix(kind, name)
+            .unwrap_or_else(|err| panic!("unable to connect to {name}: {err}"))
     }
 
     fn over(socket: Socket) -> io::Result<Self> {
@@ -79,7 +80,10 @@ impl Peer {
 
     #[must_use]
     pub fn local_port(&self) -> u16 {
-        let address = self.socket.local_addr().expect("a connected socket has one");
+        let address = self
+            .socket
+            .local_addr()
+            .expect("a connected socket has one");
         address.as_socket().expect("an address of the net").port()
     }
 

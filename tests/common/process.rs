@@ -91,7 +91,10 @@ pub fn argv0(pid: Pid) -> String {
 /// A line of /proc/PID/status, without its name.
 #[must_use]
 pub fn status(pid: Pid, name: &str) -> Option<String> {
-    field(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?, name)
+    field(
+        &fs::read_to_string(format!("/proc/{pid}/status")).ok()?,
+        name,
+    )
 }
 
 /// The value of `Name:` in the text of a status file.

@@ -138,7 +138,9 @@ pub fn main(tests: &[&[Test]]) -> ExitCode {
 }
 
 fn short(test: &Test) -> &'static str {
-    test.name.split_once("::").map_or(test.name, |(_, rest)| rest)
+    test.name
+        .split_once("::")
+        .map_or(test.name, |(_, rest)| rest)
 }
 
 /// Takes tests from the end of `queue`, `threads` at a time.
@@ -235,7 +237,12 @@ fn judge(thrown: &(dyn Any + Send), notes: String) -> Verdict {
 /// Panics are kept for the report instead of being printed as they come.
 fn install_hook() {
     panic::set_hook(Box::new(|info| {
-        let text = info.payload_as_str().unwrap_or("a panic without a text");
+        let thrown = info.payload();
+        let text = thrown
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| thrown.downcast_ref::<&str>().copied())
+            .unwrap_or("a panic without a text");
         let place = info
             .location()
             .map(|at| format!("{}:{}", at.file(), at.line()))

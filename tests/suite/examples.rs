@@ -22,14 +22,21 @@ fn tables(folder: &Path, found: &mut Vec<PathBuf>) {
     for path in entries.flatten().map(|entry| entry.path()) {
         if path.is_dir() && !path.ends_with("operations.d") {
             tables(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "toml") {
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+        {
             found.push(path);
         }
     }
 }
 
 fn check(path: &Path) -> (Option<i32>, String) {
-    let output = Command::new(USHERD).arg("check").arg(path).output().expect("usherd check");
+    let output = Command::new(USHERD)
+        .arg("check")
+        .arg(path)
+        .output()
+        .expect("usherd check");
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     (output.status.code(), said.into_owned())
 }
@@ -57,10 +64,16 @@ fn every_table_in_config_and_examples_passes_the_checker() {
 
 fn the_checker_says_no_to_nonsense_with_code_78() {
     let dir = Dir::new();
-    let path = dir.write("bad.toml", "[service.x]\nlisten = \"tcp:99999\"\nexek = [\"cat\"]\n");
+    let path = dir.write(
+        "bad.toml",
+        "[service.x]\nlisten = \"tcp:99999\"\nexek = [\"cat\"]\n",
+    );
     let (code, said) = check(Path::new(&path));
     assert_eq!(code, Some(78), "{said}");
-    assert!(said.contains("bad.toml:2:") && said.contains("bad.toml:3:"), "{said}");
+    assert!(
+        said.contains("bad.toml:2:") && said.contains("bad.toml:3:"),
+        "{said}"
+    );
     assert!(said.contains("exec"), "did you mean: {said}");
 }
 
@@ -72,7 +85,10 @@ fn the_checker_says_no_to_a_missing_file() {
 }
 
 fn help_and_version_are_there() {
-    for (option, word) in [("--help", "--config"), ("--version", env!("CARGO_PKG_VERSION"))] {
+    for (option, word) in [
+        ("--help", "--config"),
+        ("--version", env!("CARGO_PKG_VERSION")),
+    ] {
         let output = Command::new(USHERD).arg(option).output().expect("usherd");
         assert!(output.status.success());
         assert!(String::from_utf8_lossy(&output.stdout).contains(word));

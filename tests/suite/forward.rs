@@ -58,7 +58,12 @@ fn a_relay_carries_bytes_both_ways_with_half_closes() {
     let _daemon = Daemon::start(&dir, &relay(port, &tcp(echo_upstream()), ""));
     let sent = Seeded::new(11).bytes(3_000_000);
     let received = Peer::tcp(port).exchange(&sent);
-    assert!(received == sent, "{} of {} bytes, or changed", received.len(), sent.len());
+    assert!(
+        received == sent,
+        "{} of {} bytes, or changed",
+        received.len(),
+        sent.len()
+    );
 }
 
 fn a_relay_reaches_a_unix_socket() {
@@ -172,7 +177,11 @@ fn a_slow_reader_slows_the_writer_and_loses_nothing() {
     assert!(kilobytes < 16_000, "the front holds {held}");
     let mut all = first;
     all.extend(peer.read_all());
-    assert!(all == Seeded::new(5).bytes(8_000_000), "{} bytes, or changed", all.len());
+    assert!(
+        all == Seeded::new(5).bytes(8_000_000),
+        "{} bytes, or changed",
+        all.len()
+    );
 }
 
 fn a_reset_on_one_side_ends_the_other() {

@@ -46,7 +46,9 @@ impl Stolen {
         needs_root();
         let front = daemon.front();
         process::kill(front, Signal::SIGSTOP);
-        until("a stopped front", SOON, || (process::state(front) == Some('T')).then_some(()));
+        until("a stopped front", SOON, || {
+            (process::state(front) == Some('T')).then_some(())
+        });
         let (mut link, mut listeners) = (None, Vec::new());
         for number in process::descriptors(front).into_keys() {
             let fd = match steal::steal(front, number) {
@@ -78,7 +80,11 @@ impl Stolen {
     fn send(&self, packet: &[u8], descriptors: &[RawFd]) -> bool {
         let data = [IoSlice::new(packet)];
         let rights = [ControlMessage::ScmRights(descriptors)];
-        let control = if descriptors.is_empty() { &[] } else { &rights[..] };
+        let control = if descriptors.is_empty() {
+            &[]
+        } else {
+            &rights[..]
+        };
         let flags = MsgFlags::MSG_NOSIGNAL;
         loop {
             match sendmsg::<()>(self.link.as_raw_fd(), &data, control, flags, None) {
@@ -214,9 +220,17 @@ fn a_packet_that_makes_no_sense_ends_the_front_and_nothing_else() {
         until(&format!("{what}: the end of the front"), SOON, || {
             (!process::is_alive(old)).then_some(())
         });
-        assert_eq!(ask(port, what), what, "{what}: not served by the next front");
+        assert_eq!(
+            ask(port, what),
+            what,
+            "{what}: not served by the next front"
+        );
         held.send("still\n");
-        assert_eq!(held.read_line(), "still\n", "{what}: a running server was disturbed");
+        assert_eq!(
+            held.read_line(),
+            "still\n",
+            "{what}: a running server was disturbed"
+        );
     }
     assert!(daemon.is_running());
 }
@@ -230,13 +244,24 @@ fn what_is_not_in_the_table_is_refused() {
     let connection = stolen.accept();
     for unknown in [service + 1, 77, u32::MAX] {
         let verdict = stolen.start(unknown, listener, &connection);
-        assert_eq!(refused(&verdict), Some(Refusal::UnknownService), "{verdict:?}");
+        assert_eq!(
+            refused(&verdict),
+            Some(Refusal::UnknownService),
+            "{verdict:?}"
+        );
         let verdict = stolen.start(service, unknown.max(listener + 1), &connection);
-        assert_eq!(refused(&verdict), Some(Refusal::UnknownListener), "{verdict:?}");
+        assert_eq!(
+            refused(&verdict),
+            Some(Refusal::UnknownListener),
+            "{verdict:?}"
+        );
     }
-    assert_eq!(daemon.servers(), []);
+    assert_eq!(daemon.servers(), [0; 0]);
     let verdict = stolen.start(service, listener, &connection);
-    assert!(matches!(verdict, Notice::Started { .. }), "and what is in it is started: {verdict:?}");
+    assert!(
+        matches!(verdict, Notice::Started { .. }),
+        "and what is in it is started: {verdict:?}"
+    );
 }
 
 fn only_a_connection_of_this_listener_is_taken() {
@@ -270,12 +295,19 @@ fn only_a_connection_of_this_listener_is_taken() {
     for (what, fd) in wrong {
         let verdict = stolen.start(service, listener, &fd.as_raw_fd());
         assert!(
-            matches!(refused(&verdict), Some(Refusal::WrongDescriptor | Refusal::PeerGone)),
+            matches!(
+                refused(&verdict),
+                Some(Refusal::WrongDescriptor | Refusal::PeerGone)
+            ),
             "{what}: {verdict:?}"
         );
     }
-    assert_eq!(daemon.servers(), []);
-    assert_eq!(process::descriptors(daemon.pid).len(), before, "the helper keeps descriptors");
+    assert_eq!(daemon.servers(), [0; 0]);
+    assert_eq!(
+        process::descriptors(daemon.pid).len(),
+        before,
+        "the helper keeps descriptors"
+    );
 }
 
 fn a_denied_address_is_refused_by_the_helper_too() {
@@ -287,7 +319,11 @@ fn a_denied_address_is_refused_by_the_helper_too() {
     let _denied = Peer::tcp_from([127, 0, 0, 2], port);
     let connection = stolen.accept();
     let verdict = stolen.start(service, listener, &connection);
-    assert_eq!(refused(&verdict), Some(Refusal::AddressDenied), "{verdict:?}");
+    assert_eq!(
+        refused(&verdict),
+        Some(Refusal::AddressDenied),
+        "{verdict:?}"
+    );
 }
 
 fn limits_hold_whatever_the_front_says() {
@@ -306,7 +342,11 @@ fn limits_hold_whatever_the_front_says() {
     assert!(matches!(verdicts[0], Notice::Started { .. }));
     assert!(matches!(verdicts[1], Notice::Started { .. }));
     for verdict in &verdicts[2..] {
-        assert_eq!(refused(verdict), Some(Refusal::TooManyInstances), "{verdict:?}");
+        assert_eq!(
+            refused(verdict),
+            Some(Refusal::TooManyInstances),
+            "{verdict:?}"
+        );
     }
     daemon.wait_servers(2);
 }
@@ -345,7 +385,10 @@ fn ten_thousand_random_requests_start_nothing_and_leak_nothing() {
     for _ in 0..10_000 {
         stolen.count += 1;
         let connection = ConnectionId(stolen.count);
-        let (service, listener) = (ServiceId(small(&mut seeded)), ListenerId(small(&mut seeded)));
+        let (service, listener) = (
+            ServiceId(small(&mut seeded)),
+            ListenerId(small(&mut seeded)),
+        );
         let (request, fds) = match seeded.below(4) {
             0 | 1 => {
                 let fd = choice[seeded.below(choice.len())];
@@ -377,13 +420,23 @@ fn ten_thousand_random_requests_start_nothing_and_leak_nothing() {
         };
         stolen.request(&request, &fds);
         let verdict = stolen.verdict(connection);
-        assert!(refused(&verdict).is_some(), "{request:?} led to {verdict:?}");
+        assert!(
+            refused(&verdict).is_some(),
+            "{request:?} led to {verdict:?}"
+        );
     }
-    assert_eq!(daemon.servers(), []);
-    assert_eq!(process::descriptors(daemon.pid).len(), before, "the helper keeps descriptors");
+    assert_eq!(daemon.servers(), [0; 0]);
+    assert_eq!(
+        process::descriptors(daemon.pid).len(),
+        before,
+        "the helper keeps descriptors"
+    );
     drop(stolen);
     drop(outgoing);
-    assert_eq!(ask(port, "as if nothing had been"), "as if nothing had been");
+    assert_eq!(
+        ask(port, "as if nothing had been"),
+        "as if nothing had been"
+    );
 }
 
 /// The reading half of the helper, without the rest of it.
@@ -412,13 +465,21 @@ fn ten_thousand_random_packets_are_read_without_a_panic_or_a_leak() {
             Err(err) => panic!("{err:?}"),
         }
     }
-    assert!(understood > 100, "only {understood} packets made sense: not random enough");
+    assert!(
+        understood > 100,
+        "only {understood} packets made sense: not random enough"
+    );
     // If any copy of the writing end were still open, this would not end.
     drop(writer);
-    SockRef::from(&theirs).set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    SockRef::from(&theirs)
+        .set_read_timeout(Some(Duration::from_secs(1)))
+        .unwrap();
     let mut left = Vec::new();
     let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
-    assert!(poll(&mut fds, PollTimeout::from(5_000_u16)).unwrap() > 0, "a descriptor was kept");
+    assert!(
+        poll(&mut fds, PollTimeout::from(5_000_u16)).unwrap() > 0,
+        "a descriptor was kept"
+    );
     std::fs::File::from(pipe).read_to_end(&mut left).unwrap();
     assert!(left.is_empty());
 }

@@ -28,9 +28,7 @@ tests![
 const A_WHILE: Duration = Duration::from_millis(300);
 
 fn service(name: &str, port: u16, more: &str) -> String {
-    format!(
-        "[service.{name}]\nlisten = \"tcp:{port}\"\nexec = [\"/bin/cat\"]\n{more}\n"
-    )
+    format!("[service.{name}]\nlisten = \"tcp:{port}\"\nexec = [\"/bin/cat\"]\n{more}\n")
 }
 
 fn cat(dir: &Dir, port: u16, more: &str) -> Daemon {
@@ -55,7 +53,10 @@ fn beyond_instances_connections_wait_in_the_queue() {
     let (first, second) = (served(port), served(port));
     let mut third = Peer::tcp(port);
     third.send("my turn\n");
-    assert!(third.hears_nothing_for(A_WHILE), "three instances instead of two");
+    assert!(
+        third.hears_nothing_for(A_WHILE),
+        "three instances instead of two"
+    );
     drop(first);
     assert_eq!(third.read_line(), "my turn\n");
     drop(second);
@@ -79,7 +80,10 @@ fn beyond_instances_connections_are_refused_with_a_text() {
 fn one_source_has_no_more_than_its_share() {
     let (dir, port) = (Dir::new(), free_port());
     let _daemon = cat(&dir, port, "per_source = 2\ninstances = 10\n");
-    let (_one, _two) = (served_from([127, 0, 0, 2], port), served_from([127, 0, 0, 2], port));
+    let (_one, _two) = (
+        served_from([127, 0, 0, 2], port),
+        served_from([127, 0, 0, 2], port),
+    );
     assert_eq!(Peer::tcp_from([127, 0, 0, 2], port).read_text(), "");
     let _other = served_from([127, 0, 0, 3], port);
 }
@@ -109,7 +113,10 @@ fn a_queue_behind_a_rate_moves_on() {
         assert_eq!(ask(port, nth.to_string()), nth.to_string());
     }
     let took = began.elapsed();
-    assert!(took >= Duration::from_millis(900), "five at four a second within {took:?}");
+    assert!(
+        took >= Duration::from_millis(900),
+        "five at four a second within {took:?}"
+    );
 }
 
 fn a_rate_per_source_leaves_other_sources_alone() {
@@ -119,7 +126,10 @@ fn a_rate_per_source_leaves_other_sources_alone() {
         let mut peer = Peer::tcp_from([127, 0, 0, host], port);
         peer.send("x").finish().read_text()
     };
-    assert_eq!((from(2), from(2), from(2)), ("x".into(), "x".into(), String::new()));
+    assert_eq!(
+        (from(2), from(2), from(2)),
+        ("x".into(), "x".into(), String::new())
+    );
     assert_eq!(from(3), "x");
 }
 
@@ -129,7 +139,11 @@ fn window(begins_in: i32) -> String {
     let hour = String::from_utf8(hour.expect("date(1)").stdout).unwrap();
     let hour: i32 = hour.trim().parse().unwrap();
     let at = |hours: i32| (hour + hours).rem_euclid(24);
-    format!("hours = [\"{:02}:00-{:02}:00\"]\n", at(begins_in), at(begins_in + 2))
+    format!(
+        "hours = [\"{:02}:00-{:02}:00\"]\n",
+        at(begins_in),
+        at(begins_in + 2)
+    )
 }
 
 fn outside_its_hours_a_service_refuses() {
@@ -161,7 +175,10 @@ fn a_denied_peer_reads_the_refusal() {
         port,
         "deny = [\"127.0.0.2/32\"]\nbanner = { refused = \"not you\\n\" }\n",
     );
-    assert_eq!(Peer::tcp_from([127, 0, 0, 2], port).read_text(), "not you\n");
+    assert_eq!(
+        Peer::tcp_from([127, 0, 0, 2], port).read_text(),
+        "not you\n"
+    );
     assert_eq!(ask(port, "me"), "me");
 }
 

@@ -1,7 +1,7 @@
 //! Where the daemon listens: families, Unix sockets, late addresses, inherited sockets.
 
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
 use nix::sys::signal::Signal;
@@ -44,8 +44,10 @@ fn the_ready_line_counts_services_and_listeners() {
     let (dir, one, two, three) = (Dir::new(), free_port(), free_port(), free_port());
     let daemon = Daemon::start(
         &dir,
-        &(service("a", &format!("[\"tcp:127.0.0.1:{one}\", \"tcp:127.0.0.1:{two}\"]"))
-            + &service("b", &format!("\"tcp:127.0.0.1:{three}\""))),
+        &(service(
+            "a",
+            &format!("[\"tcp:127.0.0.1:{one}\", \"tcp:127.0.0.1:{two}\"]"),
+        ) + &service("b", &format!("\"tcp:127.0.0.1:{three}\""))),
     );
     let line = daemon.log.wait_for("ready: ");
     assert!(line.contains("ready: 2 services, 3 listeners"), "{line}");
@@ -56,7 +58,10 @@ fn a_tcp_port_takes_both_families() {
     let (dir, port) = (Dir::new(), free_port());
     let _daemon = Daemon::start(&dir, &service("dual", &format!("\"tcp:{port}\"")));
     assert_eq!(ask(port, "four"), "four");
-    assert_eq!(Peer::to(on_v6(port)).send("six").finish().read_text(), "six");
+    assert_eq!(
+        Peer::to(on_v6(port)).send("six").finish().read_text(),
+        "six"
+    );
 }
 
 fn tcp4_and_tcp6_take_one_family_each() {
@@ -64,7 +69,8 @@ fn tcp4_and_tcp6_take_one_family_each() {
     let (dir, four, six) = (Dir::new(), free_port(), free_port());
     let _daemon = Daemon::start(
         &dir,
-        &(service("four", &format!("\"tcp4:{four}\"")) + &service("six", &format!("\"tcp6:{six}\""))),
+        &(service("four", &format!("\"tcp4:{four}\""))
+            + &service("six", &format!("\"tcp6:{six}\""))),
     );
     assert_eq!(ask(four, "four"), "four");
     assert!(TcpStream::connect(on_v6(four)).is_err());
@@ -85,7 +91,13 @@ fn a_service_can_have_several_addresses() {
     assert_eq!(ask(one, "one"), "one");
     let mut second = Peer::to(SocketAddr::from(([127, 0, 0, 2], two)));
     assert_eq!(second.send("two").finish().read_text(), "two");
-    assert_eq!(Peer::unix(Type::STREAM, &path).send("three").finish().read_text(), "three");
+    assert_eq!(
+        Peer::unix(Type::STREAM, &path)
+            .send("three")
+            .finish()
+            .read_text(),
+        "three"
+    );
 }
 
 fn an_address_in_use_is_tried_again_until_it_is_free() {
@@ -114,7 +126,11 @@ fn a_unix_socket_has_the_mode_of_the_table() {
     assert!(meta("wide").file_type().is_socket());
     assert_eq!(meta("wide").permissions().mode() & 0o777, 0o660);
     let narrow = meta("narrow").permissions().mode() & 0o777;
-    assert_eq!(narrow & 0o002, 0, "the world may connect by default: {narrow:o}");
+    assert_eq!(
+        narrow & 0o002,
+        0,
+        "the world may connect by default: {narrow:o}"
+    );
 }
 
 fn a_stale_unix_socket_is_replaced() {
@@ -122,7 +138,13 @@ fn a_stale_unix_socket_is_replaced() {
     let path = dir.open_folder("sockets") + "/s";
     drop(std::os::unix::net::UnixListener::bind(&path).expect("unable to bind"));
     let _daemon = Daemon::start(&dir, &service("unix", &format!("\"unix:{path}\"")));
-    assert_eq!(Peer::unix(Type::STREAM, &path).send("fresh").finish().read_text(), "fresh");
+    assert_eq!(
+        Peer::unix(Type::STREAM, &path)
+            .send("fresh")
+            .finish()
+            .read_text(),
+        "fresh"
+    );
 }
 
 fn a_file_that_is_no_socket_is_left_alone() {
@@ -146,7 +168,10 @@ fn a_unix_socket_goes_with_the_daemon() {
     assert!(Path::new(&path).exists());
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.exit_code(), Some(0));
-    assert!(!Path::new(&path).exists(), "the socket is still in the file system");
+    assert!(
+        !Path::new(&path).exists(),
+        "the socket is still in the file system"
+    );
 }
 
 /// Binds a listener on descriptor 3 and executes the rest of its arguments.
@@ -195,7 +220,10 @@ fn no_listener_leaks_into_a_server() {
     let ports: Vec<u16> = (0..20).map(|_| free_port()).collect();
     let mut table = service("cat", &format!("\"tcp:127.0.0.1:{port}\""));
     for (nth, other) in ports.iter().enumerate() {
-        table += &service(&format!("other{nth}"), &format!("\"tcp:127.0.0.1:{other}\""));
+        table += &service(
+            &format!("other{nth}"),
+            &format!("\"tcp:127.0.0.1:{other}\""),
+        );
     }
     let daemon = Daemon::start(&dir, &table);
     let mut peer = Peer::tcp(port);
@@ -203,5 +231,9 @@ fn no_listener_leaks_into_a_server() {
     assert_eq!(peer.read_line(), "x\n");
     let servers = daemon.wait_servers(1);
     let open = process::descriptors(servers[0]);
-    assert_eq!(open.keys().copied().collect::<Vec<i32>>(), [0, 1, 2], "{open:?}");
+    assert_eq!(
+        open.keys().copied().collect::<Vec<i32>>(),
+        [0, 1, 2],
+        "{open:?}"
+    );
 }

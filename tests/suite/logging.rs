@@ -44,7 +44,10 @@ fn a_line_has_a_time_a_level_a_message_and_fields() {
     let time = words.next().expect("a time");
     assert!(time.contains('T') && time.starts_with("20"), "{line}");
     let level = words.find(|word| !word.is_empty()).expect("a level");
-    assert!(["error", "warn", "info", "debug"].contains(&level.to_lowercase().as_str()), "{line}");
+    assert!(
+        ["error", "warn", "info", "debug"].contains(&level.to_lowercase().as_str()),
+        "{line}"
+    );
     assert!(words.any(|word| word.contains('=')), "{line}");
 }
 
@@ -54,7 +57,9 @@ fn starts_and_ends_name_service_and_peer() {
     let mut peer = Peer::tcp(port);
     let from = peer.local_port().to_string();
     assert_eq!(peer.read_text(), "");
-    daemon.log.wait_after(0, &["service=shell", "127.0.0.1", &from]);
+    daemon
+        .log
+        .wait_after(0, &["service=shell", "127.0.0.1", &from]);
 }
 
 fn a_refusal_is_logged_with_its_reason() {
@@ -80,17 +85,25 @@ fn what_a_server_writes_cannot_forge_a_line() {
     assert!(text.contains("clear"));
     let unwanted = |c: char| c.is_control() && c != '\n';
     assert!(!text.contains(unwanted), "a control character in the log");
-    assert!(!text.lines().any(|line| line.starts_with("2026-01-01T")), "a forged line");
+    assert!(
+        !text.lines().any(|line| line.starts_with("2026-01-01T")),
+        "a forged line"
+    );
 }
 
 fn a_log_file_is_opened_again_after_a_reload() {
     let (dir, port) = (Dir::new(), free_port());
     let folder = dir.open_folder("log");
     let path = format!("{folder}/usherd.log");
-    let table = with_log(&format!("to = \"file:{path}\""), &shell(port, "echo hi", ""));
+    let table = with_log(
+        &format!("to = \"file:{path}\""),
+        &shell(port, "echo hi", ""),
+    );
     let daemon = Setup::raw(&dir, &table).begin();
     let has = |file: &str, word: &str| {
-        fs::read_to_string(file).is_ok_and(|text| text.contains(word)).then_some(())
+        fs::read_to_string(file)
+            .is_ok_and(|text| text.contains(word))
+            .then_some(())
     };
     until("a ready line in the file", SOON, || has(&path, "ready: "));
     assert_eq!(hear(port), "hi\n");
@@ -99,19 +112,27 @@ fn a_log_file_is_opened_again_after_a_reload() {
     daemon.signal(nix::sys::signal::Signal::SIGHUP);
     until("a new file", SOON, || has(&path, "reloaded"));
     assert_eq!(hear(port), "hi\n");
-    until("the next event in the new file", SOON, || has(&path, "service=shell"));
+    until("the next event in the new file", SOON, || {
+        has(&path, "service=shell")
+    });
 }
 
 fn json_is_one_object_a_line() {
     let (dir, port) = (Dir::new(), free_port());
-    let table = with_log("format = \"json\"", &shell(port, "echo \\\"quoted >&2; exit 4", ""));
+    let table = with_log(
+        "format = \"json\"",
+        &shell(port, "echo \\\"quoted >&2; exit 4", ""),
+    );
     let daemon = Setup::raw(&dir, &table).start();
     assert_eq!(hear(port), "");
     daemon.log.wait_after(0, &["quoted"]);
     daemon.log.wait_after(0, &["exit"]);
     for line in daemon.log.text().lines() {
         let value: Result<serde_json::Value, _> = serde_json::from_str(line);
-        assert!(value.is_ok_and(|value| value.is_object()), "no JSON object: {line}");
+        assert!(
+            value.is_ok_and(|value| value.is_object()),
+            "no JSON object: {line}"
+        );
     }
 }
 

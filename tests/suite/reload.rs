@@ -34,7 +34,9 @@ fn service(name: &str, port: u16, more: &str) -> String {
 }
 
 fn says(name: &str, port: u16, word: &str) -> String {
-    format!("[service.{name}]\nlisten = \"tcp:127.0.0.1:{port}\"\nexec = [\"/bin/echo\", \"{word}\"]\n")
+    format!(
+        "[service.{name}]\nlisten = \"tcp:127.0.0.1:{port}\"\nexec = [\"/bin/echo\", \"{word}\"]\n"
+    )
 }
 
 fn echoes(peer: &mut Peer, line: &str) {
@@ -61,6 +63,13 @@ fn a_changed_program_serves_new_connections_only() {
     echoes(&mut held, "still old\n");
 }
 
+/// What has become of the file of the table.
+enum Spoiled {
+    Missing,
+    Folder,
+    Text(Vec<u8>),
+}
+
 fn no_bad_file_stops_anything() {
     let (dir, port) = (Dir::new(), free_port());
     let good = daemon::table(&service("cat", port, ""));
@@ -70,34 +79,51 @@ fn no_bad_file_stops_anything() {
     let (listeners, front) = (process::listeners(port), daemon.front());
     let path = Path::new(&daemon.config);
     let write = |text: &[u8]| fs::write(path, text).expect("unable to write the table");
-    let half = &good.as_bytes()[..good.len() - 9];
-    let bad: [(&str, &dyn Fn()); 11] = [
-        ("missing", &|| fs::remove_file(path).expect("unable to remove")),
-        ("empty", &|| write(b"")),
-        ("only a comment", &|| write(b"# nothing here\n")),
-        ("half-written", &|| write(half)),
-        ("a syntax error", &|| write(format!("{good}\nlisten = = 3\n").as_bytes())),
-        ("an unknown key", &|| write(format!("{good}\nlissten = \"tcp:1\"\n").as_bytes())),
-        ("an unknown section", &|| write(format!("{good}\n[sevrice.x]\n").as_bytes())),
-        ("a wrong type", &|| write(format!("{good}\ninstances = \"many\"\n").as_bytes())),
-        ("the same name twice", &|| write(format!("{good}\n{}", service("cat", 1, "")).as_bytes())),
-        ("binary garbage", &|| write(&Seeded::new(3).bytes(5_000))),
-        ("a folder", &|| {
-            fs::remove_file(path).expect("unable to remove");
-            fs::create_dir(path).expect("unable to create");
-        }),
+    let with = |more: &str| Spoiled::Text(format!("{good}\n{more}\n").into_bytes());
+    let bad = [
+        ("missing", Spoiled::Missing),
+        ("empty", Spoiled::Text(Vec::new())),
+        (
+            "only a comment",
+            Spoiled::Text(b"# nothing here\n".to_vec()),
+        ),
+        (
+            "half-written",
+            Spoiled::Text(good.as_bytes()[..good.len() - 9].to_vec()),
+        ),
+        ("a syntax error", with("listen = = 3")),
+        ("an unknown key", with("lissten = \"tcp:1\"")),
+        ("an unknown section", with("[sevrice.x]")),
+        ("a wrong type", with("instances = \"many\"")),
+        ("the same name twice", with(&service("cat", 1, ""))),
+        ("binary garbage", Spoiled::Text(Seeded::new(3).bytes(5_000))),
+        ("a folder", Spoiled::Folder),
     ];
-    for (what, spoil) in bad {
-        spoil();
+    for (what, how) in bad {
+        match how {
+            Spoiled::Text(text) => write(&text),
+            Spoiled::Missing => fs::remove_file(path).expect("unable to remove"),
+            Spoiled::Folder => {
+                fs::remove_file(path).expect("unable to remove");
+                fs::create_dir(path).expect("unable to create");
+            }
+        }
         assert!(!daemon.reload_as_it_is(), "{what}: taken for a table");
         assert_eq!(ask(port, what), what, "{what}: no longer served");
         echoes(&mut held, "still here\n");
-        assert_eq!(process::listeners(port), listeners, "{what}: the listener changed");
+        assert_eq!(
+            process::listeners(port),
+            listeners,
+            "{what}: the listener changed"
+        );
         assert_eq!(daemon.front(), front, "{what}: the front was replaced");
     }
     fs::remove_dir(path).expect("unable to remove");
     write(good.as_bytes());
-    assert!(daemon.reload_as_it_is(), "a good table is refused after bad ones");
+    assert!(
+        daemon.reload_as_it_is(),
+        "a good table is refused after bad ones"
+    );
     assert_eq!(ask(port, "good again"), "good again");
     echoes(&mut held, "to the end\n");
 }
@@ -108,7 +134,9 @@ fn a_refused_table_says_why_with_line_and_column() {
     let mark = daemon.log.mark();
     let table = service("cat", port, "instanecs = 3\n");
     assert!(!daemon.reload(&table));
-    let line = daemon::table(&table).lines().position(|l| l.starts_with("instanecs"));
+    let line = daemon::table(&table)
+        .lines()
+        .position(|l| l.starts_with("instanecs"));
     let place = format!("usherd.toml:{}:1", line.expect("the line is there") + 1);
     daemon.log.wait_after(mark, &[&place]);
     daemon.log.wait_after(mark, &["instances"]);
@@ -121,7 +149,9 @@ fn an_unchanged_address_keeps_its_socket_and_its_queue() {
     process::kill(front, Signal::SIGSTOP);
     // The stopped front accepts nothing: these wait in the queue of the listener.
     let mut queued: Vec<Peer> = (0..10).map(|_| Peer::tcp(port)).collect();
-    queued.iter_mut().for_each(|peer| drop(peer.send("queued\n")));
+    for peer in &mut queued {
+        peer.send("queued\n");
+    }
     let table = service("cat", port, "instances = 50\n") + &service("more", other, "");
     fs::write(&daemon.config, daemon::table(&table)).expect("unable to write the table");
     let mark = daemon.log.mark();
@@ -137,11 +167,16 @@ fn an_unchanged_address_keeps_its_socket_and_its_queue() {
 
 fn a_removed_service_closes_but_its_instance_goes_on() {
     let (dir, stays, goes) = (Dir::new(), free_port(), free_port());
-    let daemon = Daemon::start(&dir, &(service("stays", stays, "") + &service("goes", goes, "")));
+    let daemon = Daemon::start(
+        &dir,
+        &(service("stays", stays, "") + &service("goes", goes, "")),
+    );
     let mut held = Peer::tcp(goes);
     echoes(&mut held, "before\n");
     assert!(daemon.reload(&service("stays", stays, "")));
-    until("a closed port", SOON, || Peer::try_tcp(goes).is_err().then_some(()));
+    until("a closed port", SOON, || {
+        Peer::try_tcp(goes).is_err().then_some(())
+    });
     echoes(&mut held, "after\n");
     held.finish();
     assert_eq!(held.read_all(), b"");
@@ -159,7 +194,10 @@ fn a_removed_service_that_comes_back_counts_its_old_instance() {
     assert!(daemon.reload(&both));
     let mut next = until("an open port", SOON, || Peer::try_tcp(goes).ok());
     next.send("next\n");
-    assert!(next.hears_nothing_for(Duration::from_millis(300)), "two instances instead of one");
+    assert!(
+        next.hears_nothing_for(Duration::from_millis(300)),
+        "two instances instead of one"
+    );
     held.finish();
     assert_eq!(next.read_line(), "next\n");
 }
@@ -167,7 +205,10 @@ fn a_removed_service_that_comes_back_counts_its_old_instance() {
 fn an_address_can_move_from_one_service_to_another() {
     let (dir, port, other) = (Dir::new(), free_port(), free_port());
     let daemon = Daemon::start(&dir, &(says("a", port, "a") + &says("b", other, "b")));
-    assert_eq!((ask(port, ""), ask(other, "")), ("a\n".into(), "b\n".into()));
+    assert_eq!(
+        (ask(port, ""), ask(other, "")),
+        ("a\n".into(), "b\n".into())
+    );
     assert!(daemon.reload(&(says("a", other, "a") + &says("b", port, "b"))));
     until("swapped addresses", SOON, || {
         (ask(port, "") == "b\n" && ask(other, "") == "a\n").then_some(())
@@ -188,7 +229,10 @@ fn a_changed_bind_while_a_datagram_server_runs() {
     let after = pid(UdpPeer::new(new).ask("two"));
     assert_ne!(before, after, "the new address has a server of its own");
     daemon.wait_servers(0);
-    assert!(process::udp_sockets(old).is_empty(), "the old socket is still open");
+    assert!(
+        process::udp_sockets(old).is_empty(),
+        "the old socket is still open"
+    );
 }
 
 fn from_one_address_to_all_and_back() {
@@ -219,7 +263,11 @@ fn a_renamed_service_keeps_the_port_open() {
     let listeners = process::listeners(port);
     assert!(daemon.reload(&service("new", port, "")));
     assert_eq!(ask(port, "x"), "x");
-    assert_eq!(process::listeners(port), listeners, "the same address, the same socket");
+    assert_eq!(
+        process::listeners(port),
+        listeners,
+        "the same address, the same socket"
+    );
     echoes(&mut held, "after\n");
 }
 
@@ -256,7 +304,9 @@ fn a_signal_before_ready_is_not_lost() {
         daemon.signal(Signal::SIGHUP);
     }
     daemon.log.wait_after(mark, &["reloaded"]);
-    until("the new table", SOON, || (ask(port, "") == "new\n").then_some(()));
+    until("the new table", SOON, || {
+        (ask(port, "") == "new\n").then_some(())
+    });
 }
 
 fn limits_change_with_the_table_and_count_what_runs() {
@@ -264,13 +314,20 @@ fn limits_change_with_the_table_and_count_what_runs() {
     let daemon = Daemon::start(&dir, &service("cat", port, "instances = 5\n"));
     let mut held: Vec<Peer> = (0..3).map(|_| Peer::tcp(port)).collect();
     held.iter_mut().for_each(|peer| echoes(peer, "hold\n"));
-    assert!(daemon.reload(&service("cat", port, "instances = 2\non_full = \"queue\"\n")));
+    assert!(daemon.reload(&service(
+        "cat",
+        port,
+        "instances = 2\non_full = \"queue\"\n"
+    )));
     let mut next = Peer::tcp(port);
     next.send("next\n");
     assert!(next.hears_nothing_for(Duration::from_millis(300)));
     held.pop();
     daemon.wait_servers(2);
-    assert!(next.hears_nothing_for(Duration::from_millis(300)), "two still run, two may");
+    assert!(
+        next.hears_nothing_for(Duration::from_millis(300)),
+        "two still run, two may"
+    );
     held.pop();
     assert_eq!(next.read_line(), "next\n");
     echoes(&mut held[0], "undisturbed\n");

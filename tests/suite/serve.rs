@@ -136,17 +136,27 @@ fn unix_service(dir: &Dir, scheme: &str, exec: &str, more: &str) -> (Daemon, Str
 fn a_unix_stream_reaches_its_server() {
     let dir = Dir::new();
     let (_daemon, path) = unix_service(&dir, "unix", "/bin/cat", "socket = { mode = \"0666\" }\n");
-    let answer = Peer::unix(Type::STREAM, &path).send("hello").finish().read_text();
+    let answer = Peer::unix(Type::STREAM, &path)
+        .send("hello")
+        .finish()
+        .read_text();
     assert_eq!(answer, "hello");
     let mode = std::fs::metadata(&path).unwrap();
-    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o777, 0o666);
+    assert_eq!(
+        std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o777,
+        0o666
+    );
 }
 
 fn a_unix_datagram_reaches_its_server() {
     let dir = Dir::new();
     let program = dir.script("server", DATAGRAM_ONCE);
-    let (_daemon, path) =
-        unix_service(&dir, "unix-dgram", &program, "socket = { mode = \"0666\" }\n");
+    let (_daemon, path) = unix_service(
+        &dir,
+        "unix-dgram",
+        &program,
+        "socket = { mode = \"0666\" }\n",
+    );
     let name = UnixAddr::from_abstract_name(format!("usherd-test-{}", process::this())).unwrap();
     let socket = UnixDatagram::bind_addr(&name).unwrap();
     socket.set_read_timeout(Some(SOON)).unwrap();
@@ -170,7 +180,11 @@ fn a_unix_sequence_of_packets_reaches_its_server() {
     let mut peer = Peer::unix(Type::SEQPACKET, &path);
     for packet in ["one", "three and a half", "2"] {
         peer.send(packet);
-        assert_eq!(peer.read_packet(), packet.as_bytes(), "packets keep their borders");
+        assert_eq!(
+            peer.read_packet(),
+            packet.as_bytes(),
+            "packets keep their borders"
+        );
     }
 }
 
@@ -181,7 +195,10 @@ fn an_abstract_unix_socket_reaches_its_server() {
         &dir,
         &format!("[service.abstract]\nlisten = \"unix:{name}\"\nexec = [\"/bin/cat\"]\n"),
     );
-    let answer = Peer::unix(Type::STREAM, &name).send("hello").finish().read_text();
+    let answer = Peer::unix(Type::STREAM, &name)
+        .send("hello")
+        .finish()
+        .read_text();
     assert_eq!(answer, "hello");
 }
 
@@ -197,7 +214,10 @@ fn listen_fds_passes_the_listener() {
     );
     for word in ["one", "two"] {
         let answer = Peer::tcp(port).send(format!("{word}\n")).read_text();
-        assert!(answer.starts_with("1 [") && answer.ends_with(&format!("] {word}\n")), "{answer}");
+        assert!(
+            answer.starts_with("1 [") && answer.ends_with(&format!("] {word}\n")),
+            "{answer}"
+        );
     }
 }
 
@@ -266,7 +286,10 @@ fn the_environment_holds_the_facts_of_the_connection_and_nothing_inherited() {
     }
     let connection = env.remove("USHERD_CONNECTION").expect("USHERD_CONNECTION");
     let (epoch, count) = connection.split_once('-').expect("EPOCH-COUNT");
-    assert!(epoch.parse::<u64>().is_ok() && count.parse::<u64>().is_ok(), "{connection}");
+    assert!(
+        epoch.parse::<u64>().is_ok() && count.parse::<u64>().is_ok(),
+        "{connection}"
+    );
     env.retain(|name, _| !ACCOUNT.contains(&name.as_str()));
     assert!(env.is_empty(), "more than was promised: {env:?}");
 }
@@ -284,8 +307,14 @@ fn pass_env_and_env_add_to_the_environment() {
     .env("USHERD_TEST_C", "not wanted")
     .start();
     let env = environment(&hear(port));
-    assert_eq!(env.get("USHERD_TEST_A").map(String::as_str), Some("inherited"));
-    assert_eq!(env.get("USHERD_TEST_B").map(String::as_str), Some("two words"));
+    assert_eq!(
+        env.get("USHERD_TEST_A").map(String::as_str),
+        Some("inherited")
+    );
+    assert_eq!(
+        env.get("USHERD_TEST_B").map(String::as_str),
+        Some("two words")
+    );
     assert!(!env.contains_key("USHERD_TEST_C"));
     assert!(!env.contains_key("USHERD_TEST_ABSENT"));
 }
@@ -321,9 +350,15 @@ fn a_server_has_descriptors_0_1_2_and_no_more() {
         .collect();
     found.sort_unstable();
     assert_eq!(found.len(), 3, "{listed}");
-    assert!(found[0].0 == "0" && found[0].1.starts_with("socket:"), "{listed}");
+    assert!(
+        found[0].0 == "0" && found[0].1.starts_with("socket:"),
+        "{listed}"
+    );
     assert_eq!(found[0].1, found[1].1, "0 and 1 are one socket");
-    assert!(found[2].0 == "2" && found[2].1 != found[0].1, "stderr is not the socket: {listed}");
+    assert!(
+        found[2].0 == "2" && found[2].1 != found[0].1,
+        "stderr is not the socket: {listed}"
+    );
 }
 
 fn every_signal_is_at_its_default_and_none_is_blocked() {
@@ -363,7 +398,10 @@ fn the_socket_of_a_server_blocks() {
 }
 
 fn dir_umask_and_nice_are_as_the_table_says() {
-    let said = output_of("pwd; umask; nice", "dir = \"/usr\"\numask = \"0027\"\nnice = 5\n");
+    let said = output_of(
+        "pwd; umask; nice",
+        "dir = \"/usr\"\numask = \"0027\"\nnice = 5\n",
+    );
     assert_eq!(said, "/usr\n0027\n5\n");
     let said = output_of("pwd; umask", "");
     assert_eq!(said, "/\n0022\n", "what nothing is said about");
@@ -389,15 +427,25 @@ fn a_server_runs_as_its_user_with_its_groups() {
     let uids = process::field(&all, "Uid").expect("Uid");
     assert_eq!(uids, "1\t1\t1\t1", "real, effective, saved, file system");
     let caps = process::field(&all, "CapEff").expect("CapEff");
-    assert_eq!(caps.trim_start_matches('0'), "", "no capability is left: {caps}");
+    assert_eq!(
+        caps.trim_start_matches('0'),
+        "",
+        "no capability is left: {caps}"
+    );
 }
 
 fn a_group_of_the_table_replaces_the_users_own() {
     needs_root();
     let said = output_of("id -un; id -gn", "user = \"daemon\"\ngroup = \"mail\"\n");
     assert_eq!(said, "daemon\nmail\n");
-    let said = output_of("id -G | tr ' ' '\\n' | sort -n", "user = \"daemon\"\ngroups = [\"mail\"]\n");
-    assert!(said.lines().any(|gid| gid == "8"), "mail is not among {said:?}");
+    let said = output_of(
+        "id -G | tr ' ' '\\n' | sort -n",
+        "user = \"daemon\"\ngroups = [\"mail\"]\n",
+    );
+    assert!(
+        said.lines().any(|gid| gid == "8"),
+        "mail is not among {said:?}"
+    );
 }
 
 fn argv0_is_the_base_name_or_what_the_table_says() {
@@ -408,7 +456,10 @@ fn argv0_is_the_base_name_or_what_the_table_says() {
 
 fn stderr_goes_to_the_log_with_the_name_of_the_service() {
     let (dir, port) = (Dir::new(), free_port());
-    let daemon = Daemon::start(&dir, &shell(port, "echo to the peer; echo to the log >&2", ""));
+    let daemon = Daemon::start(
+        &dir,
+        &shell(port, "echo to the peer; echo to the log >&2", ""),
+    );
     assert_eq!(hear(port), "to the peer\n");
     daemon.log.wait_after(0, &["to the log", "shell"]);
 }
@@ -419,7 +470,10 @@ fn stderr_can_go_to_the_peer() {
 }
 
 fn stderr_can_go_nowhere() {
-    let said = output_of("readlink /proc/self/fd/2 >&1; echo lost >&2", "stderr = \"null\"\n");
+    let said = output_of(
+        "readlink /proc/self/fd/2 >&1; echo lost >&2",
+        "stderr = \"null\"\n",
+    );
     assert_eq!(said, "/dev/null\n");
 }
 
@@ -443,7 +497,10 @@ fn two_services_at_different_addresses_share_a_port() {
             "[service.{name}]\nlisten = \"tcp:{host}:{port}\"\nexec = [\"/bin/echo\", \"{name}\"]\n"
         )
     };
-    let _daemon = Daemon::start(&dir, &(service("one", "127.0.0.1") + &service("two", "127.0.0.2")));
+    let _daemon = Daemon::start(
+        &dir,
+        &(service("one", "127.0.0.1") + &service("two", "127.0.0.2")),
+    );
     assert_eq!(hear(port), "one\n");
     let mut other = Peer::to(std::net::SocketAddr::from(([127, 0, 0, 2], port)));
     assert_eq!(other.read_text(), "two\n");
@@ -461,7 +518,13 @@ fn tcpmux_leads_to_a_server_by_name() {
     );
     assert_eq!(ask(port, "quiet\r\nhello"), "hello");
     let answer = ask(port, "GREETED\r\nhello");
-    assert!(answer.starts_with('+') && answer.ends_with("\r\nhello"), "{answer:?}");
+    assert!(
+        answer.starts_with('+') && answer.ends_with("\r\nhello"),
+        "{answer:?}"
+    );
     let answer = ask(port, "nobody\r\n");
-    assert!(answer.starts_with('-') && answer.ends_with("\r\n"), "{answer:?}");
+    assert!(
+        answer.starts_with('-') && answer.ends_with("\r\n"),
+        "{answer:?}"
+    );
 }

@@ -38,7 +38,10 @@ fn run(command: &mut Command) -> Output {
 
 fn service(name: &str, listen: &str, exec: &[&str], more: &str) -> String {
     let exec: Vec<String> = exec.iter().map(|word| format!("'{word}'")).collect();
-    format!("[service.{name}]\nlisten = \"{listen}\"\nexec = [{}]\n{more}\n", exec.join(", "))
+    format!(
+        "[service.{name}]\nlisten = \"{listen}\"\nexec = [{}]\n{more}\n",
+        exec.join(", ")
+    )
 }
 
 fn path(program: &Path) -> &str {
@@ -68,8 +71,15 @@ fn git_clones_and_pushes() {
             "git",
             &format!("tcp:127.0.0.1:{port}"),
             &[
-                path(&git), "-c", "safe.directory=*", "daemon", "--inetd", "--export-all", "--enable=receive-pack",
-                &format!("--base-path={base}"), &base,
+                path(&git),
+                "-c",
+                "safe.directory=*",
+                "daemon",
+                "--inetd",
+                "--export-all",
+                "--enable=receive-pack",
+                &format!("--base-path={base}"),
+                &base,
             ],
             "",
         ),
@@ -79,7 +89,19 @@ fn git_clones_and_pushes() {
     git_in(path(dir.path()), &["clone", "-q", &url, &work]);
     std::fs::write(format!("{work}/file"), Seeded::new(9).bytes(200_000)).expect("unable to write");
     git_in(&work, &["add", "file"]);
-    git_in(&work, &["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", "one"]);
+    git_in(
+        &work,
+        &[
+            "-c",
+            "user.name=t",
+            "-c",
+            "user.email=t@example.org",
+            "commit",
+            "-q",
+            "-m",
+            "one",
+        ],
+    );
     git_in(&work, &["push", "-q", "origin", "HEAD:main"]);
     git_in(path(dir.path()), &["clone", "-q", &url, "again"]);
     let same = std::fs::read(dir.file("again/file")).expect("the file came back");
@@ -111,7 +133,10 @@ fn rsync_copies_a_tree() {
     assert_eq!(copied, "over the net\n");
     let up = dir.write("up", "and back\n");
     run(Command::new("rsync").args(["--timeout=15", &up, &url]));
-    assert_eq!(std::fs::read_to_string(format!("{tree}/up")).expect("it went up"), "and back\n");
+    assert_eq!(
+        std::fs::read_to_string(format!("{tree}/up")).expect("it went up"),
+        "and back\n"
+    );
 }
 
 fn sshd_runs_a_command() {
@@ -145,9 +170,24 @@ fn sshd_runs_a_command() {
     );
     let output = run(Command::new("ssh")
         .args(["-q", "-i", &dir.file("id"), "-p", &port.to_string()])
-        .args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"])
-        .args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-F", "/dev/null"])
-        .args(["root@127.0.0.1", "echo said $((20 + 3)) from $SSH_CONNECTION"]));
+        .args([
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+        ])
+        .args([
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "ConnectTimeout=15",
+            "-F",
+            "/dev/null",
+        ])
+        .args([
+            "root@127.0.0.1",
+            "echo said $((20 + 3)) from $SSH_CONNECTION",
+        ]));
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.starts_with("said 23 from 127.0.0.1 "), "{said}");
 }
@@ -169,7 +209,10 @@ fn busybox_httpd_serves_a_file() {
     for _ in 0..5 {
         let mut peer = Peer::tcp(port);
         let answer = peer.send("GET / HTTP/1.0\r\nHost: x\r\n\r\n").read_text();
-        assert!(answer.starts_with("HTTP/1") && answer.contains(" 200 "), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1") && answer.contains(" 200 "),
+            "{answer}"
+        );
         assert!(answer.ends_with("<p>hello</p>\n"), "{answer}");
     }
 }
@@ -202,7 +245,9 @@ impl Tftp {
 
     fn send(&self, code: u8, number: u16, data: &[u8]) {
         let packet = [&[0, code], &number.to_be_bytes()[..], data].concat();
-        self.socket.send_to(&packet, self.to).expect("unable to send");
+        self.socket
+            .send_to(&packet, self.to)
+            .expect("unable to send");
     }
 
     fn get(port: u16, name: &str) -> Vec<u8> {
@@ -250,7 +295,16 @@ fn tftpd_sends_and_takes_a_file() {
         &service(
             "tftp",
             &format!("udp:127.0.0.1:{port}"),
-            &[path(&tftpd), "--timeout", "2", "--create", "--user", "nobody", "--secure", &root],
+            &[
+                path(&tftpd),
+                "--timeout",
+                "2",
+                "--create",
+                "--user",
+                "nobody",
+                "--secure",
+                &root,
+            ],
             "user = \"root\"",
         ),
     );
@@ -300,7 +354,11 @@ fn a_python_server_with_listen_fds() {
     };
     let (first, second) = (get(), get());
     assert!(first.contains("python "), "{first}");
-    assert_eq!(first.rsplit(' ').next(), second.rsplit(' ').next(), "one server for both");
+    assert_eq!(
+        first.rsplit(' ').next(),
+        second.rsplit(' ').next(),
+        "one server for both"
+    );
 }
 
 fn a_python_server_on_stdin() {
@@ -312,12 +370,20 @@ fn a_python_server_on_stdin() {
     );
     let _daemon = Daemon::start(
         &dir,
-        &service("python", &format!("tcp:127.0.0.1:{port}"), &[path(&python), &program], ""),
+        &service(
+            "python",
+            &format!("tcp:127.0.0.1:{port}"),
+            &[path(&python), &program],
+            "",
+        ),
     );
     let mut peer = Peer::tcp(port).patience(Duration::from_secs(30));
     for word in ["one", "two"] {
         peer.send(format!("{word}\n"));
-        assert_eq!(peer.read_line(), format!("127.0.0.1 {}\n", word.to_uppercase()));
+        assert_eq!(
+            peer.read_line(),
+            format!("127.0.0.1 {}\n", word.to_uppercase())
+        );
     }
 }
 
@@ -342,7 +408,12 @@ fn a_perl_server_with_wait() {
     let program = dir.script("server", ACCEPT_LOOP);
     let _daemon = Daemon::start(
         &dir,
-        &service("perl", &format!("tcp:127.0.0.1:{port}"), &[&program], "wait = true"),
+        &service(
+            "perl",
+            &format!("tcp:127.0.0.1:{port}"),
+            &[&program],
+            "wait = true",
+        ),
     );
     for word in ["one", "two", "three"] {
         let answer = Peer::tcp(port).send(format!("{word}\n")).read_text();

@@ -39,9 +39,14 @@ fn term_lets_a_running_server_finish() {
     let mut peer = Peer::tcp(port);
     echoes(&mut peer, "before\n");
     daemon.signal(Signal::SIGTERM);
-    until("a closed port", SOON, || Peer::try_tcp(port).is_err().then_some(()));
+    until("a closed port", SOON, || {
+        Peer::try_tcp(port).is_err().then_some(())
+    });
     echoes(&mut peer, "while draining\n");
-    assert!(daemon.is_running(), "the daemon did not wait for its server");
+    assert!(
+        daemon.is_running(),
+        "the daemon did not wait for its server"
+    );
     peer.finish();
     assert_eq!(peer.read_all(), b"");
     assert_eq!(daemon.exit_code(), Some(0));
@@ -53,7 +58,9 @@ fn term_closes_the_listeners_at_once() {
     let mut peer = Peer::tcp(port);
     echoes(&mut peer, "hold\n");
     daemon.signal(Signal::SIGTERM);
-    until("no listener", SOON, || process::listeners(port).is_empty().then_some(()));
+    until("no listener", SOON, || {
+        process::listeners(port).is_empty().then_some(())
+    });
     assert!(daemon.is_running());
 }
 
@@ -64,9 +71,14 @@ fn a_second_term_ends_running_servers() {
     echoes(&mut peer, "hold\n");
     let servers = daemon.wait_servers(1);
     daemon.signal(Signal::SIGTERM);
-    until("a closed port", SOON, || Peer::try_tcp(port).is_err().then_some(()));
+    until("a closed port", SOON, || {
+        Peer::try_tcp(port).is_err().then_some(())
+    });
     daemon.signal(Signal::SIGTERM);
-    assert!(daemon.wait_end(SOON).is_some(), "still running after the second SIGTERM");
+    assert!(
+        daemon.wait_end(SOON).is_some(),
+        "still running after the second SIGTERM"
+    );
     assert_eq!(peer.read_all(), b"");
     assert!(!process::is_alive(servers[0]));
 }
@@ -78,7 +90,10 @@ fn an_interrupt_from_the_terminal_ends_the_daemon() {
     // Ctrl-C reaches the whole foreground group: helper and front.
     process::kill(front, Signal::SIGINT);
     daemon.signal(Signal::SIGINT);
-    assert!(daemon.wait_end(SOON).is_some(), "still running after SIGINT");
+    assert!(
+        daemon.wait_end(SOON).is_some(),
+        "still running after SIGINT"
+    );
     assert!(!process::is_alive(front));
     assert!(Peer::try_tcp(port).is_err());
 }
@@ -103,16 +118,30 @@ fn a_killed_front_is_replaced_and_nothing_else_changes() {
     let killed = Instant::now();
     let mut next = Peer::tcp(port);
     echoes(&mut next, "after\n");
-    println!("    the next connection was answered {:?} after the kill", killed.elapsed());
+    println!(
+        "    the next connection was answered {:?} after the kill",
+        killed.elapsed()
+    );
     assert_ne!(daemon.front(), old);
-    assert_eq!(process::listeners(port), listeners, "the listener is another one");
+    assert_eq!(
+        process::listeners(port),
+        listeners,
+        "the listener is another one"
+    );
     echoes(&mut held, "undisturbed\n");
     // The new front knows of the old instance: two are running, two may.
     let mut third = Peer::tcp(port);
     third.send("third\n");
-    assert!(third.hears_nothing_for(Duration::from_millis(300)), "the old instance is not counted");
+    assert!(
+        third.hears_nothing_for(Duration::from_millis(300)),
+        "the old instance is not counted"
+    );
     held.finish();
-    assert_eq!(third.read_line(), "third\n", "the end of the old instance is not counted");
+    assert_eq!(
+        third.read_line(),
+        "third\n",
+        "the end of the old instance is not counted"
+    );
 }
 
 fn a_front_killed_again_and_again_is_replaced_each_time() {
@@ -122,7 +151,9 @@ fn a_front_killed_again_and_again_is_replaced_each_time() {
         let front = daemon.front();
         process::kill(front, Signal::SIGKILL);
         assert_eq!(ask(port, nth.to_string()), nth.to_string());
-        until("a new front", SOON, || (daemon.front() != front).then_some(()));
+        until("a new front", SOON, || {
+            (daemon.front() != front).then_some(())
+        });
     }
     assert!(daemon.is_running());
 }
@@ -151,7 +182,9 @@ fn a_datagram_server_survives_the_front_and_keeps_its_socket() {
     let before = pid(UdpPeer::new(port).ask("one"));
     let front = daemon.front();
     process::kill(front, Signal::SIGKILL);
-    until("a new front", SOON, || (daemon.front() != front).then_some(()));
+    until("a new front", SOON, || {
+        (daemon.front() != front).then_some(())
+    });
     for _ in 0..10 {
         let after = pid(UdpPeer::new(port).ask("two"));
         assert_eq!(before, after, "a second server reads from the same socket");
@@ -167,8 +200,13 @@ fn a_killed_helper_takes_the_front_with_it() {
     let front = daemon.front();
     daemon.signal(Signal::SIGKILL);
     assert!(daemon.wait_end(SOON).is_some());
-    until("the end of the front", SOON, || (!process::is_alive(front)).then_some(()));
-    assert!(process::listeners(port).is_empty(), "the port is still open");
+    until("the end of the front", SOON, || {
+        (!process::is_alive(front)).then_some(())
+    });
+    assert!(
+        process::listeners(port).is_empty(),
+        "the port is still open"
+    );
     assert!(Peer::try_tcp(port).is_err());
 }
 
@@ -191,7 +229,10 @@ fn the_front_has_no_rights() {
 
 fn a_server_that_ignores_its_signal_is_killed_after_the_grace() {
     let (dir, port) = (Dir::new(), free_port());
-    let program = dir.script("deaf", "#!/bin/sh\ntrap '' TERM\necho deaf\nwhile :; do read line; done\n");
+    let program = dir.script(
+        "deaf",
+        "#!/bin/sh\ntrap '' TERM\necho deaf\nwhile :; do read line; done\n",
+    );
     let daemon = Daemon::start(
         &dir,
         &format!(
