@@ -13,12 +13,24 @@ use serde::{Deserialize, Serialize};
 
 pub mod access;
 pub mod address;
+mod check;
+pub mod complaint;
+pub mod host;
+pub mod names;
+mod reader;
+pub mod schema;
+mod source;
+pub mod value;
 
 pub use access::Access;
 pub use address::Listen;
+pub use check::{Loaded, load};
+pub use complaint::{Complaint, Complaints};
+pub use host::Host;
+pub use source::Source;
 
 /// A table without complaints.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Table {
     pub daemon: Daemon,
     /// In table order, disabled ones too.
@@ -26,7 +38,7 @@ pub struct Table {
 }
 
 /// `[daemon]`: what belongs to no service.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Daemon {
     /// Who the front runs as; `None` when usherd is not root and nobody is switched to.
     pub user: Option<FrontUser>,
@@ -50,6 +62,16 @@ pub struct LogSettings {
     pub to: LogTarget,
     pub format: LogFormat,
     pub level: LogLevel,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            to: LogTarget::Stderr,
+            format: LogFormat::Text,
+            level: LogLevel::Info,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +98,7 @@ pub enum LogLevel {
 }
 
 /// `[service.NAME]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Service {
     pub name: String,
     pub description: Option<String>,
@@ -88,7 +110,7 @@ pub struct Service {
 }
 
 /// What answers a request: exactly one of `exec`, `builtin`, `forward`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Serve {
     Exec(Box<Exec>),
     Builtin(Builtin),
@@ -166,6 +188,15 @@ pub struct Stop {
     pub grace: Duration,
 }
 
+impl Default for Stop {
+    fn default() -> Self {
+        Self {
+            signal: libc::SIGTERM,
+            grace: Duration::from_secs(10),
+        }
+    }
+}
+
 /// Services without a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Builtin {
@@ -204,7 +235,7 @@ pub enum ProxyVersion {
 
 /// Who is let in, how many, and for how long: what the front needs to decide
 /// about a request, whatever serves it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rules {
     /// The server gets the listener (or datagram socket) itself.
     pub wait: bool,
