@@ -1,7 +1,7 @@
 //! Commands that work without a running daemon.
 #![forbid(unsafe_code)]
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use crate::error::Exit;
 use crate::table::{self, Host, effective};
@@ -9,12 +9,8 @@ use crate::table::{self, Host, effective};
 /// `usherd check`: complaints and warnings on stderr, the effective table (if
 /// asked for) or a summary on stdout.
 #[must_use]
-pub fn check(file: Option<PathBuf>, show_effective: bool) -> Exit {
-    let source = match file {
-        Some(path) => table::Source::File(path),
-        None => table::Source::Embedded,
-    };
-    match table::load(&source, &Host::probe()) {
+pub fn check(file: Option<&Path>, show_effective: bool) -> Exit {
+    match table::load(table::source_or_default(file), &Host::probe()) {
         Ok(loaded) => {
             loaded
                 .warnings

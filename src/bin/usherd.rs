@@ -37,6 +37,9 @@ struct Arguments {
     /// The table to serve [default: /etc/usherd/usherd.toml for root, else the built-in one]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Serve an ordinary user's own table: $XDG_CONFIG_HOME/usherd/usherd.toml
+    #[arg(long, conflicts_with = "config")]
+    user: bool,
     /// Where usherd.pid goes
     #[arg(long, value_name = "DIR", env = "USHERD_RUNTIME_DIR")]
     runtime_dir: Option<PathBuf>,
@@ -73,23 +76,35 @@ fn main() -> ExitCode {
             .into();
         }
     };
+    if arguments.user && nix::unistd::Uid::effective().is_root() {
+        eprintln!("usherd: --user is for ordinary users; root serves the host's table");
+        return Exit::Usage.into();
+    }
+    let config = arguments.config.or_else(|| default_table(arguments.user));
     match arguments.command {
         Some(Command::Check { file, effective }) => {
-            commands::check(file.or(arguments.config).or_else(system_table), effective).into()
+            let file = file.or(config);
+            commands::check(file.as_deref(), effective).into()
         }
-        None => {
-            let config = arguments.config.or_else(system_table);
-            run(&Options {
-                config,
-                runtime_dir: arguments.runtime_dir,
-            })
-            .into()
-        }
+        None => run(&Options {
+            config,
+            runtime_dir: arguments.runtime_dir,
+        })
+        .into(),
     }
 }
 
-/// Root without `--config` means the host's table, if there is one.
-fn system_table() -> Option<PathBuf> {
-    let path = PathBuf::from(SYSTEM_TABLE);
-    (nix::unistd::Uid::effective().is_root() && path.exists()).then_some(path)
+/// Root without `--config` means the host's table, a user with `--user` his
+/// own; `None`, the built-in one, where there is no such file.
+fn default_table(user: bool) -> Option<PathBuf> {
+    let path = if user {
+        let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config"));
+        let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
+        config.or_else(home)?.join("usherd/usherd.toml")
+    } else if nix::unistd::Uid::effective().is_root() {
+        PathBuf::from(SYSTEM_TABLE)
+    } else {
+        return None;
+    };
+    path.exists().then_some(path)
 }

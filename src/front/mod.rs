@@ -5,3 +5,6 @@ pub mod conversation;
 pub mod forward;
 pub mod plan;
 pub mod tcpmux;
+pub fn run(_: impl Iterator<Item = std::ffi::OsString>) -> crate::error::Exit {
+    crate::error::Exit::Ok
+}

@@ -31,11 +31,7 @@ impl Source {
         // Users, groups and ports are looked up anew each time.
         let mut host = Host::probe();
         host.inherited = Inherited::Known(self.inherited.clone());
-        let source = match &self.path {
-            Some(path) => table::Source::File(path.clone()),
-            None => table::Source::Embedded,
-        };
-        match table::load(&source, &host) {
+        match table::load(table::source_or_default(self.path.as_deref()), &host) {
             Ok(loaded) => {
                 for warning in loaded.warnings.rendered() {
                     log::warn!("{}", warning.trim_end());

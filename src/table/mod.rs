@@ -351,3 +351,20 @@ pub struct Keepalive {
 pub fn canonical(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
 }
+pub mod diff;
+pub mod effective;
+
+/// The table for those who have none: see `config/usherd.toml`.
+pub const DEFAULT_TABLE: &str = include_str!("../../config/usherd.toml");
+
+/// The file, or the embedded table where no file is named.
+#[must_use]
+pub fn source_or_default(file: Option<&std::path::Path>) -> Source<'_> {
+    match file {
+        Some(path) => Source::File(path),
+        None => Source::Text {
+            name: "built-in table",
+            text: DEFAULT_TABLE,
+        },
+    }
+}
