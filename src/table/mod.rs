@@ -5,6 +5,7 @@
 //! result out again as TOML. Nothing here opens a socket or starts a process.
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +16,8 @@ pub mod access;
 pub mod address;
 mod check;
 pub mod complaint;
+pub mod diff;
+pub mod effective;
 pub mod host;
 pub mod names;
 mod reader;
@@ -26,8 +29,16 @@ pub use access::Access;
 pub use address::Listen;
 pub use check::{Loaded, load};
 pub use complaint::{Complaint, Complaints};
+pub use diff::{Change, diff};
+pub use effective::effective;
 pub use host::Host;
 pub use source::Source;
+
+/// The table used where there is no other: a demonstration on loopback ports.
+pub const DEFAULT_TABLE: &str = include_str!("../../config/usherd.toml");
+
+/// listen(2), where a service says nothing else.
+pub const DEFAULT_BACKLOG: u32 = 1024;
 
 /// A table without complaints.
 #[derive(Clone, Debug, PartialEq)]
@@ -227,6 +238,17 @@ pub enum Upstream {
     Abstract(String),
 }
 
+/// As in the table.
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Upstream::Tcp(addr) => write!(f, "tcp:{addr}"),
+            Upstream::Unix(path) => write!(f, "unix:{}", path.display()),
+            Upstream::Abstract(name) => write!(f, "unix:@{name}"),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProxyVersion {
     V1,
@@ -316,7 +338,7 @@ pub struct LogEvents {
 /// Options of the service's listening sockets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SocketOptions {
-    /// listen(2); `None` is 1024.
+    /// listen(2); `None` is [`DEFAULT_BACKLOG`].
     pub backlog: Option<u32>,
     pub freebind: bool,
     pub device: Option<String>,
@@ -351,20 +373,15 @@ pub struct Keepalive {
 pub fn canonical(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
 }
-pub mod diff;
-pub mod effective;
-
-/// The table for those who have none: see `config/usherd.toml`.
-pub const DEFAULT_TABLE: &str = include_str!("../../config/usherd.toml");
-
 /// The file, or the embedded table where no file is named.
 #[must_use]
 pub fn source_or_default(file: Option<&std::path::Path>) -> Source<'_> {
-    match file {
-        Some(path) => Source::File(path),
-        None => Source::Text {
-            name: "built-in table",
-            text: DEFAULT_TABLE,
-        },
-    }
+    let embedded = Source::Text {
+        name: "built-in table",
+        text: DEFAULT_TABLE,
+    };
+    file.map_or(embedded, Source::File)
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,7 @@ use super::{
 
 mod read;
 
-pub use read::{LIMITS, LOG_EVENTS};
+pub use read::{LIMITS, LOG_EVENTS, Unit};
 
 /// Top level of a file.
 pub const FILE_KEYS: &[&str] = &["include", "daemon", "defaults", "service"];

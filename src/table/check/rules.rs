@@ -108,25 +108,21 @@ impl Check<'_> {
     fn access(&mut self, draft: Draft<'_>, listen: &[Listen], wait: bool) -> Access {
         let allow = draft.pick(|k| &k.allow);
         let deny = draft.pick(|k| &k.deny);
-        let stranger = listen.iter().find(|l| !l.has_ip_peers());
-        if let Some(stranger) = stranger {
-            let places = [
-                ("allow", allow.as_ref().map(|p| (p.own, p.place))),
-                ("deny", deny.as_ref().map(|p| (p.own, p.place))),
-            ];
-            for (key, place) in places {
-                if let Some((true, place)) = place {
-                    let fault = draft
-                        .fault(&format!(
-                            "`{key}` means nothing at {stranger}: its peers have no IP address"
-                        ))
-                        .help("make it a service of its own; `socket.mode` guards a unix socket");
-                    self.complain(place, fault);
+        let strangers = listen.iter().filter(|l| !l.has_ip_peers());
+        let all_strange = strangers.clone().count() == listen.len();
+        if let Some(stranger) = strangers.into_iter().next() {
+            let lists = [("allow", &allow), ("deny", &deny)];
+            for (key, list) in lists {
+                if let Some(list) = list.as_ref().filter(|p| p.own || !all_strange) {
+                    let problem =
+                        format!("`{key}` cannot guard {stranger}: its peers have no IP address");
+                    let help = "make it a service of its own; `socket.mode` guards a unix socket";
+                    self.complain(list.place, draft.fault(&problem).help(help));
                 }
             }
-            if listen.iter().all(|l| !l.has_ip_peers()) {
-                return Access::default();
-            }
+        }
+        if all_strange {
+            return Access::default();
         }
         let prefixes = [&allow, &deny]
             .iter()
@@ -184,7 +180,7 @@ fn own_if<T>(wait: bool, value: Option<T>) -> Option<T> {
 }
 
 /// Where a key stands that is not `"none"`.
-fn set_place<T>(at: Option<&At<Option<T>>>) -> Option<crate::table::complaint::Place> {
+pub(super) fn set_place<T>(at: Option<&At<Option<T>>>) -> Option<crate::table::complaint::Place> {
     at.filter(|at| at.value.is_some()).map(|at| at.place)
 }
 

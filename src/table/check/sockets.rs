@@ -2,12 +2,12 @@
 //! the service's own addresses can take is a complaint.
 #![forbid(unsafe_code)]
 
-use super::rules::server_first;
+use super::rules::{server_first, set_place};
 use super::{Check, Draft, Kind, Picked, has_streams};
 use crate::table::address::UnixName;
 use crate::table::complaint::{At, Place};
 use crate::table::schema::{RawSocket, SpeaksFirst};
-use crate::table::{Listen, SocketOptions};
+use crate::table::{DEFAULT_BACKLOG, Listen, SocketOptions};
 
 impl Check<'_> {
     pub(super) fn socket(
@@ -60,7 +60,9 @@ impl Check<'_> {
                 fault.help("`socket.receive_buffer` is what holds datagrams"),
             );
         }
-        draft.value(|k| &k.backlog).filter(|_| has_streams(listen))
+        draft
+            .value(|k| &k.backlog)
+            .filter(|n| has_streams(listen) && *n != DEFAULT_BACKLOG)
     }
 
     /// Complains about options of the service's own that fit no address.
@@ -225,7 +227,7 @@ type Options = Vec<(&'static str, Option<Place>)>;
 impl RawSocket {
     fn tcp_options(&self) -> Options {
         vec![
-            ("keepalive", place(&self.keepalive)),
+            ("keepalive", set_place(self.keepalive.as_ref())),
             ("nodelay", place_if_true(&self.nodelay)),
             ("fast_open", place(&self.fast_open)),
             ("defer_accept", place(&self.defer_accept)),
