@@ -4,3 +4,5 @@
     unsafe_code,
     reason = "this is the fence: raw system calls live here and nowhere else"
 )]
+
+pub mod front_calls;
