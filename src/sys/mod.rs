@@ -13,3 +13,4 @@ pub mod process;
 pub mod shared;
 pub mod socket;
 pub mod splice;
+pub mod front_calls;
