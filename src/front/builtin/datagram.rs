@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
@@ -11,8 +11,8 @@ use std::time::{Instant, SystemTime};
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrLike, SockaddrStorage, recvmsg, sendmsg,
-    setsockopt, sockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, UnixAddr, recvfrom, recvmsg,
+    sendmsg, sendto, setsockopt, sockopt,
 };
 use socket2::{Domain, Socket};
 
@@ -43,6 +43,8 @@ pub fn prepare(socket: &Socket) -> io::Result<()> {
 pub struct Responder {
     kind: Builtin,
     guard: Guard,
+    /// Known after the first turn.
+    unix: Option<bool>,
     control: Vec<u8>,
     traffic: Traffic,
     answered: u64,
@@ -59,8 +61,18 @@ enum Queried {
 /// A request in the scratch buffer.
 struct Asked {
     len: usize,
-    source: SockaddrStorage,
-    queried: Option<Queried>,
+    source: Source,
+}
+
+enum Source {
+    Inet {
+        from: SockaddrStorage,
+        /// `from` as rules see it.
+        canonical: SocketAddr,
+        queried: Option<Queried>,
+    },
+    /// Cannot be forged, so there is nothing to guard against.
+    Unix(UnixAddr),
 }
 
 impl Responder {
@@ -70,6 +82,7 @@ impl Responder {
         Self {
             kind,
             guard: Guard::new(own_ports),
+            unix: None,
             control: cmsg_space!(libc::in6_pktinfo, libc::in_pktinfo),
             traffic: Traffic::default(),
             answered: 0,
@@ -91,9 +104,18 @@ impl Responder {
         admit: &mut dyn FnMut(IpAddr) -> bool,
         now: Instant,
     ) -> io::Result<bool> {
+        let unix = match self.unix {
+            Some(unix) => unix,
+            None => *self.unix.insert(socket.domain()? == Domain::UNIX),
+        };
         with_scratch(|buffer| {
             for _ in 0..BATCH {
-                match self.receive(socket, buffer) {
+                let asked = if unix {
+                    receive_unix(socket, buffer)
+                } else {
+                    self.receive_inet(socket, buffer)
+                };
+                match asked {
                     Ok(asked) => self.serve(socket, buffer, &asked, admit, now),
                     Err(Errno::EAGAIN) => return Ok(false),
                     Err(error) if is_of_a_request(error) => {}
@@ -120,7 +142,7 @@ impl Responder {
         self.unanswered
     }
 
-    fn receive(&mut self, socket: &Socket, buffer: &mut [u8]) -> Result<Asked, Errno> {
+    fn receive_inet(&mut self, socket: &Socket, buffer: &mut [u8]) -> Result<Asked, Errno> {
         let mut parts = [IoSliceMut::new(buffer)];
         let message = recvmsg::<SockaddrStorage>(
             socket.as_raw_fd(),
@@ -128,24 +150,23 @@ impl Responder {
             Some(&mut self.control),
             MsgFlags::MSG_DONTWAIT,
         )?;
-        let queried = message.cmsgs()?.find_map(|fact| match fact {
-            // The route decides the interface, except where the address alone names no host.
-            ControlMessageOwned::Ipv4PacketInfo(info) => Some(Queried::V4(libc::in_pktinfo {
-                ipi_ifindex: 0,
-                ..info
-            })),
-            ControlMessageOwned::Ipv6PacketInfo(info) => Some(Queried::V6(info)),
-            _ => None,
-        });
-        // A sender without a name cannot be answered.
-        let source = message.address.ok_or(Errno::EINTR)?;
         if message.flags.contains(MsgFlags::MSG_TRUNC) {
             return Err(Errno::EMSGSIZE);
         }
+        let queried = message.cmsgs()?.find_map(|fact| match fact {
+            ControlMessageOwned::Ipv4PacketInfo(info) => Some(Queried::V4(info)),
+            ControlMessageOwned::Ipv6PacketInfo(info) => Some(Queried::V6(info)),
+            _ => None,
+        });
+        let from = message.address.ok_or(Errno::EPROTO)?;
+        let canonical = canonical(&from).ok_or(Errno::EPROTO)?;
         Ok(Asked {
             len: message.bytes,
-            source,
-            queried,
+            source: Source::Inet {
+                from,
+                canonical,
+                queried,
+            },
         })
     }
 
@@ -157,22 +178,20 @@ impl Responder {
         admit: &mut dyn FnMut(IpAddr) -> bool,
         now: Instant,
     ) {
-        let source = canonical(&asked.source);
-        if !source.is_none_or(|source| admit(source.ip())) {
+        if let Source::Inet { canonical, .. } = asked.source
+            && !admit(canonical.ip())
+        {
             return;
         }
         self.traffic.received += asked.len as u64;
         let Some(answer) = answer(self.kind, &buffer[..asked.len]) else {
             return;
         };
-        if let Some(source) = source
-            && let Err(why) = self.permit(source, asked.queried, now)
-        {
+        if !self.permits(&asked.source, now) {
             self.unanswered += 1;
-            self.log_silence(source, why, now);
             return;
         }
-        match send(socket, answer.as_ref(), asked) {
+        match send(socket, answer.as_ref(), &asked.source) {
             Ok(count) => {
                 self.answered += 1;
                 self.traffic.sent += count as u64;
@@ -180,27 +199,42 @@ impl Responder {
             // The peer gets nothing, as if the network had lost it.
             Err(error) => {
                 self.unanswered += 1;
-                log::debug!(error:% = error; "unable to answer a datagram");
+                log::debug!(builtin:? = self.kind, error:% = error; "unable to answer a datagram");
             }
         }
     }
 
-    fn permit(
-        &mut self,
-        source: SocketAddr,
-        queried: Option<Queried>,
-        now: Instant,
-    ) -> Result<(), Silence> {
-        self.guard.judge(source, queried.map(destination))?;
-        self.guard.spend(source.ip(), now)
-    }
-
-    fn log_silence(&mut self, source: SocketAddr, why: Silence, now: Instant) {
-        if let Some(held_back) = self.guard.may_log(source.ip(), now) {
-            log::warn!(builtin:? = self.kind, peer:% = source, reason:% = why, held_back = held_back;
+    fn permits(&mut self, source: &Source, now: Instant) -> bool {
+        let Source::Inet {
+            canonical, queried, ..
+        } = source
+        else {
+            return true;
+        };
+        let permit = destination(*queried)
+            .and_then(|to| self.guard.judge(*canonical, to))
+            .and_then(|()| self.guard.spend(canonical.ip(), now));
+        let Err(why) = permit else { return true };
+        if let Some(held_back) = self.guard.may_log(canonical.ip(), now) {
+            log::warn!(builtin:? = self.kind, peer:% = canonical, reason:% = why, held_back = held_back;
                 "datagram not answered");
         }
+        false
     }
+}
+
+fn receive_unix(socket: &Socket, buffer: &mut [u8]) -> Result<Asked, Errno> {
+    let (len, source) = recvfrom::<UnixAddr>(socket.as_raw_fd(), buffer)?;
+    // As long as the buffer: it may have been cut.
+    if len == buffer.len() {
+        return Err(Errno::EMSGSIZE);
+    }
+    // A sender without a name is told from errors of the socket: it only cannot be answered.
+    let source = source.ok_or(Errno::EPROTO)?;
+    Ok(Asked {
+        len,
+        source: Source::Unix(source),
+    })
 }
 
 /// Errors that recvmsg(2) reports for one datagram, or for an earlier answer
@@ -256,38 +290,60 @@ fn answer(kind: Builtin, request: &[u8]) -> Option<Answer<'_>> {
     })
 }
 
-fn send(socket: &Socket, answer: &[u8], asked: &Asked) -> Result<usize, Errno> {
-    let parts = [IoSlice::new(answer)];
+fn send(socket: &Socket, answer: &[u8], source: &Source) -> Result<usize, Errno> {
+    let fd = socket.as_raw_fd();
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-    let from = match &asked.queried {
-        Some(Queried::V4(info)) => Some(ControlMessage::Ipv4PacketInfo(info)),
-        Some(Queried::V6(info)) => Some(ControlMessage::Ipv6PacketInfo(info)),
-        None => None,
+    let (from, queried) = match source {
+        Source::Unix(from) => return sendto(fd, answer, from, flags),
+        Source::Inet { from, queried, .. } => (from, queried),
     };
-    let (fd, to) = (socket.as_raw_fd(), Some(&asked.source));
-    sendmsg(fd, &parts, from.as_slice(), flags, to)
+    let (v4, v6) = match *queried {
+        Some(Queried::V4(info)) => (Some(any_interface(info)), None),
+        Some(Queried::V6(info)) => (None, Some(right_interface(info))),
+        None => (None, None),
+    };
+    let v4 = v4.as_ref().map(ControlMessage::Ipv4PacketInfo);
+    let control = v4.or(v6.as_ref().map(ControlMessage::Ipv6PacketInfo));
+    let parts = [IoSlice::new(answer)];
+    sendmsg(fd, &parts, control.as_slice(), flags, Some(from))
 }
 
-/// `None` for a unix socket, which nobody can forge.
+/// The kernel picks the interface by its routes.
+fn any_interface(info: libc::in_pktinfo) -> libc::in_pktinfo {
+    libc::in_pktinfo {
+        ipi_ifindex: 0,
+        ..info
+    }
+}
+
+/// The same, but a link-local address means nothing without its interface.
+fn right_interface(mut info: libc::in6_pktinfo) -> libc::in6_pktinfo {
+    if !Ipv6Addr::from(info.ipi6_addr.s6_addr).is_unicast_link_local() {
+        info.ipi6_ifindex = 0;
+    }
+    info
+}
+
 fn canonical(source: &SockaddrStorage) -> Option<SocketAddr> {
-    let (ip, port) = match source.family()? {
-        nix::sys::socket::AddressFamily::Inet => {
-            let v4 = source.as_sockaddr_in()?;
-            (IpAddr::V4(v4.ip()), v4.port())
-        }
-        _ => {
-            let v6 = source.as_sockaddr_in6()?;
-            (IpAddr::V6(v6.ip()), v6.port())
-        }
+    let (ip, port) = match (source.as_sockaddr_in(), source.as_sockaddr_in6()) {
+        (Some(v4), _) => (IpAddr::V4(v4.ip()), v4.port()),
+        (_, Some(v6)) => (IpAddr::V6(v6.ip()), v6.port()),
+        (None, None) => return None,
     };
     Some(SocketAddr::new(ip.to_canonical(), port))
 }
 
-fn destination(queried: Queried) -> IpAddr {
-    match queried {
-        Queried::V4(info) => IpAddr::from(info.ipi_addr.s_addr.to_ne_bytes()),
-        Queried::V6(info) => IpAddr::from(info.ipi6_addr.s6_addr).to_canonical(),
-    }
+/// Where a request was sent.
+fn destination(queried: Option<Queried>) -> Result<Option<IpAddr>, Silence> {
+    Ok(match queried {
+        // They differ for a broadcast: the header's address is then not our own.
+        Some(Queried::V4(info)) if info.ipi_addr.s_addr != info.ipi_spec_dst.s_addr => {
+            return Err(Silence::Destination);
+        }
+        Some(Queried::V4(info)) => Some(IpAddr::from(info.ipi_addr.s_addr.to_ne_bytes())),
+        Some(Queried::V6(info)) => Some(IpAddr::from(info.ipi6_addr.s6_addr).to_canonical()),
+        None => None,
+    })
 }
 
 #[cfg(test)]
