@@ -17,7 +17,7 @@ pub fn check(file: Option<&Path>, show_effective: bool) -> Exit {
                 .rendered()
                 .for_each(|warning| eprint!("warning: {warning}"));
             if show_effective {
-                print!("{}", effective::write(&loaded.table));
+                print!("{}", effective::effective(&loaded.table));
             } else {
                 println!("{} services, no complaints", loaded.table.services.len());
             }

@@ -1,5 +1,6 @@
 //! usherd: arguments in, exit code out.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -62,7 +63,7 @@ enum Command {
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     if args.next().is_some_and(|first| first == "--front") {
-        return front::run(args).into();
+        return run_front(args).into();
     }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -92,6 +93,20 @@ fn main() -> ExitCode {
         })
         .into(),
     }
+}
+
+/// `--front [UID GID]`, with the socket pair on descriptor 3: how the helper
+/// starts its other half. Nobody else has a use for it.
+fn run_front(mut args: impl Iterator<Item = OsString>) -> Exit {
+    usherd::logging::init("front");
+    let mut number = || args.next()?.to_str()?.parse::<u32>().ok();
+    let identity = number().zip(number());
+    let mut inherited = usherd::sys::inherit::take_from_three(1);
+    let Some(link) = inherited.pop() else {
+        eprintln!("usherd: --front is for usherd itself");
+        return Exit::Usage;
+    };
+    front::run(link, front::Options { identity })
 }
 
 /// Root without `--config` means the host's table, a user with `--user` his

@@ -105,6 +105,10 @@ impl LogState {
     }
 
     fn apply(&mut self) {
-        // SEAM: crate::logging::attach(fd, settings)
+        if let Some(settings) = &self.settings
+            && let Some(target) = self.waiting.take()
+        {
+            crate::logging::attach(target, settings);
+        }
     }
 }

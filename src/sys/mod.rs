@@ -7,10 +7,10 @@
 
 pub mod clock;
 pub mod exec;
+pub mod front_calls;
 pub mod inherit;
 pub mod link;
 pub mod process;
 pub mod shared;
 pub mod socket;
 pub mod splice;
-pub mod front_calls;
