@@ -17,6 +17,9 @@ use crate::ids::ServiceId;
 pub enum Progress {
     /// Wait for the next readiness event (or the deadline).
     Pending,
+    /// Could go on, but others have waited long enough: call [`Conversation::ready`] with the first
+    /// token once they had their turn. No event will come by itself.
+    Again,
     /// Over: drop it. Counts are read by [`Conversation::traffic`] before.
     Done,
     /// tcpmux: the name was consumed, `socket` now belongs to `service`, whose

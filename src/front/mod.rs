@@ -1,4 +1,114 @@
 //! The unprivileged process: the only one that reads a byte from a peer.
+//!
+//! ```text
+//!  notices ──> reload          plans, listeners
+//!          ──> instances       started, exited
+//!  event_loop ─> accept ─> admit (pure) ─┬─> talks         served in the loop
+//!                 │          │           └─> link ─> helper starts a server
+//!                 │          └─> turn_away, refusals
+//!                 └─> wait             servers that own the listener
+//!  poll_set                    which listeners are polled, after every turn
+//! ```
+//!
+//! One thread, one poll. [`cage`] takes away everything the loop does not need
+//! before the first peer is looked at.
 
+use std::os::fd::OwnedFd;
+
+use crate::error::Exit;
+use crate::table::LogSettings;
+
+pub mod accept;
+pub mod admit;
+pub mod builtin;
+pub mod cage;
 pub mod conversation;
+pub mod deadlines;
+pub mod event_loop;
+pub mod forward;
+pub mod hours;
+pub mod instances;
+pub mod limits;
+pub mod links;
+pub mod makers;
+pub mod notices;
+pub mod peer;
 pub mod plan;
+pub mod poll_set;
+pub mod refusals;
+pub mod reload;
+pub mod roster;
+#[cfg(test)]
+mod samples;
+pub mod services;
+pub mod slots;
+pub mod stderr;
+pub mod talks;
+pub mod tcpmux;
+#[cfg(test)]
+mod tests;
+pub mod turn_away;
+pub mod wait;
+
+use event_loop::Front;
+use links::Link;
+
+/// Bytes that any part of the front may use within one call.
+const SCRATCH: usize = 16 * 1024;
+
+/// How the helper starts a front.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Whom to become, as root: user and group id.
+    pub identity: Option<(u32, u32)>,
+}
+
+/// Runs the front on its end of the socket pair until the helper is gone.
+pub fn run(link: OwnedFd, options: Options) -> Exit {
+    crate::sys::front_calls::ignore_stop_signals();
+    crate::sys::front_calls::load_time_zone();
+    if let Err(err) = cage::give_up_rights(options.identity) {
+        log::error!("{err}");
+        return Exit::System;
+    }
+    let mut front = match Front::new(Link::new(link)) {
+        Ok(front) => front,
+        Err(err) => {
+            log::error!("unable to make an event loop: {err}");
+            return Exit::System;
+        }
+    };
+    // The plan says whether connections are made to elsewhere, so the cage closes after it.
+    if let Err(exit) = front.wait_for_plan() {
+        return exit;
+    }
+    cage::close(front.needs());
+    front.run()
+}
+
+/// The log descriptor and the settings it is used with, whichever comes first.
+#[derive(Debug, Default)]
+pub struct LogState {
+    settings: Option<LogSettings>,
+    waiting: Option<OwnedFd>,
+}
+
+impl LogState {
+    fn attach(&mut self, target: OwnedFd) {
+        self.waiting = Some(target);
+        self.apply();
+    }
+
+    fn configure(&mut self, settings: LogSettings) {
+        self.settings = Some(settings);
+        self.apply();
+    }
+
+    fn apply(&mut self) {
+        if let Some(settings) = &self.settings
+            && let Some(target) = self.waiting.take()
+        {
+            crate::logging::attach(target, settings);
+        }
+    }
+}

@@ -373,6 +373,15 @@ pub struct Keepalive {
 pub fn canonical(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
 }
+/// The file, or the embedded table where no file is named.
+#[must_use]
+pub fn source_or_default(file: Option<&std::path::Path>) -> Source<'_> {
+    let embedded = Source::Text {
+        name: "built-in table",
+        text: DEFAULT_TABLE,
+    };
+    file.map_or(embedded, Source::File)
+}
 
 #[cfg(test)]
 mod tests;

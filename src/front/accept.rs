@@ -1,0 +1,316 @@
+//! From a ready listener to an admitted connection, or one turned away.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use socket2::Socket;
+
+use crate::front::admit::Reason;
+use crate::front::deadlines::Timer;
+use crate::front::event_loop::Front;
+use crate::front::instances::Work;
+use crate::front::makers;
+use crate::front::peer::Peer;
+use crate::front::slots::Source;
+use crate::front::turn_away::turn_away;
+use crate::helper::wire::Request;
+use crate::ids::{ListenerId, ServiceId};
+
+/// Connections that one listener may bring in a turn.
+const ACCEPTS_PER_TURN: usize = 16;
+
+/// A connection that asks for a service.
+#[derive(Debug)]
+pub struct Arrival {
+    pub socket: Socket,
+    pub peer: Peer,
+    pub service: ServiceId,
+    pub listener: ListenerId,
+}
+
+impl Front {
+    pub(super) fn listener_ready(&mut self, id: ListenerId, now: Instant) {
+        let Some(listener) = self.listeners.get(id).filter(|listener| listener.polled) else {
+            return;
+        };
+        let Some(service) = self.services.get(listener.service) else {
+            return;
+        };
+        let (service, hands_over, datagram) =
+            (service.id, service.hands_over(listener), listener.datagram);
+        if !self.may_accept() {
+            self.postpone(id);
+        } else if hands_over {
+            self.wait_ready(service, id, now);
+        } else if datagram {
+            self.answer_datagrams(service, id, now);
+        } else {
+            self.accept_all(service, id, now);
+        }
+    }
+
+    /// Goes on with this listener in the next turn: readiness is told only once.
+    pub(super) fn postpone(&mut self, id: ListenerId) {
+        if let Some(listener) = self.listeners.get_mut(id)
+            && !listener.postponed
+        {
+            listener.postponed = true;
+            self.postponed.push_back(Source::Listener(id));
+        }
+    }
+
+    fn accept_all(&mut self, service: ServiceId, id: ListenerId, now: Instant) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            if !self.takes_more(service, now) {
+                return self.touch(service); // leaves the poll set at the end of the turn
+            }
+            let Some((socket, peer)) = self.accept_one(service, id, now) else {
+                return;
+            };
+            let arrival = Arrival {
+                socket,
+                peer,
+                service,
+                listener: id,
+            };
+            match self.admit(service, &peer, now) {
+                Ok(()) => self.serve(arrival, now),
+                Err(reason) => self.refuse(arrival, reason, now),
+            }
+            if !self.may_accept() {
+                break;
+            }
+        }
+        self.postpone(id);
+    }
+
+    /// Whether a service that queues has room; the others refuse one by one.
+    fn takes_more(&mut self, id: ServiceId, now: Instant) -> bool {
+        let Some(service) = self.services.get(id).filter(|service| !service.gone) else {
+            return false;
+        };
+        let facts = self.senses.facts(&service.rules, now);
+        service.back_off.resting(now).is_none()
+            && (!service.queues() || service.tally.room(&service.rules, &facts).is_ok())
+    }
+
+    /// The next connection; `None` when there is none, or no way to take it.
+    pub(super) fn accept_one(
+        &mut self,
+        service: ServiceId,
+        id: ListenerId,
+        now: Instant,
+    ) -> Option<(Socket, Peer)> {
+        loop {
+            let listener = self.listeners.get(id)?;
+            let err = match listener.socket.as_ref()?.accept() {
+                Ok((socket, address)) => {
+                    self.accept_pause.worked();
+                    return Some((socket, Peer::from(&address)));
+                }
+                Err(err) => err,
+            };
+            match classify(&err) {
+                AcceptError::Nothing => return None,
+                AcceptError::Connection => {}
+                AcceptError::Exhausted => {
+                    self.pause_accepting(&err, now);
+                    self.postpone(id);
+                    return None;
+                }
+                AcceptError::Listener => {
+                    log::error!(listener = id.0; "unable to accept: {err}");
+                    let noise = self.noise();
+                    if let Some(service) = self.services.get_mut(service) {
+                        service.back_off.fail(now, noise);
+                    }
+                    self.touch(service);
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn pause_accepting(&mut self, err: &io::Error, now: Instant) {
+        let interval = self.accept_pause.begin();
+        log::warn!(
+            "unable to accept connections: {err}; trying again in {} ms",
+            interval.as_millis()
+        );
+        self.deadlines.add(now + interval, Timer::Accept);
+    }
+
+    /// Decides about one more request and counts it if it is admitted.
+    pub(super) fn admit(&mut self, id: ServiceId, peer: &Peer, now: Instant) -> Result<(), Reason> {
+        let service = self.services.get_mut(id).ok_or(Reason::Resting)?;
+        let facts = self.senses.facts(&service.rules, now);
+        service.tally.judge(&service.rules, peer.ip(), &facts)?;
+        if service.gone || service.back_off.resting(now).is_some() {
+            return Err(Reason::Resting);
+        }
+        let room = service.tally.room(&service.rules, &facts);
+        room.map_err(|(reason, _)| reason)?;
+        service.tally.begin(&service.rules, peer.ip(), now);
+        self.touch(id);
+        Ok(())
+    }
+
+    /// Starts what serves an admitted connection.
+    pub(super) fn serve(&mut self, arrival: Arrival, now: Instant) {
+        let connection = self.next_connection();
+        let work = Work {
+            service: arrival.service,
+            listener: arrival.listener,
+            ip: arrival.peer.ip(),
+            slot: None,
+        };
+        let Some(service) = self.services.get(arrival.service) else {
+            return;
+        };
+        if service.rules.log.accept {
+            log::info!(service = &*service.name, conn:% = connection, peer:% = arrival.peer; "accepted");
+        }
+        if let Some(text) = &service.rules.banner.admitted {
+            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+            // A peer that cannot take a greeting now is not worth a wait; the server will see why.
+            let _ = arrival.socket.send_with_flags(text.as_bytes(), flags);
+        }
+        if self.is_exec(arrival.service) {
+            self.instances.ask(connection, work);
+            let request = Request::Start {
+                connection,
+                service: arrival.service,
+                listener: arrival.listener,
+            };
+            self.link.send(&request, Some(arrival.socket.into()));
+            return;
+        }
+        match makers::conversation(&service.serve, arrival, &self.names) {
+            Some(conversation) => self.begin_talk(conversation, connection, work, now),
+            None => self.finish(work),
+        }
+    }
+
+    pub(super) fn refuse(&mut self, arrival: Arrival, reason: Reason, now: Instant) {
+        if let Some(service) = self.services.get(arrival.service) {
+            let text = service.rules.banner.refused.as_deref();
+            turn_away(&arrival.socket, text.unwrap_or_default(), &mut self.scratch);
+        }
+        self.note_refusal(arrival.service, &arrival.peer, reason, now);
+    }
+
+    pub(super) fn note_refusal(
+        &mut self,
+        id: ServiceId,
+        peer: &Peer,
+        reason: Reason,
+        now: Instant,
+    ) {
+        let service = self.services.get(id);
+        let Some(service) = service.filter(|service| service.rules.log.refuse) else {
+            return;
+        };
+        let noted = self.refusals.note(id, reason, peer.ip(), now);
+        if noted.tell {
+            log::warn!(service = &*service.name, peer:% = peer; "refused: {reason}");
+        }
+        if let Some(at) = noted.sum_at {
+            self.deadlines.add(at, Timer::Refusals);
+        }
+    }
+
+    pub(super) fn tell_refusals(&mut self) {
+        for sum in self.refusals.sum_up() {
+            if let Some(service) = self.services.get(sum.service) {
+                let (name, count) = (&*service.name, sum.count);
+                log::warn!(service = name, count; "refused {count} more: {}", sum.reason);
+            }
+        }
+    }
+}
+
+/// What a failed accept(2) says about what to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AcceptError {
+    /// The queue is empty.
+    Nothing,
+    /// That connection is gone; there may be others (accept(2), "Error handling").
+    Connection,
+    /// Out of descriptors or memory: nobody's fault, and it passes.
+    Exhausted,
+    /// The listener itself is broken.
+    Listener,
+}
+
+fn classify(err: &io::Error) -> AcceptError {
+    match err.raw_os_error() {
+        Some(libc::EAGAIN) => AcceptError::Nothing,
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => AcceptError::Exhausted,
+        Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EFAULT) => AcceptError::Listener,
+        _ => AcceptError::Connection,
+    }
+}
+
+/// Accepting rests while the process is out of descriptors or memory.
+#[derive(Debug, Default)]
+pub struct AcceptPause {
+    on: bool,
+    last: Option<Duration>,
+}
+
+impl AcceptPause {
+    const FIRST: Duration = Duration::from_millis(100);
+    const LONGEST: Duration = Duration::from_secs(1);
+
+    /// Starts a pause, longer than the last unless an accept has worked since.
+    fn begin(&mut self) -> Duration {
+        let interval = self
+            .last
+            .map_or(Self::FIRST, |last| (last * 2).min(Self::LONGEST));
+        self.last = Some(interval);
+        self.on = true;
+        interval
+    }
+
+    pub fn end(&mut self) {
+        self.on = false;
+    }
+
+    fn worked(&mut self) {
+        self.last = None;
+    }
+
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.on
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_left_is_not_the_listeners_fault() {
+        let class = |code| classify(&io::Error::from_raw_os_error(code));
+        assert_eq!(class(libc::ECONNABORTED), AcceptError::Connection);
+        assert_eq!(class(libc::EPROTO), AcceptError::Connection);
+        assert_eq!(class(libc::EPERM), AcceptError::Connection);
+        assert_eq!(class(libc::EMFILE), AcceptError::Exhausted);
+        assert_eq!(class(libc::EAGAIN), AcceptError::Nothing);
+        assert_eq!(class(libc::EINVAL), AcceptError::Listener);
+    }
+
+    #[test]
+    fn the_pause_grows_to_a_second_and_starts_over_once_accepting_works() {
+        let mut pause = AcceptPause::default();
+        let spans: Vec<_> = (0..6).map(|_| pause.begin().as_millis()).collect();
+        assert_eq!(spans, [100, 200, 400, 800, 1000, 1000]);
+        assert!(pause.is_on());
+        pause.end();
+        pause.worked();
+        assert!(!pause.is_on());
+        assert_eq!(pause.begin().as_millis(), 100);
+    }
+}

@@ -1,0 +1,121 @@
+//! Takes from the front all that its loop does not need: rights first, then
+//! the file system, then every system call that it never makes.
+//!
+//! What a kernel cannot take away is said in the log, once for each thing, and
+//! the front goes on without it.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::io;
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, RestrictionStatus, Ruleset, RulesetAttr,
+    RulesetError, RulesetStatus, Scope,
+};
+use nix::sys::prctl;
+use nix::unistd::{Gid, Uid, chdir, geteuid, setgroups, setresgid, setresuid};
+
+use crate::sys::front_calls::{drop_capabilities, drop_capability_bounds};
+
+mod calls;
+
+/// What the plan needs beyond serving what is accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// To make connections of its own: a forward service.
+    pub connect: bool,
+    /// To reach an abstract unix socket of somebody else.
+    pub connect_abstract: bool,
+}
+
+/// The step without which no peer may be looked at.
+#[derive(Debug)]
+pub enum RightsError {
+    Groups(io::Error),
+    Group(io::Error),
+    User(io::Error),
+    Capabilities(io::Error),
+    NoNewPrivileges(io::Error),
+    Undumpable(io::Error),
+    Directory(io::Error),
+}
+
+/// Becomes an ordinary process without any privilege, for good.
+pub fn give_up_rights(identity: Option<(u32, u32)>) -> Result<(), RightsError> {
+    use RightsError as E;
+    let was_root = geteuid().is_root();
+    if let Some((_, gid)) = identity {
+        // Groups while still root: afterwards nobody may change them.
+        setgroups(&[]).map_err(|err| E::Groups(err.into()))?;
+        let gid = Gid::from_raw(gid);
+        setresgid(gid, gid, gid).map_err(|err| E::Group(err.into()))?;
+    }
+    // The bounding set needs a capability to shrink, so it goes before the user does.
+    if was_root && drop_capability_bounds() > 0 {
+        log::warn!("degraded: the front keeps capabilities in its bounding set");
+    }
+    if let Some((uid, _)) = identity {
+        let uid = Uid::from_raw(uid);
+        setresuid(uid, uid, uid).map_err(|err| E::User(err.into()))?;
+    } else if was_root {
+        log::warn!("degraded: the front runs as root, though without its capabilities");
+    }
+    drop_capabilities().map_err(E::Capabilities)?;
+    prctl::set_no_new_privs().map_err(|err| E::NoNewPrivileges(err.into()))?;
+    // Last of these: a change of user sets it anew. No core file, no ptrace(2) by the same user.
+    prctl::set_dumpable(false).map_err(|err| E::Undumpable(err.into()))?;
+    chdir("/").map_err(|err| E::Directory(err.into()))
+}
+
+/// Closes the cage. Afterwards nothing can be opened, listened on or executed.
+pub fn close(needs: Needs) {
+    match restrict_files(needs).map(|status| status.ruleset) {
+        Ok(RulesetStatus::FullyEnforced) => {}
+        Ok(RulesetStatus::PartiallyEnforced) => {
+            log::warn!("degraded: this kernel knows only a part of Landlock's rights");
+        }
+        Ok(RulesetStatus::NotEnforced) => {
+            log::warn!("degraded: this kernel has no Landlock; files are guarded by seccomp alone");
+        }
+        Err(err) => log::warn!("degraded: unable to restrict file access: {err}"),
+    }
+    if let Err(why) = calls::restrict(needs) {
+        log::warn!("degraded: unable to restrict system calls: {why}");
+    }
+}
+
+/// A Landlock domain that permits nothing: no file, no bind, no signal to others.
+fn restrict_files(needs: Needs) -> Result<RestrictionStatus, RulesetError> {
+    let abi = ABI::V7;
+    let mut net = BitFlags::from(AccessNet::BindTcp);
+    if !needs.connect {
+        net |= AccessNet::ConnectTcp;
+    }
+    let mut scopes = BitFlags::from(Scope::Signal);
+    if !needs.connect_abstract {
+        scopes |= Scope::AbstractUnixSocket;
+    }
+    Ruleset::default()
+        .handle_access(AccessFs::from_all(abi))?
+        .handle_access(net)?
+        .scope(scopes)?
+        .create()?
+        .restrict_self()
+}
+
+impl fmt::Display for RightsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, err) = match self {
+            RightsError::Groups(err) => ("leave all supplementary groups", err),
+            RightsError::Group(err) => ("switch the group of the front", err),
+            RightsError::User(err) => ("switch the user of the front", err),
+            RightsError::Capabilities(err) => ("drop all capabilities", err),
+            RightsError::NoNewPrivileges(err) => ("forbid new privileges", err),
+            RightsError::Undumpable(err) => ("make the front undumpable", err),
+            RightsError::Directory(err) => ("enter /", err),
+        };
+        write!(f, "unable to {what}: {err}")
+    }
+}
+
+impl std::error::Error for RightsError {}

@@ -1,0 +1,324 @@
+//! The loop: one thread, one poll, the same order every turn.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Registry};
+
+use crate::error::Exit;
+use crate::front::accept::AcceptPause;
+use crate::front::cage::Needs;
+use crate::front::deadlines::{Deadlines, Timer};
+use crate::front::instances::Instances;
+use crate::front::links::{Link, Packet};
+use crate::front::plan::{MuxPlan, ServePlan};
+use crate::front::refusals::Refusals;
+use crate::front::roster::Roster;
+use crate::front::services::{Listener, Senses, Service};
+use crate::front::slots::{Slots, Source};
+use crate::front::stderr::Pipe;
+use crate::front::talks::Talk;
+use crate::front::wait::{Slot, SlotKey};
+use crate::helper::wire::Request;
+use crate::ids::{ConnectionId, ServiceId};
+use crate::table::Upstream;
+
+const EVENTS_PER_TURN: usize = 256;
+/// The helper hears from us this often.
+const ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// How soon to try again when the helper's socket is out of something that tells no event.
+const LINK_RETRY: Duration = Duration::from_millis(50);
+
+/// Everything the front knows. The fields belong to the files of the same names.
+#[derive(Debug)]
+pub struct Front {
+    poll: Option<Poll>,
+    pub(super) registry: Registry,
+    pub(super) link: Link,
+    pub(super) services: Roster<Service>,
+    pub(super) listeners: Roster<Listener>,
+    pub(super) names: Rc<[MuxPlan]>,
+    pub(super) instances: Instances,
+    pub(super) slots: BTreeMap<SlotKey, Slot>,
+    pub(super) talks: Slots<Talk>,
+    pub(super) pipes: Slots<Pipe>,
+    pub(super) deadlines: Deadlines,
+    pub(super) refusals: Refusals,
+    pub(super) senses: Senses,
+    pub(super) accept_pause: AcceptPause,
+    /// Had more to do than one turn allows; their next event may never come.
+    pub(super) postponed: VecDeque<Source>,
+    /// Their listeners may have to enter or leave the poll set.
+    pub(super) touched: Vec<ServiceId>,
+    pub(super) epoch: u32,
+    /// A plan has been read.
+    pub(super) planned: bool,
+    pub(super) count: u64,
+    pub(super) draining: bool,
+    pub(super) scratch: Box<[u8]>,
+    pub(super) log: super::LogState,
+    ended: Option<Exit>,
+}
+
+impl Front {
+    pub fn new(link: Link) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let registry = poll.registry().try_clone()?;
+        let both = Interest::READABLE | Interest::WRITABLE;
+        registry.register(
+            &mut SourceFd(&link.as_fd().as_raw_fd()),
+            Source::Helper.into(),
+            both,
+        )?;
+        let mut deadlines = Deadlines::default();
+        deadlines.add(Instant::now(), Timer::Alive);
+        Ok(Self {
+            poll: Some(poll),
+            registry,
+            link,
+            services: Roster::default(),
+            listeners: Roster::default(),
+            names: Rc::new([]),
+            instances: Instances::default(),
+            slots: BTreeMap::new(),
+            talks: Slots::default(),
+            pipes: Slots::default(),
+            deadlines,
+            refusals: Refusals::default(),
+            senses: Senses::default(),
+            accept_pause: AcceptPause::default(),
+            postponed: VecDeque::new(),
+            touched: Vec::new(),
+            epoch: 0,
+            planned: false,
+            count: 0,
+            draining: false,
+            scratch: vec![0; super::SCRATCH].into(),
+            log: super::LogState::default(),
+            ended: None,
+        })
+    }
+
+    /// Reads what the helper says until the first plan is there.
+    pub fn wait_for_plan(&mut self) -> Result<(), Exit> {
+        while !self.planned && self.ended.is_none() {
+            match self.link.wait_for_packet() {
+                Ok(packet) => self.take_packet(packet, Instant::now()),
+                Err(err) => self.end_link(&err),
+            }
+        }
+        self.ended.map_or(Ok(()), Err)
+    }
+
+    /// What the plan needs beyond serving what is accepted.
+    #[must_use]
+    pub fn needs(&self) -> Needs {
+        let mut needs = Needs::default();
+        for service in self.services.iter() {
+            if let ServePlan::Forward(forward) = &service.serve {
+                needs.connect = true;
+                let is_abstract = |to: &Upstream| matches!(to, Upstream::Abstract(_));
+                needs.connect_abstract |= forward.to.iter().any(is_abstract);
+            }
+        }
+        needs
+    }
+
+    /// Runs until the helper is gone, or drained conversations are over.
+    ///
+    /// Each turn takes the same steps in the same order. What the helper says
+    /// (exits, mostly) and overdue work come before anything new is let in, so
+    /// a place that was freed in this turn can be used in this turn.
+    pub fn run(&mut self) -> Exit {
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        let Some(mut poll) = self.poll.take() else {
+            return Exit::System;
+        };
+        loop {
+            if let Err(err) = poll.poll(&mut events, self.patience())
+                && err.kind() != io::ErrorKind::Interrupted
+            {
+                log::error!("unable to wait for events: {err}");
+                return Exit::System;
+            }
+            self.turn(&events, Instant::now());
+            if let Some(exit) = self.ended {
+                self.flush_pipes();
+                self.tell_refusals();
+                return exit;
+            }
+        }
+    }
+
+    fn turn(&mut self, events: &Events, now: Instant) {
+        self.talks.turn_over();
+        self.pipes.turn_over();
+        if events
+            .iter()
+            .any(|event| Source::from(event.token()) == Source::Helper)
+        {
+            self.read_notices(now);
+        }
+        self.expire(now);
+        let left_over = std::mem::take(&mut self.postponed);
+        for event in events {
+            self.dispatch(event.token().into(), now);
+        }
+        for source in left_over {
+            self.resume(source, now);
+        }
+        self.link.flush();
+        self.rebalance(now);
+        if self.draining && self.talks.is_empty() && self.link.is_flushed() {
+            self.ended.get_or_insert(Exit::Ok);
+        }
+    }
+
+    /// How long there is nothing to do without an event.
+    fn patience(&self) -> Option<Duration> {
+        if !self.postponed.is_empty() && (self.may_accept() || self.has_postponed_bytes()) {
+            return Some(Duration::ZERO);
+        }
+        let now = Instant::now();
+        let next = self.deadlines.next();
+        let left = next.map(|at| at.saturating_duration_since(now));
+        if self.link.is_flushed() {
+            left
+        } else {
+            Some(left.unwrap_or(LINK_RETRY).min(LINK_RETRY))
+        }
+    }
+
+    /// Sends one readiness event to the part of the front that owns it.
+    fn dispatch(&mut self, source: Source, now: Instant) {
+        match source {
+            Source::Helper => {} // read at the top of the turn, flushed at its end
+            Source::Listener(id) => self.listener_ready(id, now),
+            Source::Talk(slot, side) => self.talk_ready(slot, side, now),
+            Source::Pipe(slot) => self.pipe_ready(slot, now),
+        }
+    }
+
+    fn resume(&mut self, source: Source, now: Instant) {
+        if let Source::Listener(id) = source
+            && let Some(listener) = self.listeners.get_mut(id)
+        {
+            listener.postponed = false;
+        }
+        self.dispatch(source, now);
+    }
+
+    /// Whether something other than a listener waits for its next turn.
+    fn has_postponed_bytes(&self) -> bool {
+        let is_listener = |source: &Source| matches!(source, Source::Listener(_));
+        !self.postponed.iter().all(is_listener)
+    }
+
+    /// Whether connections may be accepted and servers asked for right now.
+    pub(super) fn may_accept(&self) -> bool {
+        !self.accept_pause.is_on() && !self.link.is_congested()
+    }
+
+    fn read_notices(&mut self, now: Instant) {
+        loop {
+            match self.link.receive() {
+                Ok(Some(packet)) => self.take_packet(packet, now),
+                Ok(None) => return,
+                Err(err) => return self.end_link(&err),
+            }
+            if self.ended.is_some() {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn take_packet(&mut self, packet: Packet, now: Instant) {
+        let mut descriptors = packet.descriptors;
+        for notice in packet.notices {
+            self.take_notice(notice, &mut descriptors, now);
+        }
+    }
+
+    fn end_link(&mut self, err: &super::links::LinkError) {
+        use super::links::LinkError;
+        self.ended = Some(match err {
+            LinkError::Ended => {
+                log::debug!("the helper is gone");
+                Exit::Ok
+            }
+            LinkError::Malformed(what) => {
+                log::error!("malformed packet from the helper: {what}");
+                Exit::System
+            }
+            LinkError::Io(err) => {
+                log::error!("unable to read from the helper: {err}");
+                Exit::System
+            }
+        });
+    }
+
+    /// The front cannot go on.
+    pub(super) fn fail(&mut self, what: &dyn std::fmt::Display) {
+        log::error!("{what}");
+        self.ended = Some(Exit::System);
+    }
+
+    fn expire(&mut self, now: Instant) {
+        while let Some(timer) = self.deadlines.pop_due(now) {
+            match timer {
+                Timer::Alive => self.alive(now),
+                Timer::Accept => self.accept_pause.end(),
+                Timer::Refusals => self.tell_refusals(),
+                Timer::Service(id) => self.service_due(id, now),
+                Timer::Instance(instance) => self.stop_overdue(instance),
+                Timer::Talk(slot) => self.talk_due(slot, now),
+                Timer::Pipe(slot) => self.pipe_due(slot, now),
+            }
+        }
+    }
+
+    fn alive(&mut self, now: Instant) {
+        self.link.send(&Request::Alive, None);
+        for service in self.services.iter_mut() {
+            service.tally.forget_idle(now);
+        }
+        self.deadlines.add(now + ALIVE_INTERVAL, Timer::Alive);
+    }
+
+    fn service_due(&mut self, id: ServiceId, now: Instant) {
+        if let Some(service) = self.services.get_mut(id)
+            && service.alarm.rings(now)
+        {
+            self.touch(id);
+        }
+    }
+
+    /// Notes that listeners of this service may have to enter or leave the poll set.
+    pub(super) fn touch(&mut self, id: ServiceId) {
+        if let Some(service) = self.services.get_mut(id)
+            && !service.touched
+        {
+            service.touched = true;
+            self.touched.push(id);
+        }
+    }
+
+    pub(super) fn next_connection(&mut self) -> ConnectionId {
+        self.count += 1;
+        ConnectionId::new(self.epoch, self.count)
+    }
+
+    /// Any number, a different one each time.
+    pub(super) fn noise(&self) -> u32 {
+        let mixed = self
+            .count
+            .wrapping_add(1)
+            .wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        u32::try_from(mixed >> 40).unwrap_or(0)
+    }
+}

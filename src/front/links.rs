@@ -1,0 +1,192 @@
+//! The front's end of the socket to the helper: packets in, packets out.
+//!
+//! Sending never waits. What the kernel will not take stays here in order,
+//! and while too much of it does, no connection is accepted.
+#![forbid(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::sys::socket::MsgFlags;
+
+use crate::helper::wire::{MAX_PACKET, Notice, Request};
+use crate::sys::front_calls::{receive_packet, send_packet};
+
+/// As many requests may wait for the helper before accepting stops.
+const CONGESTED: usize = 256;
+
+#[derive(Debug)]
+pub struct Link {
+    socket: OwnedFd,
+    outbox: VecDeque<(Box<[u8]>, Option<OwnedFd>)>,
+    packet: Vec<u8>,
+    scratch: Box<[u8; MAX_PACKET]>,
+}
+
+/// The notices of one packet. Descriptors belong to a packet's only notice.
+#[derive(Debug)]
+pub struct Packet {
+    pub notices: Vec<Notice>,
+    pub descriptors: Vec<OwnedFd>,
+}
+
+/// Why there is nothing more from the helper.
+#[derive(Debug)]
+pub enum LinkError {
+    /// It closed its end: time to go.
+    Ended,
+    Malformed(String),
+    Io(io::Error),
+}
+
+impl Link {
+    #[must_use]
+    pub fn new(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            outbox: VecDeque::new(),
+            packet: Vec::new(),
+            scratch: Box::new([0; MAX_PACKET]),
+        }
+    }
+
+    /// Waits for the next packet; only before the loop runs.
+    pub fn wait_for_packet(&mut self) -> Result<Packet, LinkError> {
+        loop {
+            match self.receive_with(MsgFlags::empty()) {
+                Err(LinkError::Io(err)) if err.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// The next packet, if there is one.
+    pub fn receive(&mut self) -> Result<Option<Packet>, LinkError> {
+        match self.receive_with(MsgFlags::MSG_DONTWAIT) {
+            Ok(packet) => Ok(Some(packet)),
+            Err(LinkError::Io(err)) if err.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(LinkError::Io(err)) if err.kind() == io::ErrorKind::Interrupted => self.receive(),
+            Err(err) => Err(err),
+        }
+    }
+
+    fn receive_with(&mut self, flags: MsgFlags) -> Result<Packet, LinkError> {
+        let (length, descriptors) =
+            receive_packet(self.socket.as_fd(), self.scratch.as_mut_slice(), flags)
+                .map_err(|err| match err.kind() {
+                    io::ErrorKind::ConnectionReset => LinkError::Ended,
+                    _ => LinkError::Io(err),
+                })?
+                .ok_or(LinkError::Ended)?;
+        let notices = Notice::decode_all(&self.scratch[..length])
+            .map_err(|err| LinkError::Malformed(err.to_string()))?;
+        let want = match notices.as_slice() {
+            [Notice::Plan | Notice::Stderr { .. } | Notice::Log] => 1,
+            [Notice::Listeners(ids)] => ids.len(),
+            _ => 0,
+        };
+        if descriptors.len() != want {
+            let text = format!("{} descriptors instead of {want}", descriptors.len());
+            return Err(LinkError::Malformed(text));
+        }
+        Ok(Packet {
+            notices,
+            descriptors,
+        })
+    }
+
+    /// Sends a request, or keeps it until the helper has room.
+    pub fn send(&mut self, request: &Request, descriptor: Option<OwnedFd>) {
+        self.packet.clear();
+        request.encode(&mut self.packet);
+        if self.outbox.is_empty() && self.try_send(&self.packet, descriptor.as_ref()) {
+            return;
+        }
+        self.outbox
+            .push_back((self.packet.as_slice().into(), descriptor));
+    }
+
+    /// Sends what waits, as far as the helper has room.
+    pub fn flush(&mut self) {
+        while let Some((packet, descriptor)) = self.outbox.front() {
+            if !self.try_send(packet, descriptor.as_ref()) {
+                return;
+            }
+            self.outbox.pop_front();
+        }
+    }
+
+    /// Whether the packet is out of our hands. A broken link is: its end is
+    /// seen where it is read.
+    fn try_send(&self, packet: &[u8], descriptor: Option<&OwnedFd>) -> bool {
+        loop {
+            let sent = send_packet(self.socket.as_fd(), packet, descriptor.map(OwnedFd::as_fd));
+            let Err(err) = sent else { return true };
+            match err.raw_os_error() {
+                Some(libc::EINTR) => {}
+                // ETOOMANYREFS: too many descriptors are under way (unix(7)), which passes.
+                Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM | libc::ETOOMANYREFS) => {
+                    return false;
+                }
+                _ => return true,
+            }
+        }
+    }
+
+    #[must_use]
+    pub fn is_congested(&self) -> bool {
+        self.outbox.len() >= CONGESTED
+    }
+
+    #[must_use]
+    pub fn is_flushed(&self) -> bool {
+        self.outbox.is_empty()
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+    #[test]
+    fn requests_wait_while_the_helper_is_busy_and_keep_their_order() {
+        let (near, far) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )
+        .unwrap();
+        let mut link = Link::new(near);
+        let mut sent = 0_u64;
+        while !link.is_congested() {
+            let instance = crate::ids::InstanceId(sent);
+            link.send(&Request::Stop { instance }, None);
+            sent += 1;
+        }
+        let mut seen = 0;
+        let mut buffer = [0; MAX_PACKET];
+        while let Ok(Some((length, _))) =
+            receive_packet(far.as_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT)
+        {
+            let instance = crate::ids::InstanceId(seen);
+            assert_eq!(
+                Request::decode(&buffer[..length], 0).unwrap(),
+                Request::Stop { instance }
+            );
+            seen += 1;
+            link.flush();
+        }
+        assert_eq!(seen, sent);
+        assert!(link.is_flushed());
+    }
+}

@@ -1,0 +1,193 @@
+//! Applies a plan: the first one, and every reload after it.
+//!
+//! What stays keeps its listeners, counts, buckets and rests; only what is
+//! gone is dropped. Running servers are never touched by a reload.
+#![forbid(unsafe_code)]
+
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Instant;
+
+use socket2::Socket;
+
+use crate::front::builtin::datagram::{self, Responder};
+use crate::front::event_loop::Front;
+use crate::front::plan::{ListenerPlan, Plan, ServePlan, ServicePlan};
+use crate::front::poll_set::leave;
+use crate::front::services::{Listener, Service};
+use crate::front::wait::SlotKey;
+use crate::ids::{ListenerId, ServiceId};
+use crate::sys::front_calls::trim_heap;
+use crate::table::Rules;
+
+impl Front {
+    pub(super) fn take_plan(&mut self, memory: Option<OwnedFd>, _now: Instant) {
+        let Some(memory) = memory else {
+            return;
+        };
+        match read_plan(&memory) {
+            Ok(plan) => self.apply_plan(plan),
+            Err(err) => self.fail(&format_args!("unable to read the plan: {err}")),
+        }
+        trim_heap();
+    }
+
+    pub(super) fn apply_plan(&mut self, plan: Plan) {
+        self.epoch = plan.epoch;
+        self.planned = true;
+        self.log.configure(plan.log);
+        self.names = plan.tcpmux.into();
+        self.drop_missing_listeners(&plan.listeners);
+        self.drop_missing_services(&plan.services);
+        self.services.reserve(plan.services.len());
+        for service in plan.services {
+            self.put_service(service);
+        }
+        self.listeners.reserve(plan.listeners.len());
+        for listener in &plan.listeners {
+            self.put_listener(listener);
+        }
+        let services: Vec<ServiceId> = self.services.iter().map(|service| service.id).collect();
+        services.into_iter().for_each(|id| self.touch(id));
+        self.tell_own_ports();
+    }
+
+    fn drop_missing_listeners(&mut self, plans: &[ListenerPlan]) {
+        let wanted: HashSet<ListenerId> = plans.iter().map(|plan| plan.id).collect();
+        for listener in self.listeners.iter_mut() {
+            if !wanted.contains(&listener.id) {
+                leave(&self.registry, listener);
+            }
+        }
+        self.listeners
+            .retain(|listener| wanted.contains(&listener.id));
+        self.slots.retain(|key, slot| match key {
+            SlotKey::One(id) => wanted.contains(id),
+            SlotKey::Whole(_) => slot.is_busy(),
+        });
+    }
+
+    /// What still runs stays counted under its service until it ends.
+    fn drop_missing_services(&mut self, plans: &[ServicePlan]) {
+        let wanted: HashSet<ServiceId> = plans.iter().map(|plan| plan.id).collect();
+        for service in self.services.iter_mut() {
+            service.gone = !wanted.contains(&service.id);
+            service.listeners = Vec::new();
+        }
+        self.services
+            .retain(|service| !service.gone || service.tally.running > 0);
+    }
+
+    fn put_service(&mut self, plan: ServicePlan) {
+        let Some(service) = self.services.get_mut(plan.id) else {
+            return self.services.put(Service::new(plan));
+        };
+        let recount = counting_changed(&service.rules, &plan.rules);
+        service.name = plan.name.into();
+        service.serve = plan.serve;
+        service.rules = plan.rules;
+        service.gone = false;
+        if recount {
+            let talks = self.talks.iter().map(|(_, talk)| &talk.work);
+            let works = self.instances.iter().chain(talks);
+            let own = works.filter(|work| work.service == plan.id);
+            service
+                .tally
+                .recount(&service.rules, own.filter_map(|work| work.ip));
+        }
+    }
+
+    fn put_listener(&mut self, plan: &ListenerPlan) {
+        let Some(service) = self.services.get_mut(plan.service) else {
+            return;
+        };
+        service.listeners.push(plan.id);
+        service.listeners.shrink_to_fit();
+        if let Some(listener) = self.listeners.get_mut(plan.id) {
+            listener.service = plan.service;
+            listener.datagram = plan.datagram;
+        } else {
+            self.listeners.put(Listener::new(plan));
+        }
+        let service = self.services.get(plan.service);
+        if let (Some(service), Some(listener)) = (service, self.listeners.get_mut(plan.id)) {
+            ready(service, listener);
+        }
+    }
+
+    /// Tells every responder on which ports usherd answers datagrams itself:
+    /// one that came from there would be a loop.
+    pub(super) fn tell_own_ports(&mut self) {
+        let own = |listener: &Listener| {
+            let socket = listener.responder.as_ref().and(listener.socket.as_ref())?;
+            Some(socket.local_addr().ok()?.as_socket()?.port())
+        };
+        let ports: Rc<[u16]> = self.listeners.iter().filter_map(own).collect();
+        for listener in self.listeners.iter_mut() {
+            if let Some(responder) = &mut listener.responder {
+                responder.set_own_ports(Rc::clone(&ports));
+            }
+        }
+    }
+
+    pub(super) fn take_listener(&mut self, id: ListenerId, socket: OwnedFd) {
+        let Some(listener) = self.listeners.get_mut(id).filter(|_| !self.draining) else {
+            return log::debug!(listener = id.0; "a listener that no plan names");
+        };
+        leave(&self.registry, listener);
+        listener.socket = Some(Socket::from(socket));
+        if let Some(service) = self.services.get(listener.service) {
+            ready(service, listener);
+            let id = service.id;
+            self.touch(id);
+        }
+    }
+}
+
+/// Whether sources are told apart or counted in another way than before.
+fn counting_changed(old: &Rules, new: &Rules) -> bool {
+    let counts = |rules: &Rules| rules.per_source.is_some() || rules.rate_per_source.is_some();
+    old.source_prefix != new.source_prefix || counts(old) != counts(new)
+}
+
+/// Makes a listener fit for what serves it.
+fn ready(service: &Service, listener: &mut Listener) {
+    listener.responder = match service.serve {
+        ServePlan::Builtin(kind) if listener.datagram => {
+            // Which ports are ours is told once all listeners are known.
+            Some(Box::new(Responder::new(kind, Rc::from([]))))
+        }
+        _ => None,
+    };
+    // One that is handed over is the helper's to switch: a server may have it now.
+    if service.hands_over(listener) {
+        return;
+    }
+    let Some(socket) = &listener.socket else {
+        return;
+    };
+    let readied = match listener.responder {
+        Some(_) => datagram::prepare(socket),
+        None => socket.set_nonblocking(true),
+    };
+    if let Err(err) = readied {
+        log::error!(service = &*service.name; "unable to ready a listener: {err}");
+    }
+}
+
+fn read_plan(memory: &OwnedFd) -> io::Result<Plan> {
+    let mut text = Vec::new();
+    let mut chunk = vec![0; 64 * 1024];
+    let mut at = 0;
+    loop {
+        let count = nix::sys::uio::pread(memory, &mut chunk, at)?;
+        if count == 0 {
+            break;
+        }
+        text.extend_from_slice(&chunk[..count]);
+        at += i64::try_from(count).map_err(io::Error::other)?;
+    }
+    serde_json::from_slice(&text).map_err(io::Error::other)
+}

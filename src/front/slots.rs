@@ -1,0 +1,126 @@
+//! Numbered places for things that come and go, and the tokens of the loop.
+//!
+//! A place that is given up in a turn is not given out again before the next:
+//! an event that was already fetched for its last owner cannot reach a new one.
+#![forbid(unsafe_code)]
+
+use mio::Token;
+
+use crate::ids::ListenerId;
+
+#[derive(Debug)]
+pub struct Slots<T> {
+    places: Vec<Option<T>>,
+    free: Vec<usize>,
+    given_up: Vec<usize>,
+}
+
+impl<T> Default for Slots<T> {
+    fn default() -> Self {
+        Self {
+            places: Vec::new(),
+            free: Vec::new(),
+            given_up: Vec::new(),
+        }
+    }
+}
+
+impl<T> Slots<T> {
+    pub fn insert(&mut self, item: T) -> usize {
+        if let Some(at) = self.free.pop() {
+            self.places[at] = Some(item);
+            return at;
+        }
+        self.places.push(Some(item));
+        self.places.len() - 1
+    }
+
+    pub fn get_mut(&mut self, at: usize) -> Option<&mut T> {
+        self.places.get_mut(at)?.as_mut()
+    }
+
+    pub fn remove(&mut self, at: usize) -> Option<T> {
+        let item = self.places.get_mut(at)?.take()?;
+        self.given_up.push(at);
+        Some(item)
+    }
+
+    /// A new turn: no event of the last one is left.
+    pub fn turn_over(&mut self) {
+        self.free.append(&mut self.given_up);
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
+        let items = self.places.iter().enumerate();
+        items.filter_map(|(at, item)| Some((at, item.as_ref()?)))
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.free.len() + self.given_up.len() == self.places.len()
+    }
+}
+
+/// Who a readiness event is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    Helper,
+    /// Never given to another listener, so it needs no slot.
+    Listener(ListenerId),
+    /// A conversation, and which of its two descriptors.
+    Talk(usize, usize),
+    Pipe(usize),
+}
+
+impl From<Source> for Token {
+    fn from(source: Source) -> Self {
+        Token(match source {
+            Source::Helper => 0,
+            Source::Listener(id) => (id.0 as usize) << 2 | 1,
+            Source::Talk(slot, side) => (slot << 1 | side & 1) << 2 | 2,
+            Source::Pipe(slot) => slot << 2 | 3,
+        })
+    }
+}
+
+impl From<Token> for Source {
+    fn from(Token(token): Token) -> Self {
+        let rest = token >> 2;
+        match token & 3 {
+            0 => Source::Helper,
+            1 => Source::Listener(ListenerId(u32::try_from(rest).unwrap_or(u32::MAX))),
+            2 => Source::Talk(rest >> 1, rest & 1),
+            _ => Source::Pipe(rest),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_and_sources_are_the_same_thing() {
+        for source in [
+            Source::Helper,
+            Source::Listener(ListenerId(0)),
+            Source::Listener(ListenerId(77_777)),
+            Source::Talk(0, 0),
+            Source::Talk(5, 1),
+            Source::Pipe(9),
+        ] {
+            assert_eq!(Source::from(Token::from(source)), source);
+        }
+    }
+
+    #[test]
+    fn a_place_is_not_given_out_twice_in_a_turn() {
+        let mut slots = Slots::default();
+        let first = slots.insert('a');
+        assert_eq!(slots.remove(first), Some('a'));
+        assert_ne!(slots.insert('b'), first);
+        slots.turn_over();
+        assert_eq!(slots.insert('c'), first);
+        assert!(!slots.is_empty());
+    }
+}
