@@ -112,6 +112,14 @@ fn every_bad_table_gets_the_answer_it_deserves() {
     assert!(wrong.is_empty(), "not as expected:\n{}", wrong.join("\n"));
 }
 
+#[test]
+fn the_built_in_table_loads_on_this_machine() {
+    let (name, text) = ("config/usherd.toml", usherd::table::DEFAULT_TABLE);
+    if let Err(complaints) = load(Source::Text { name, text }, &Host::probe()) {
+        panic!("{complaints}");
+    }
+}
+
 /// Words in backquotes at the head of the rows and sections of the reference.
 fn documented() -> Vec<String> {
     fs::read_to_string("config/README.md")

@@ -19,9 +19,13 @@ use super::{
     Rate, SourcePrefix, Stderr, Stop,
 };
 
+mod address;
+mod process;
 mod read;
+mod socket;
 
-pub use read::{LIMITS, LOG_EVENTS, Unit};
+pub use process::{LIMITS, Unit};
+pub use read::LOG_EVENTS;
 
 /// Top level of a file.
 pub const FILE_KEYS: &[&str] = &["include", "daemon", "defaults", "service"];
@@ -131,27 +135,27 @@ macro_rules! service_keys {
 }
 
 service_keys! {
-    listen: Vec<At<Listen>> = read::listen;
-    exec: Vec<String> = read::exec;
+    listen: Vec<At<Listen>> = address::listen;
+    exec: Vec<String> = process::exec;
     argv0: String = |r, v| r.word(v, "a name");
     builtin: Builtin = |r, v| r.choice(v, &read::BUILTINS);
-    forward: Forward = read::forward;
+    forward: Forward = address::forward;
     wait: bool = Reader::boolean;
     activation: Activation = |r, v| r.choice(v, &read::ACTIVATIONS);
     speaks_first: SpeaksFirst = |r, v| r.choice(v, &read::SPEAKS_FIRST);
     user: String = |r, v| r.word(v, "a user name");
     group: String = |r, v| r.word(v, "a group name");
     /// May be empty: then the server has no supplementary group.
-    groups: Vec<At<String>> = read::groups;
+    groups: Vec<At<String>> = process::groups;
     dir: PathBuf = Reader::absolute;
     umask: u32 = |r, v| r.parsed(v, "octal digits such as \"022\"", super::value::mode);
     nice: i32 = |r, v| r.number(v, -20..=19);
-    env: Vec<(String, String)> = read::env;
-    pass_env: Vec<String> = read::pass_env;
-    limits: Vec<Limit> = read::limits;
+    env: Vec<(String, String)> = process::env;
+    pass_env: Vec<String> = process::pass_env;
+    limits: Vec<Limit> = process::limits;
     stderr: Stderr = |r, v| r.choice(v, &read::STDERRS);
-    allow: Vec<Prefix> = read::allow;
-    deny: Vec<Prefix> = read::prefixes;
+    allow: Vec<Prefix> = address::allow;
+    deny: Vec<Prefix> = address::prefixes;
     hours: Vec<Hours> = read::hours;
     instances: u32 = |r, v| r.number(v, 1..=1_000_000);
     per_source: Option<u32> = |r, v| read::or_none(r, v, |r, v| r.number(v, 1..=1_000_000));
@@ -165,10 +169,10 @@ service_keys! {
     idle_timeout: Option<Duration> = |r, v| read::or_none(r, v, read::span);
     max_runtime: Option<Duration> = |r, v| read::or_none(r, v, read::span);
     max_bytes: Option<u64> = |r, v| read::or_none(r, v, read::some_size);
-    stop: Stop = read::stop;
-    isolation: () = read::isolation;
+    stop: Stop = process::stop;
+    isolation: () = process::isolation;
     log: LogEvents = read::log_events;
-    socket: RawSocket = read::socket;
+    socket: RawSocket = socket::socket;
     enabled: bool = Reader::boolean;
     description: String = |r, v| r.string(v, "a text");
 }
