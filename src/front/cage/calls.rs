@@ -97,10 +97,7 @@ fn compile(needs: Needs) -> Result<BpfProgram, String> {
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 fn rules(needs: Needs) -> Result<Rules, seccompiler::BackendError> {
-    let mut rules: Rules = ALWAYS
-        .iter()
-        .map(|call| (i64::from(*call), Vec::new()))
-        .collect();
+    let mut rules: Rules = ALWAYS.iter().map(|call| (*call, Vec::new())).collect();
     let one_of = |argument, values: &[u64]| {
         let equal = |value: &u64| when(argument, SeccompCmpOp::Eq, *value);
         values.iter().map(equal).collect::<Result<Vec<_>, _>>()
@@ -108,11 +105,8 @@ fn rules(needs: Needs) -> Result<Rules, seccompiler::BackendError> {
     let number = |value: c_int| u64::from(value.unsigned_abs());
     let commands: Vec<u64> = FCNTL.iter().map(|command| number(*command)).collect();
     rules.insert(libc::SYS_fcntl, one_of(1, &commands)?);
-    // u64::from works for the type that ioctl requests have with each C library.
-    rules.insert(
-        libc::SYS_ioctl,
-        one_of(1, &[u64::from(libc::FIONBIO), u64::from(libc::FIONREAD)])?,
-    );
+    let non_blocking = [libc::FIONBIO, libc::FIONREAD];
+    rules.insert(libc::SYS_ioctl, one_of(1, &non_blocking)?);
     // Memory, but none that could be run.
     let executable = SeccompCmpOp::MaskedEq(number(libc::PROT_EXEC));
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
