@@ -16,6 +16,7 @@
 //! - [`sys`]: the only unsafe code, a function per system call that the crates lack
 //! - [`logging`]: one event a line, for both processes
 
+pub mod commands;
 pub mod error;
 pub mod front;
 pub mod helper;

@@ -186,7 +186,7 @@ impl Front {
             self.link.send(&request, Some(arrival.socket.into()));
             return;
         }
-        match makers::conversation(&service.serve, arrival.socket, &self.names) {
+        match makers::conversation(&service.serve, arrival, &self.names) {
             Some(conversation) => self.begin_talk(conversation, connection, work, now),
             None => self.finish(work),
         }

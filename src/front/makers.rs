@@ -1,41 +1,33 @@
 //! Makes what serves a request inside the loop.
 #![forbid(unsafe_code)]
 
-use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::Instant;
 
-use socket2::Socket;
-
+use crate::front::accept::Arrival;
+use crate::front::builtin;
 use crate::front::conversation::Conversation;
+use crate::front::forward::relay;
 use crate::front::plan::{MuxPlan, ServePlan};
+use crate::front::tcpmux;
 use crate::table::Builtin;
 
-/// The conversation that serves `socket`; `None` if the helper starts a server for it.
+/// The conversation that serves `arrival`; `None` if the helper starts a server for it.
 pub fn conversation(
     serve: &ServePlan,
-    _socket: Socket,
-    _names: &Rc<[MuxPlan]>,
+    arrival: Arrival,
+    names: &Rc<[MuxPlan]>,
 ) -> Option<Box<dyn Conversation>> {
-    match serve {
-        ServePlan::Exec | ServePlan::Builtin(_) | ServePlan::Forward(_) => None,
-    }
-}
-
-/// Answers the datagrams of a built-in service.
-#[derive(Debug)]
-pub struct Responder;
-
-impl Responder {
-    pub fn new(_kind: Builtin) -> Self {
-        Self
-    }
-
-    pub fn ready(
-        &mut self,
-        _socket: &Socket,
-        _admit: &mut dyn FnMut(IpAddr) -> bool,
-        _now: Instant,
-    ) {
-    }
+    Some(match serve {
+        ServePlan::Exec => return None,
+        ServePlan::Builtin(Builtin::Tcpmux) => {
+            tcpmux::conversation(arrival.socket, Rc::clone(names))
+        }
+        ServePlan::Builtin(kind) => builtin::conversation(*kind, arrival.socket),
+        ServePlan::Forward(forward) => {
+            let inet = |address: socket2::SockAddr| address.as_socket();
+            let peer = arrival.socket.peer_addr().ok().and_then(inet);
+            let local = arrival.socket.local_addr().ok().and_then(inet);
+            relay(forward, arrival.socket, peer, local)
+        }
+    })
 }

@@ -20,10 +20,12 @@ use crate::table::LogSettings;
 
 pub mod accept;
 pub mod admit;
+pub mod builtin;
 pub mod cage;
 pub mod conversation;
 pub mod deadlines;
 pub mod event_loop;
+pub mod forward;
 pub mod hours;
 pub mod instances;
 pub mod limits;
@@ -42,6 +44,7 @@ pub mod services;
 pub mod slots;
 pub mod stderr;
 pub mod talks;
+pub mod tcpmux;
 pub mod turn_away;
 pub mod wait;
 
@@ -106,6 +109,10 @@ impl LogState {
     }
 
     fn apply(&mut self) {
-        // SEAM: crate::logging::attach(fd, settings)
+        if let Some(settings) = &self.settings
+            && let Some(target) = self.waiting.take()
+        {
+            crate::logging::attach(target, settings);
+        }
     }
 }

@@ -25,6 +25,7 @@ impl Front {
                 for (id, socket) in ids.into_iter().zip(descriptors.drain(..)) {
                     self.take_listener(id, socket);
                 }
+                self.tell_own_ports();
             }
             Notice::Stderr { service } => {
                 if let Some(pipe) = descriptors.pop() {

@@ -7,12 +7,13 @@
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::time::Instant;
 
 use socket2::Socket;
 
+use crate::front::builtin::datagram::{self, Responder};
 use crate::front::event_loop::Front;
-use crate::front::makers::Responder;
 use crate::front::plan::{ListenerPlan, Plan, ServePlan, ServicePlan};
 use crate::front::poll_set::leave;
 use crate::front::services::{Listener, Service};
@@ -50,6 +51,7 @@ impl Front {
         }
         let services: Vec<ServiceId> = self.services.iter().map(|service| service.id).collect();
         services.into_iter().for_each(|id| self.touch(id));
+        self.tell_own_ports();
     }
 
     fn drop_missing_listeners(&mut self, plans: &[ListenerPlan]) {
@@ -115,6 +117,21 @@ impl Front {
         }
     }
 
+    /// Tells every responder on which ports usherd answers datagrams itself:
+    /// one that came from there would be a loop.
+    pub(super) fn tell_own_ports(&mut self) {
+        let own = |listener: &Listener| {
+            let socket = listener.responder.as_ref().and(listener.socket.as_ref())?;
+            Some(socket.local_addr().ok()?.as_socket()?.port())
+        };
+        let ports: Rc<[u16]> = self.listeners.iter().filter_map(own).collect();
+        for listener in self.listeners.iter_mut() {
+            if let Some(responder) = &mut listener.responder {
+                responder.set_own_ports(Rc::clone(&ports));
+            }
+        }
+    }
+
     pub(super) fn take_listener(&mut self, id: ListenerId, socket: OwnedFd) {
         let Some(listener) = self.listeners.get_mut(id).filter(|_| !self.draining) else {
             return log::debug!(listener = id.0; "a listener that no plan names");
@@ -138,14 +155,24 @@ fn counting_changed(old: &Rules, new: &Rules) -> bool {
 /// Makes a listener fit for what serves it.
 fn ready(service: &Service, listener: &mut Listener) {
     listener.responder = match service.serve {
-        ServePlan::Builtin(kind) if listener.datagram => Some(Box::new(Responder::new(kind))),
+        ServePlan::Builtin(kind) if listener.datagram => {
+            // Which ports are ours is told once all listeners are known.
+            Some(Box::new(Responder::new(kind, Rc::from([]))))
+        }
         _ => None,
     };
     // One that is handed over is the helper's to switch: a server may have it now.
-    if !service.hands_over(listener)
-        && let Some(socket) = &listener.socket
-        && let Err(err) = socket.set_nonblocking(true)
-    {
+    if service.hands_over(listener) {
+        return;
+    }
+    let Some(socket) = &listener.socket else {
+        return;
+    };
+    let readied = match listener.responder {
+        Some(_) => datagram::prepare(socket),
+        None => socket.set_nonblocking(true),
+    };
+    if let Err(err) = readied {
         log::error!(service = &*service.name; "unable to ready a listener: {err}");
     }
 }

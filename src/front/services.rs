@@ -7,9 +7,9 @@ use nix::sys::sysinfo::sysinfo;
 use socket2::Socket;
 
 use crate::front::admit::{Facts, LOAD_INTERVAL, Tally};
+use crate::front::builtin::datagram::Responder;
 use crate::front::deadlines::Alarm;
 use crate::front::limits::BackOff;
-use crate::front::makers::Responder;
 use crate::front::plan::{ListenerPlan, ServePlan, ServicePlan};
 use crate::front::roster::Keyed;
 use crate::ids::{ListenerId, ServiceId};

@@ -234,7 +234,15 @@ impl Front {
             }
             verdict.is_ok()
         };
-        responder.ready(socket, &mut admit, now);
+        let more = responder.ready(socket, &mut admit, now);
+        match more {
+            Ok(true) if !listener.postponed => {
+                listener.postponed = true;
+                self.postponed.push_back(Source::Listener(at));
+            }
+            Ok(_) => {}
+            Err(err) => log::warn!(service = &*service.name; "unable to answer datagrams: {err}"),
+        }
         if let Some((peer, reason)) = refused {
             self.note_refusal(id, &peer, reason, now);
         }

@@ -1,3 +1,66 @@
-//! The privileged process.
+//! The privileged process: small, single-threaded, believes nobody.
+//!
+//! # Who is trusted with what
+//!
+//! | Process | Reads from | Can do |
+//! |---|---|---|
+//! | helper | the operator's files, the kernel, frames of the front | everything the table says |
+//! | front | peers, servers' stderr, frames of the helper | accept, relay, and ask the helper |
+//! | server | its one request | what its user may |
+//!
+//! The helper never reads a byte that a peer or a server wrote.
+//!
+//! # What the front can ask for
+//!
+//! Five requests ([`wire::Request`]): start a service on this connection,
+//! start one on its own listener, stop an instance, I am alive, the log is
+//! broken. It names services, listeners and instances by numbers that the
+//! helper gave out, never a path, an argument, a user, a pid or a descriptor
+//! number.
+//!
+//! There are three ways to say no, and they stay apart: a frame that makes no
+//! sense ends the front; a request the table does not allow is
+//! [`wire::Refusal`]; a step that failed is reported with its errno.
+//!
+//! # What an attacker has who owns
+//!
+//! - **the front**: the connections of the moment and the bytes of built-in
+//!   services and relays. He can start servers of the table, as often as
+//!   `instances` and `per_source` allow, on connections that really came in at
+//!   that service's own listeners (asked of the kernel, [`policy::came_in_at`])
+//!   from addresses its `allow` and `deny` let in; he can evade `rate`,
+//!   `hours` and `max_load`, which only the front keeps; he can stop instances
+//!   and refuse service. He cannot open a file, start a program, or see
+//!   another process.
+//! - **a server**: what its user may, as under any inetd. It has no descriptor
+//!   of usherd but its request and the pipe for its stderr.
+//! - **the helper**: the host.
+//!
+//! # Where to look
+//!
+//! `run` (start), [`core`] (the loop), [`wire`] and [`link`] (bytes),
+//! [`policy`] (may it), [`start`] (do it), [`reap`], [`stop`] and [`tree`]
+//! (ends), [`reload`], [`sockets`] (listeners), [`front_process`] (the front
+//! as a child).
 
+pub mod announce;
+pub mod core;
+pub mod filter;
+pub mod front_process;
+pub mod instances;
+pub mod link;
+pub mod load;
+pub mod logs;
+pub mod pid_file;
+pub mod policy;
+pub mod reap;
+pub mod reload;
+pub mod run;
+pub mod services;
+pub mod sockets;
+pub mod start;
+pub mod stop;
+pub mod timers;
+pub mod tree;
+pub mod welcome;
 pub mod wire;

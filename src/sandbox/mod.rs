@@ -6,6 +6,11 @@
 
 use std::fmt;
 
+pub mod facts;
+pub mod launch;
+pub mod mounts;
+pub mod plan;
+
 /// The steps between "start" and a running server, in the order they are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

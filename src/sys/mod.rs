@@ -5,4 +5,12 @@
     reason = "this is the fence: raw system calls live here and nowhere else"
 )]
 
+pub mod clock;
+pub mod exec;
 pub mod front_calls;
+pub mod inherit;
+pub mod link;
+pub mod process;
+pub mod shared;
+pub mod socket;
+pub mod splice;

@@ -1,8 +1,13 @@
 //! `listen`: the forms of an address a service can be reached at.
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
+
+pub use parse::{is_interface_name, listen, unix_name};
+
+mod parse;
 
 /// One entry of `listen`, resolved.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -96,5 +101,104 @@ impl Inet {
     #[must_use]
     pub fn is_dual_stack(&self) -> bool {
         self.family == Family::Any && self.addr.is_none()
+    }
+}
+
+impl Listen {
+    /// Whether TCP options make sense on its socket.
+    #[must_use]
+    pub fn is_tcp(&self) -> bool {
+        match self {
+            Listen::Inet(Inet { transport, .. }) | Listen::Rpc { transport, .. } => {
+                *transport == Transport::Tcp
+            }
+            Listen::Inherited { .. } => true,
+            Listen::Unix { .. } | Listen::Vsock { .. } | Listen::Tcpmux { .. } => false,
+        }
+    }
+
+    /// Whether peers have an IP address, so that `allow` and `deny` can judge them.
+    #[must_use]
+    pub fn has_ip_peers(&self) -> bool {
+        !matches!(self, Listen::Unix { .. } | Listen::Vsock { .. })
+    }
+}
+
+/// As the table has it: what is shown can be read again.
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Listen::Inet(inet) => inet.fmt(f),
+            Listen::Unix { kind, name } => write!(f, "{}:{name}", kind.scheme()),
+            Listen::Vsock { cid: None, port } => write!(f, "vsock:{port}"),
+            Listen::Vsock {
+                cid: Some(cid),
+                port,
+            } => write!(f, "vsock:{cid}:{port}"),
+            Listen::Tcpmux { name, greet } => {
+                write!(f, "tcpmux:{}{name}", if *greet { "+" } else { "" })
+            }
+            Listen::Rpc {
+                transport,
+                program,
+                first,
+                last,
+            } => {
+                write!(f, "rpc-{transport}:{program}/{first}")?;
+                if first == last {
+                    Ok(())
+                } else {
+                    write!(f, "-{last}")
+                }
+            }
+            Listen::Inherited { name } => write!(f, "fd:{name}"),
+        }
+    }
+}
+
+impl fmt::Display for Inet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let family = match self.family {
+            Family::Any => "",
+            Family::V4 => "4",
+            Family::V6 => "6",
+        };
+        write!(f, "{}{family}:", self.transport)?;
+        match (self.addr, &self.zone) {
+            (None, _) => {}
+            (Some(IpAddr::V6(v6)), Some(zone)) => write!(f, "[{v6}%{zone}]:")?,
+            (Some(IpAddr::V6(v6)), None) => write!(f, "[{v6}]:")?,
+            (Some(IpAddr::V4(v4)), _) => write!(f, "{v4}:")?,
+        }
+        write!(f, "{}", self.port)
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+        })
+    }
+}
+
+impl UnixKind {
+    #[must_use]
+    pub fn scheme(self) -> &'static str {
+        match self {
+            UnixKind::Stream => "unix",
+            UnixKind::Datagram => "unix-dgram",
+            UnixKind::Seqpacket => "unix-seqpacket",
+        }
+    }
+}
+
+impl fmt::Display for UnixName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UnixName::Path(path) => write!(f, "{}", path.display()),
+            UnixName::Abstract(name) => write!(f, "@{name}"),
+        }
     }
 }

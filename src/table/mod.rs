@@ -5,6 +5,7 @@
 //! result out again as TOML. Nothing here opens a socket or starts a process.
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,12 +14,34 @@ use serde::{Deserialize, Serialize};
 
 pub mod access;
 pub mod address;
+mod check;
+pub mod complaint;
+pub mod diff;
+pub mod effective;
+pub mod host;
+pub mod names;
+mod reader;
+pub mod schema;
+mod source;
+pub mod value;
 
 pub use access::Access;
 pub use address::Listen;
+pub use check::{Loaded, load};
+pub use complaint::{Complaint, Complaints};
+pub use diff::{Change, diff};
+pub use effective::effective;
+pub use host::Host;
+pub use source::Source;
+
+/// The table used where there is no other: a demonstration on loopback ports.
+pub const DEFAULT_TABLE: &str = include_str!("../../config/usherd.toml");
+
+/// listen(2), where a service says nothing else.
+pub const DEFAULT_BACKLOG: u32 = 1024;
 
 /// A table without complaints.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Table {
     pub daemon: Daemon,
     /// In table order, disabled ones too.
@@ -26,7 +49,7 @@ pub struct Table {
 }
 
 /// `[daemon]`: what belongs to no service.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Daemon {
     /// Who the front runs as; `None` when usherd is not root and nobody is switched to.
     pub user: Option<FrontUser>,
@@ -50,6 +73,16 @@ pub struct LogSettings {
     pub to: LogTarget,
     pub format: LogFormat,
     pub level: LogLevel,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            to: LogTarget::Stderr,
+            format: LogFormat::Text,
+            level: LogLevel::Info,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +109,7 @@ pub enum LogLevel {
 }
 
 /// `[service.NAME]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Service {
     pub name: String,
     pub description: Option<String>,
@@ -88,7 +121,7 @@ pub struct Service {
 }
 
 /// What answers a request: exactly one of `exec`, `builtin`, `forward`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Serve {
     Exec(Box<Exec>),
     Builtin(Builtin),
@@ -166,6 +199,15 @@ pub struct Stop {
     pub grace: Duration,
 }
 
+impl Default for Stop {
+    fn default() -> Self {
+        Self {
+            signal: libc::SIGTERM,
+            grace: Duration::from_secs(10),
+        }
+    }
+}
+
 /// Services without a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Builtin {
@@ -196,6 +238,17 @@ pub enum Upstream {
     Abstract(String),
 }
 
+/// As in the table.
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Upstream::Tcp(addr) => write!(f, "tcp:{addr}"),
+            Upstream::Unix(path) => write!(f, "unix:{}", path.display()),
+            Upstream::Abstract(name) => write!(f, "unix:@{name}"),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProxyVersion {
     V1,
@@ -204,7 +257,7 @@ pub enum ProxyVersion {
 
 /// Who is let in, how many, and for how long: what the front needs to decide
 /// about a request, whatever serves it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rules {
     /// The server gets the listener (or datagram socket) itself.
     pub wait: bool,
@@ -285,7 +338,7 @@ pub struct LogEvents {
 /// Options of the service's listening sockets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SocketOptions {
-    /// listen(2); `None` is 1024.
+    /// listen(2); `None` is [`DEFAULT_BACKLOG`].
     pub backlog: Option<u32>,
     pub freebind: bool,
     pub device: Option<String>,
@@ -320,3 +373,15 @@ pub struct Keepalive {
 pub fn canonical(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
 }
+/// The file, or the embedded table where no file is named.
+#[must_use]
+pub fn source_or_default(file: Option<&std::path::Path>) -> Source<'_> {
+    let embedded = Source::Text {
+        name: "built-in table",
+        text: DEFAULT_TABLE,
+    };
+    file.map_or(embedded, Source::File)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,36 @@
+//! Ready: said once, when the front serves for the first time.
+#![forbid(unsafe_code)]
+
+use crate::helper::core::Helper;
+use crate::table::{LogFormat, LogTarget};
+
+/// Called for each sign of life of the front; the first one means it has its plan.
+pub fn when_ready(helper: &mut Helper) {
+    if let Some(front) = &mut helper.front {
+        front.ready = true;
+    }
+    if helper.announced {
+        return;
+    }
+    helper.announced = true;
+    crate::sys::process::trim_heap();
+    let listeners = helper.registry.bound().count();
+    let line = format!(
+        "ready: {} services, {listeners} listeners",
+        helper.services.count()
+    );
+    let log = &helper.table.daemon.log;
+    if log.to == LogTarget::Stderr && log.format == LogFormat::Text {
+        // The bare line, for whoever waits for it.
+        eprintln!("{line}");
+    } else {
+        log::info!("{line}");
+    }
+    let _ = sd_notify::notify(&[
+        sd_notify::NotifyState::Ready,
+        sd_notify::NotifyState::Status(&line),
+    ]);
+    if helper.source.is_embedded() {
+        eprint!("{}", crate::helper::welcome::text(&helper.table));
+    }
+}

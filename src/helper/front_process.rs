@@ -1,0 +1,189 @@
+//! The front as a child: started from our own executable, replaced when it
+//! dies, never trusted.
+#![forbid(unsafe_code)]
+
+use std::ffi::CString;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use crate::front::plan::Plan;
+use crate::helper::link::Link;
+use crate::helper::services::Inheritance;
+use crate::sandbox::launch::{Descriptors, Launcher, NotStarted, open_null};
+use crate::sandbox::plan::ExecPlan;
+use crate::sys::exec::{Argv, Environment};
+use crate::table::{Activation, FrontUser};
+
+/// A front that lives this long was no failure of the start.
+const SETTLED: Duration = Duration::from_secs(5);
+/// Pause before the second front in a row that did not settle; doubles up to the last.
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+const PAUSE_LAST: Duration = Duration::from_secs(10);
+/// A front says it is alive every 10 s.
+const SILENCE: Duration = Duration::from_secs(35);
+
+/// What the front sees of usherd's own environment: the time zone for
+/// `hours`, and where its log lines go.
+const PASSED: [&str; 2] = ["TZ", "JOURNAL_STREAM"];
+
+/// A running front.
+#[derive(Debug)]
+pub struct Front {
+    pub pid: i32,
+    pub link: Link,
+    pub started: Instant,
+    last_heard: Instant,
+    /// It has taken its plan and serves.
+    pub ready: bool,
+}
+
+impl Front {
+    /// Notes that a request came.
+    pub fn heard(&mut self, now: Instant) {
+        self.last_heard = now;
+    }
+
+    /// When it counts as hung unless it is heard before.
+    #[must_use]
+    pub fn patience_ends(&self) -> Instant {
+        self.last_heard + SILENCE
+    }
+}
+
+/// Starts fronts, with growing pauses while they keep dying young.
+#[derive(Debug)]
+pub struct Nursery {
+    inheritance: Inheritance,
+    /// NOFILE for the front: as much as for us.
+    files: (u64, u64),
+    /// The last cell of the helper's: no instance ever has it.
+    cell: usize,
+    pub epoch: u32,
+    /// Fronts in a row that died before they had settled.
+    died_young: u32,
+}
+
+impl Nursery {
+    #[must_use]
+    pub fn new(inheritance: Inheritance, files: (u64, u64), cell: usize) -> Self {
+        Self {
+            inheritance,
+            files,
+            cell,
+            epoch: 0,
+            died_young: 0,
+        }
+    }
+
+    /// Starts a front; it waits for its plan on the link.
+    pub fn start(
+        &mut self,
+        user: Option<&FrontUser>,
+        launcher: &mut Launcher,
+        now: Instant,
+    ) -> io::Result<Front> {
+        self.epoch += 1;
+        let (link, theirs) = Link::pair()?;
+        let plan = self.exec_plan(user);
+        let mut environment = Environment::default();
+        for (name, value) in &self.inheritance.environment {
+            if let Some(name) = name.to_str().filter(|name| PASSED.contains(name)) {
+                environment.push(name, value.as_encoded_bytes());
+            }
+        }
+        let null = open_null()?;
+        let stderr = io::stderr();
+        let fds = Descriptors {
+            null: null.as_fd(),
+            stderr: Some(stderr.as_fd()),
+            sockets: &[theirs.as_fd()],
+        };
+        let failed = |NotStarted { errno, .. }| io::Error::from_raw_os_error(errno);
+        let pid = launcher
+            .launch(&plan, environment.seal(), &fds, self.cell)
+            .map_err(failed)?;
+        launcher
+            .failure(self.cell)
+            .map_or(Ok(()), |not| Err(failed(not)))?;
+        Ok(Front {
+            pid,
+            link,
+            started: now,
+            last_heard: now,
+            ready: false,
+        })
+    }
+
+    /// How long to wait before the next start, given that `front` has died.
+    pub fn pause_after(&mut self, front: &Front, now: Instant) -> Duration {
+        if now.duration_since(front.started) >= SETTLED {
+            self.died_young = 0;
+            return Duration::ZERO;
+        }
+        self.died_young += 1;
+        match self.died_young {
+            1 => Duration::ZERO,
+            n => PAUSE_FIRST
+                .saturating_mul(1 << (n - 2).min(10))
+                .min(PAUSE_LAST),
+        }
+    }
+
+    /// What usherd was started with.
+    #[must_use]
+    pub fn inheritance(&self) -> &Inheritance {
+        &self.inheritance
+    }
+
+    /// Whether the very first fronts died one after the other without serving.
+    #[must_use]
+    pub fn is_hopeless(&self) -> bool {
+        self.epoch == self.died_young && self.died_young >= 3
+    }
+
+    fn exec_plan(&self, user: Option<&FrontUser>) -> ExecPlan {
+        let mut argv = vec![c"usherd-front".to_owned(), c"--front".to_owned()];
+        if let Some(user) = user {
+            argv.extend([user.uid, user.gid].map(decimal));
+        }
+        ExecPlan {
+            program: c"/proc/self/exe".to_owned(),
+            argv: Argv::new(argv),
+            environment: Environment::default(),
+            fixed: Vec::new(),
+            credentials: None,
+            limits: Vec::new(),
+            inherited_files: self.files,
+            nice: None,
+            umask: 0o077,
+            dir: c"/".to_owned(),
+            activation: Activation::ListenFds,
+            may_hang: false,
+        }
+    }
+}
+
+fn decimal(number: u32) -> CString {
+    CString::new(number.to_string()).unwrap_or_default()
+}
+
+/// The plan as a sealed memfd: the front can read it, and nobody can change it.
+pub fn seal_plan(plan: &Plan) -> io::Result<OwnedFd> {
+    use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let fd = memfd_create(c"usherd-plan", flags)?;
+    let mut file = io::BufWriter::new(std::fs::File::from(fd));
+    serde_json::to_writer(&mut file, plan)?;
+    file.flush()?;
+    let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+    let seals = SealFlag::F_SEAL_WRITE
+        | SealFlag::F_SEAL_SHRINK
+        | SealFlag::F_SEAL_GROW
+        | SealFlag::F_SEAL_SEAL;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(file.into())
+}

@@ -1,0 +1,44 @@
+//! Reading the table: at the start, and again at each reload.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+
+use crate::table::host::{Host, Inherited, InheritedKind};
+use crate::table::{self, Table};
+
+/// Where the table comes from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// `None`: the embedded table.
+    path: Option<PathBuf>,
+    inherited: Vec<(String, InheritedKind)>,
+}
+
+impl Source {
+    #[must_use]
+    pub fn new(path: Option<PathBuf>, inherited: Vec<(String, InheritedKind)>) -> Self {
+        Self { path, inherited }
+    }
+
+    #[must_use]
+    pub fn is_embedded(&self) -> bool {
+        self.path.is_none()
+    }
+
+    /// The table, or every complaint about it, ready to be shown. Warnings go
+    /// to the log.
+    pub fn load(&self) -> Result<Table, Vec<String>> {
+        // Users, groups and ports are looked up anew each time.
+        let mut host = Host::probe();
+        host.inherited = Inherited::Known(self.inherited.clone());
+        match table::load(table::source_or_default(self.path.as_deref()), &host) {
+            Ok(loaded) => {
+                for warning in loaded.warnings.rendered() {
+                    log::warn!("{}", warning.trim_end());
+                }
+                Ok(loaded.table)
+            }
+            Err(complaints) => Err(complaints.rendered().collect()),
+        }
+    }
+}

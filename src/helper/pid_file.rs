@@ -1,0 +1,70 @@
+//! `usherd.pid` in the runtime directory: who runs, and that only one does.
+#![forbid(unsafe_code)]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+
+/// Held as long as usherd runs; the kernel lets go of it when we die.
+#[derive(Debug)]
+pub struct PidFile {
+    path: PathBuf,
+    _lock: Flock<File>,
+}
+
+/// Why there is none.
+#[derive(Debug)]
+pub enum NoPidFile {
+    /// Another usherd holds it; its pid as the file says.
+    Held(String),
+    Io(PathBuf, io::Error),
+}
+
+impl PidFile {
+    /// Creates the directory (0755) if need be, locks the file and writes our pid.
+    pub fn create(runtime_dir: &Path) -> Result<Self, NoPidFile> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |err| NoPidFile::Io(path, err)
+        };
+        let mut builder = fs::DirBuilder::new();
+        builder
+            .recursive(true)
+            .mode(0o755)
+            .create(runtime_dir)
+            .map_err(failed(runtime_dir))?;
+        let path = runtime_dir.join("usherd.pid");
+        let mut options = OpenOptions::new();
+        options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o644);
+        let file = options
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&path)
+            .map_err(failed(&path))?;
+        let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => lock,
+            Err((mut file, _)) => {
+                let mut pid = String::new();
+                let _ = file.read_to_string(&mut pid);
+                return Err(NoPidFile::Held(pid.trim().to_owned()));
+            }
+        };
+        lock.set_len(0).map_err(failed(&path))?;
+        lock.rewind().map_err(failed(&path))?;
+        writeln!(lock, "{}", std::process::id()).map_err(failed(&path))?;
+        Ok(Self { path, _lock: lock })
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}

@@ -1,0 +1,139 @@
+//! Children that ended: counted out, logged, reported to the front.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::time::Instant;
+
+use crate::helper::core::{Helper, Phase};
+use crate::helper::instances::{self, Instance};
+use crate::helper::start::take_back;
+use crate::helper::wire::{Notice, Outcome};
+use crate::ids::{ConnectionId, InstanceId, ServiceId};
+use crate::sandbox::launch::NotStarted;
+use crate::sys::process::{Reaped, reap};
+
+impl Helper {
+    /// Reaps until nobody is left: one SIGCHLD may stand for many ends.
+    pub(super) fn reap_all(&mut self, now: Instant) {
+        while let Some(reaped) = reap() {
+            if self
+                .front
+                .as_ref()
+                .is_some_and(|front| front.pid == reaped.pid)
+            {
+                self.front_ended(&reaped, now);
+            } else if let Some(instance) = self.instances.remove(reaped.pid) {
+                self.instance_ended(&instance, &reaped, now);
+            }
+            // Anything else is an orphan that some server left to us.
+        }
+    }
+
+    fn front_ended(&mut self, reaped: &Reaped, now: Instant) {
+        let Some(front) = self.front.take() else {
+            return;
+        };
+        if self.phase == Phase::Draining {
+            return;
+        }
+        let how = if reaped.signalled { "signal" } else { "status" };
+        let pause = self.nursery.pause_after(&front, now);
+        log::error!(pid = reaped.pid; "the front ended ({how} {}); starting another", reaped.status);
+        self.front_due = Some(now + pause);
+    }
+
+    fn instance_ended(&mut self, instance: &Instance, reaped: &Reaped, now: Instant) {
+        if instance.wait {
+            self.take_listeners_back(instance);
+        }
+        if instance.phase == instances::Phase::Stopping {
+            self.end_leftovers(instance, now);
+        }
+        let failure = self.launcher.failure(instance.cell);
+        let lasted = now.duration_since(instance.started);
+        if let Some(failed) = &failure {
+            self.log_failure(instance.service, instance.connection, failed);
+        } else if instance.log.exit {
+            log_exit(instance, reaped, lasted.as_millis());
+        }
+        let Some(front) = &mut self.front else { return };
+        if let Some(failed) = failure {
+            let NotStarted { step, errno } = failed;
+            front.link.notify(&Notice::Failed {
+                connection: instance.connection,
+                step,
+                errno,
+            });
+        }
+        let outcome = Outcome {
+            status: reaped.status,
+            signalled: reaped.signalled,
+            core: reaped.core,
+            micros: u64::try_from(lasted.as_micros()).unwrap_or(u64::MAX),
+        };
+        front.link.notify(&Notice::Exited {
+            instance: instance.id,
+            outcome,
+        });
+    }
+
+    /// The sockets that a wait server had are the front's to watch again.
+    fn take_listeners_back(&self, instance: &Instance) {
+        let whole = self
+            .services
+            .find(instance.service)
+            .filter(|service| service.rules.whole);
+        let ids = whole.map_or(vec![instance.listener], |service| service.listeners.clone());
+        let bound: Vec<_> = ids
+            .into_iter()
+            .filter_map(|id| Some((id, self.registry.find(id)?.bound()?.clone())))
+            .collect();
+        take_back(&bound);
+    }
+
+    /// A server that never came to be: which step, why, and of which program.
+    pub(super) fn log_failure(
+        &self,
+        service: ServiceId,
+        connection: ConnectionId,
+        failed: &NotStarted,
+    ) {
+        let err = io::Error::from_raw_os_error(failed.errno);
+        let active = self.services.find(service);
+        let name = active.map_or("?", |active| &active.name);
+        let program = active.and_then(|active| active.program.as_ref());
+        let path = program.map_or("?", |program| &program.path);
+        log::error!(
+            service = name, conn:% = connection, step:% = failed.step, errno = failed.errno;
+            "unable to start {path}: {}: {err}", failed.step
+        );
+    }
+
+    /// Arms `max_runtime` for a new instance.
+    pub(super) fn set_runtime_limit(&mut self, service: ServiceId, id: InstanceId, now: Instant) {
+        let limit = self
+            .services
+            .find(service)
+            .and_then(|service| service.rules.max_runtime);
+        if let Some(limit) = limit {
+            self.timers
+                .set(now + limit, crate::helper::timers::Due::Stop(id));
+        }
+    }
+}
+
+fn log_exit(instance: &Instance, reaped: &Reaped, millis: u128) {
+    let how = match (reaped.signalled, reaped.core) {
+        (true, true) => "killed, core dumped",
+        (true, false) => "killed",
+        (false, _) => "exited",
+    };
+    log::info!(
+        service = &*instance.name, conn:% = instance.connection, pid = reaped.pid,
+        status = (!reaped.signalled).then_some(reaped.status),
+        signal = reaped.signalled.then_some(reaped.status),
+        ms = millis, user_ms = reaped.user_time.as_millis(),
+        system_ms = reaped.system_time.as_millis(), rss_kb = reaped.max_rss;
+        "{how}"
+    );
+}

@@ -1,0 +1,182 @@
+//! The launcher: from nothing to a loop that serves, then the helper's life.
+#![forbid(unsafe_code)]
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::Uid;
+
+use crate::error::{Exit, Fatal};
+use crate::helper::core::{Helper, Parts};
+use crate::helper::front_process::Nursery;
+use crate::helper::load::Source;
+use crate::helper::logs;
+use crate::helper::pid_file::{NoPidFile, PidFile};
+use crate::helper::policy::MAX_INSTANCES;
+use crate::helper::services::{Inheritance, Services};
+use crate::helper::sockets::inherited::{self, is_datagram};
+use crate::helper::sockets::registry::Registry;
+use crate::logging;
+use crate::sandbox::launch::{Launcher, open_null};
+use crate::sys::process::reset_signals;
+use crate::table::Table;
+use crate::table::host::InheritedKind;
+
+/// More open files than this are not asked for, whatever the hard limit:
+/// containers set 2^30, and the kernel itself says no above fs.nr_open.
+const ENOUGH_FILES: u64 = 1 << 20;
+
+/// What the command line said.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// `None`: the embedded table.
+    pub config: Option<PathBuf>,
+    pub runtime_dir: Option<PathBuf>,
+}
+
+/// Runs usherd in the foreground until it is asked to stop.
+#[must_use]
+pub fn run(options: &Options) -> Exit {
+    let given = inherited::take();
+    reset_signals();
+    logging::init("helper");
+    let kinds = given
+        .iter()
+        .map(|socket| {
+            let kind = match is_datagram(socket) {
+                Some(true) => InheritedKind::Datagram,
+                _ => InheritedKind::Listener,
+            };
+            (socket.name.clone(), kind)
+        })
+        .collect();
+    let source = Source::new(options.config.clone(), kinds);
+    let table = match source.load() {
+        Ok(table) => table,
+        Err(complaints) => {
+            complaints
+                .iter()
+                .for_each(|complaint| eprint!("{complaint}"));
+            let (n, s) = (
+                complaints.len(),
+                if complaints.len() == 1 { "" } else { "s" },
+            );
+            eprintln!("usherd: {n} complaint{s}; nothing was started");
+            return Exit::Config;
+        }
+    };
+    match serve(options, source, table, Registry::new(given)) {
+        Ok(()) => Exit::Ok,
+        Err(Fatal(why)) => {
+            log::error!("{why}");
+            Exit::System
+        }
+    }
+}
+
+fn serve(options: &Options, source: Source, table: Table, registry: Registry) -> Result<(), Fatal> {
+    let settings = &table.daemon.log;
+    let log =
+        logs::open(settings).map_err(|err| Fatal(format!("unable to open the log: {err}")))?;
+    logging::attach(log, settings);
+    let _pid_file = pid_file(options, &table)?;
+    if let Err(err) = nix::sys::prctl::set_child_subreaper(true) {
+        log::warn!("unable to adopt orphans of servers: {err}");
+    }
+    let inheritance = Inheritance {
+        environment: env::vars_os().collect(),
+        files: raise_files()?,
+    };
+    let files = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or(inheritance.files);
+    let mut parts = Parts {
+        source,
+        services: Services::default(),
+        registry,
+        launcher: Launcher::new(MAX_INSTANCES)
+            .map_err(|err| Fatal(format!("unable to map memory: {err}")))?,
+        nursery: Nursery::new(inheritance.clone(), files, MAX_INSTANCES),
+        null: open_null().map_err(|err| Fatal(format!("unable to open /dev/null: {err}")))?,
+        table,
+    };
+    listen(&mut parts, &inheritance)?;
+    Helper::new(parts)?.run()
+}
+
+/// Opens every listener. One that cannot be had is logged and tried again
+/// later; only when there is none at all is there no point in going on.
+fn listen(parts: &mut Parts, inheritance: &Inheritance) -> Result<(), Fatal> {
+    parts
+        .services
+        .replace(&parts.table, inheritance)
+        .map_err(Fatal)?;
+    let numbered: Vec<_> = parts
+        .table
+        .services
+        .iter()
+        .map(|service| (parts.services.id(&service.name), service))
+        .collect();
+    let prepared = parts.registry.prepare(&numbered, Instant::now());
+    for trouble in &prepared.troubles {
+        log::error!("{trouble}");
+    }
+    let wanted = !prepared.troubles.is_empty();
+    parts.registry.commit(prepared);
+    parts.services.attach(&parts.registry);
+    if wanted && parts.registry.bound().next().is_none() {
+        return Err(Fatal(
+            "not one address could be bound; nothing to serve".into(),
+        ));
+    }
+    Ok(())
+}
+
+/// Lets usherd open as many files as its hard limit allows. Returns the limits
+/// as they were, which servers get back.
+fn raise_files() -> Result<(u64, u64), Fatal> {
+    let failed = |err| Fatal(format!("unable to read the limit of open files: {err}"));
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(failed)?;
+    let want = hard.min(ENOUGH_FILES).max(soft);
+    if let Err(err) = setrlimit(Resource::RLIMIT_NOFILE, want, hard) {
+        log::warn!("unable to raise the limit of open files from {soft} to {want}: {err}");
+    }
+    Ok((soft, hard))
+}
+
+/// A directory that was asked for must be ours alone; the default one is a
+/// convenience that a second usherd goes without.
+fn pid_file(options: &Options, table: &Table) -> Result<Option<PidFile>, Fatal> {
+    let asked = options
+        .runtime_dir
+        .clone()
+        .or_else(|| table.daemon.runtime_dir.clone());
+    let Some(dir) = asked.clone().or_else(default_runtime_dir) else {
+        return Ok(None);
+    };
+    match (PidFile::create(&dir), asked) {
+        (Ok(file), _) => Ok(Some(file)),
+        (Err(problem), Some(_)) => Err(Fatal(describe(&problem, &dir))),
+        (Err(problem), None) => {
+            log::info!("running without a pid file: {}", describe(&problem, &dir));
+            Ok(None)
+        }
+    }
+}
+
+fn describe(problem: &NoPidFile, dir: &Path) -> String {
+    match problem {
+        NoPidFile::Held(pid) => format!(
+            "another usherd (pid {pid}) runs with {}; give this one a runtime_dir of its own",
+            dir.display()
+        ),
+        NoPidFile::Io(path, err) => format!("unable to write {}: {err}", path.display()),
+    }
+}
+
+fn default_runtime_dir() -> Option<PathBuf> {
+    if Uid::effective().is_root() {
+        return Some(PathBuf::from("/run/usherd"));
+    }
+    env::var_os("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("usherd"))
+}

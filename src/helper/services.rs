@@ -1,0 +1,214 @@
+//! The table as the helper uses it: by number, compiled.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use crate::front::plan::{ListenerPlan, MuxPlan, Plan, ServePlan, ServicePlan};
+use crate::helper::sockets::registry::Registry;
+use crate::ids::{ListenerId, ServiceId};
+use crate::sandbox::mounts::Mounts;
+use crate::sandbox::plan::ExecPlan;
+use crate::table::address::Listen;
+use crate::table::{Rules, Serve, Service, Stderr, Stop, Table};
+
+/// A service of the table in force.
+#[derive(Debug)]
+pub struct Active {
+    pub name: Rc<str>,
+    pub rules: Rules,
+    /// `None`: the front serves it.
+    pub program: Option<Rc<Program>>,
+    /// Bound ones, in table order.
+    pub listeners: Vec<ListenerId>,
+    /// Names for `LISTEN_FDNAMES`, one for each of `listeners`.
+    pub names: Vec<String>,
+    /// Reached through a tcpmux listener too.
+    pub muxed: bool,
+}
+
+/// How to start it and how to end it.
+#[derive(Debug)]
+pub struct Program {
+    pub plan: ExecPlan,
+    pub path: String,
+    pub stderr: Stderr,
+    pub stop: Stop,
+}
+
+/// A pipe for what the instances of one service write to stderr. Both ends
+/// stay here, so that it outlives fronts.
+#[derive(Debug)]
+pub struct StderrPipe {
+    pub read: OwnedFd,
+    pub write: OwnedFd,
+}
+
+/// What usherd itself was started with, for its servers.
+#[derive(Clone, Debug)]
+pub struct Inheritance {
+    pub environment: Vec<(OsString, OsString)>,
+    /// NOFILE, soft and hard.
+    pub files: (u64, u64),
+}
+
+/// All services, and the numbers given out for names.
+#[derive(Debug, Default)]
+pub struct Services {
+    ids: HashMap<String, ServiceId>,
+    active: HashMap<ServiceId, Active>,
+    /// Services that answer tcpmux themselves, whose listeners lead to others.
+    muxes: Vec<ServiceId>,
+    pub pipes: HashMap<ServiceId, StderrPipe>,
+}
+
+impl Services {
+    /// The number of a service: the same for a name for ever.
+    pub fn id(&mut self, name: &str) -> ServiceId {
+        let next = ServiceId(u32::try_from(self.ids.len()).unwrap_or(u32::MAX));
+        *self.ids.entry(name.to_owned()).or_insert(next)
+    }
+
+    #[must_use]
+    pub fn find(&self, id: ServiceId) -> Option<&Active> {
+        self.active.get(&id)
+    }
+
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.active.len()
+    }
+
+    /// Whether requests that came in at `listener` may be for `service`.
+    #[must_use]
+    pub fn leads_to(&self, listener: ListenerId, service: &Active) -> bool {
+        let through_mux = || {
+            let mut muxes = self.muxes.iter().filter_map(|id| self.active.get(id));
+            muxes.any(|mux| mux.listeners.contains(&listener))
+        };
+        service.listeners.contains(&listener) || service.muxed && through_mux()
+    }
+
+    /// Puts a table in force. Fails only on a string with a NUL in it, which
+    /// the table's check has ruled out.
+    pub fn replace(&mut self, table: &Table, inheritance: &Inheritance) -> Result<(), String> {
+        let mut active = HashMap::with_capacity(table.services.len());
+        let mut muxes = Vec::new();
+        let mounts = Mounts::read();
+        for service in table.services.iter().filter(|service| service.enabled) {
+            let id = self.id(&service.name);
+            active.insert(id, compile(service, inheritance, &mounts)?);
+            if matches!(service.serve, Serve::Builtin(crate::table::Builtin::Tcpmux)) {
+                muxes.push(id);
+            }
+        }
+        self.active = active;
+        self.muxes = muxes;
+        let active = &self.active;
+        self.pipes.retain(|id, _| active.contains_key(id));
+        Ok(())
+    }
+
+    /// Takes note of which listeners each service has.
+    pub fn attach(&mut self, registry: &Registry) {
+        for service in self.active.values_mut() {
+            service.listeners.clear();
+            service.names.clear();
+        }
+        for (listener, _) in registry.bound() {
+            let Some(service) = self.active.get_mut(&listener.service) else {
+                continue;
+            };
+            service.listeners.push(listener.id);
+            service.names.push(match &listener.listen {
+                Listen::Inherited { name } => name.clone(),
+                _ => service.name.to_string(),
+            });
+        }
+    }
+
+    /// What the front is told.
+    pub fn plan(&mut self, table: &Table, registry: &Registry, epoch: u32) -> Plan {
+        let mut plan = Plan {
+            epoch,
+            log: table.daemon.log.clone(),
+            services: Vec::new(),
+            listeners: Vec::new(),
+            tcpmux: Vec::new(),
+        };
+        for service in table.services.iter().filter(|service| service.enabled) {
+            let id = self.id(&service.name);
+            plan.services.push(service_plan(id, service));
+            plan.tcpmux
+                .extend(service.listen.iter().filter_map(|listen| match listen {
+                    Listen::Tcpmux { name, greet } => Some(MuxPlan {
+                        name: name.clone(),
+                        greet: *greet,
+                        service: id,
+                    }),
+                    _ => None,
+                }));
+        }
+        for listener in registry.iter() {
+            let bound_kind = listener
+                .bound()
+                .map(|bound| bound.kind == socket2::Type::DGRAM);
+            plan.listeners.push(ListenerPlan {
+                id: listener.id,
+                service: listener.service,
+                label: listener.listen.to_string(),
+                datagram: bound_kind
+                    .or(listener.listen.is_datagram())
+                    .unwrap_or(false),
+            });
+        }
+        plan
+    }
+}
+
+fn compile(
+    service: &Service,
+    inheritance: &Inheritance,
+    mounts: &Mounts,
+) -> Result<Active, String> {
+    let program = match &service.serve {
+        Serve::Exec(exec) => {
+            let plan = ExecPlan::compile(exec, &inheritance.environment, inheritance.files, mounts)
+                .map_err(|err| format!("service \"{}\": {err}", service.name))?;
+            Some(Rc::new(Program {
+                plan,
+                path: exec.program.display().to_string(),
+                stderr: exec.stderr,
+                stop: exec.stop.clone(),
+            }))
+        }
+        Serve::Builtin(_) | Serve::Forward(_) => None,
+    };
+    Ok(Active {
+        name: service.name.as_str().into(),
+        rules: service.rules.clone(),
+        program,
+        listeners: Vec::new(),
+        names: Vec::new(),
+        muxed: service
+            .listen
+            .iter()
+            .any(|listen| matches!(listen, Listen::Tcpmux { .. })),
+    })
+}
+
+fn service_plan(id: ServiceId, service: &Service) -> ServicePlan {
+    let serve = match &service.serve {
+        Serve::Exec(_) => ServePlan::Exec,
+        Serve::Builtin(builtin) => ServePlan::Builtin(*builtin),
+        Serve::Forward(forward) => ServePlan::Forward(forward.clone()),
+    };
+    ServicePlan {
+        id,
+        name: service.name.clone(),
+        serve,
+        rules: service.rules.clone(),
+    }
+}

@@ -1,0 +1,10 @@
+//! The listening sockets: bound by the helper, shared with the front, kept
+//! over a reload as long as their address is wanted.
+
+pub mod bind;
+pub mod holder;
+pub mod inherited;
+pub mod options;
+pub mod registry;
+pub mod rpcbind;
+pub mod unix;

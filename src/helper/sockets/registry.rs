@@ -1,0 +1,450 @@
+//! Every listener of the table in force, bound or waiting for its address.
+#![forbid(unsafe_code)]
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Type};
+
+use super::bind::{self, BindError, Bound};
+use super::inherited::Inherited;
+use super::rpcbind::{self, Program};
+use super::{options, unix};
+use crate::helper::filter;
+use crate::ids::{ListenerId, ServiceId};
+use crate::sys::socket::set_filter;
+use crate::table::address::{Inet, Listen, Transport};
+use crate::table::{Access, Service, SocketOptions};
+
+/// How long an address that is not there is left alone; doubles from the first to the last.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_LAST: Duration = Duration::from_secs(30);
+
+/// One socket, wanted by one service.
+#[derive(Debug)]
+pub struct Listener {
+    pub id: ListenerId,
+    pub service: ServiceId,
+    pub listen: Listen,
+    /// Which of several inherited descriptors with one name.
+    index: usize,
+    options: SocketOptions,
+    /// Peers to be kept out by the kernel: wait services.
+    kept_out: Option<Access>,
+    pub state: State,
+    program: Option<Program>,
+}
+
+#[derive(Debug)]
+pub enum State {
+    Bound(Rc<Bound>),
+    /// Not there at the last try.
+    Waiting {
+        again: Instant,
+        pause: Duration,
+    },
+}
+
+/// A listener that could not be had, for the log and for a refused reload.
+#[derive(Debug)]
+pub struct Trouble {
+    pub address: String,
+    pub service: String,
+    pub error: BindError,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            address,
+            service,
+            error,
+        } = self;
+        write!(
+            f,
+            "unable to bind {address} for service \"{service}\": {error}"
+        )
+    }
+}
+
+/// The listeners, and the inherited descriptors nobody wants yet.
+#[derive(Debug, Default)]
+pub struct Registry {
+    /// Sorted by id.
+    listeners: Vec<Listener>,
+    inherited: Vec<Inherited>,
+    next: u32,
+}
+
+/// What [`Registry::prepare`] bound: nothing of it is in force until it is committed.
+#[derive(Debug)]
+pub struct Prepared {
+    listeners: Vec<Listener>,
+    next: u32,
+    pub troubles: Vec<Trouble>,
+}
+
+impl Registry {
+    #[must_use]
+    pub fn new(inherited: Vec<Inherited>) -> Self {
+        Self {
+            inherited,
+            ..Self::default()
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Listener> {
+        self.listeners.iter()
+    }
+
+    #[must_use]
+    pub fn find(&self, id: ListenerId) -> Option<&Listener> {
+        let at = self
+            .listeners
+            .binary_search_by_key(&id, |listener| listener.id)
+            .ok()?;
+        self.listeners.get(at)
+    }
+
+    /// Binds what `services` want and is not bound yet; what stays is shared,
+    /// not touched. Dropping the result leaves everything as it was.
+    #[must_use]
+    pub fn prepare(&self, services: &[(ServiceId, &Service)], now: Instant) -> Prepared {
+        let mut old: HashMap<(&Listen, usize), &Listener> = self
+            .listeners
+            .iter()
+            .map(|l| ((&l.listen, l.index), l))
+            .collect();
+        let mut wanted = Vec::new();
+        let mut kept = Vec::new();
+        for (id, service) in services.iter().filter(|(_, service)| service.enabled) {
+            for (listen, index) in service.listen.iter().flat_map(|l| self.sockets_of(l)) {
+                let known =
+                    old.remove(&(listen, index))
+                        .and_then(|listener| match &listener.state {
+                            State::Bound(bound) => Some((listener, Rc::clone(bound))),
+                            State::Waiting { .. } => None,
+                        });
+                match known {
+                    Some((listener, bound)) => kept.push((*id, *service, listener, bound)),
+                    None => wanted.push((*id, *service, listen, index)),
+                }
+            }
+        }
+        let mut prepared = Prepared {
+            listeners: Vec::new(),
+            next: self.next,
+            troubles: Vec::new(),
+        };
+        for (id, service, listener, bound) in kept {
+            let mut stays =
+                Listener::new(listener.id, id, service, &listener.listen, listener.index);
+            stays.state = State::Bound(bound);
+            stays.program.clone_from(&listener.program);
+            prepared.listeners.push(stays);
+        }
+        let leaving: Vec<&Listener> = old.into_values().collect();
+        for (id, service, listen, index) in wanted {
+            self.prepare_new(&mut prepared, (id, service), (listen, index), &leaving, now);
+        }
+        prepared.listeners.sort_by_key(|listener| listener.id);
+        prepared
+    }
+
+    /// The sockets an entry of `listen` stands for: one, none for a tcpmux
+    /// name, several for inherited descriptors of one name.
+    fn sockets_of<'a>(&self, listen: &'a Listen) -> Vec<(&'a Listen, usize)> {
+        let count = match listen {
+            Listen::Tcpmux { .. } => 0,
+            Listen::Inherited { name } => self
+                .inherited
+                .iter()
+                .filter(|inherited| inherited.name == *name)
+                .count(),
+            Listen::Inet(_) | Listen::Unix { .. } | Listen::Vsock { .. } | Listen::Rpc { .. } => 1,
+        };
+        (0..count).map(|index| (listen, index)).collect()
+    }
+
+    fn prepare_new(
+        &self,
+        prepared: &mut Prepared,
+        (id, service): (ServiceId, &Service),
+        (listen, index): (&Listen, usize),
+        leaving: &[&Listener],
+        now: Instant,
+    ) {
+        let mut listener = Listener::new(ListenerId(prepared.next), id, service, listen, index);
+        match self.bind(&listener, leaving) {
+            Ok(bound) => listener.state = State::Bound(Rc::new(bound)),
+            Err(error) => {
+                listener.state = State::Waiting {
+                    again: now + RETRY_FIRST,
+                    pause: RETRY_FIRST,
+                };
+                let (address, service) = (listen.to_string(), service.name.clone());
+                prepared.troubles.push(Trouble {
+                    address,
+                    service,
+                    error,
+                });
+            }
+        }
+        prepared.next += 1;
+        prepared.listeners.push(listener);
+    }
+
+    fn bind(&self, listener: &Listener, leaving: &[&Listener]) -> Result<Bound, BindError> {
+        if let Listen::Inherited { name } = &listener.listen {
+            let mut named = self
+                .inherited
+                .iter()
+                .filter(|inherited| inherited.name == *name);
+            return match named.nth(listener.index) {
+                Some(inherited) => bind::adopt(&inherited.fd, &listener.options),
+                None => Err(BindError::Call("find", io::ErrorKind::NotFound.into())),
+            };
+        }
+        let first = bind::bind(&listener.listen, &listener.options, false);
+        let holders = sharing_port(&listener.listen, leaving);
+        if !matches!(first, Err(BindError::Taken { .. })) || holders.is_empty() {
+            return first;
+        }
+        // Our own old socket holds the port and goes as soon as the new one is there.
+        for holder in holders {
+            holder
+                .socket
+                .set_reuse_port(true)
+                .map_err(|e| BindError::Call("SO_REUSEPORT", e))?;
+        }
+        bind::bind(&listener.listen, &listener.options, true)
+    }
+
+    /// Puts `prepared` in force. Returns the listeners that are new and bound.
+    pub fn commit(&mut self, prepared: Prepared) -> Vec<ListenerId> {
+        let before: HashSet<ListenerId> = self.bound().map(|(listener, _)| listener.id).collect();
+        let old = std::mem::replace(&mut self.listeners, prepared.listeners);
+        self.next = prepared.next;
+        for listener in &old {
+            if self.find(listener.id).is_none() {
+                listener.leave();
+            }
+        }
+        drop(old);
+        let mut new = Vec::new();
+        for listener in &mut self.listeners {
+            let State::Bound(bound) = &listener.state else {
+                continue;
+            };
+            let bound = Rc::clone(bound);
+            listener.settle(&bound);
+            if !before.contains(&listener.id) {
+                new.push(listener.id);
+            }
+        }
+        new
+    }
+
+    /// Tries the addresses again whose time has come. Returns those that came.
+    pub fn retry(&mut self, now: Instant) -> Vec<ListenerId> {
+        let mut came = Vec::new();
+        for at in 0..self.listeners.len() {
+            let State::Waiting { again, pause } = self.listeners[at].state else {
+                continue;
+            };
+            if again > now {
+                continue;
+            }
+            match self.bind(&self.listeners[at], &[]) {
+                Ok(bound) => {
+                    let bound = Rc::new(bound);
+                    let listener = &mut self.listeners[at];
+                    log::info!(address:% = listener.listen; "address is there now");
+                    listener.state = State::Bound(Rc::clone(&bound));
+                    listener.settle(&bound);
+                    came.push(listener.id);
+                }
+                Err(error) => {
+                    log::debug!(address:% = self.listeners[at].listen; "still unable to bind: {error}");
+                    let pause = (pause * 2).min(RETRY_LAST);
+                    self.listeners[at].state = State::Waiting {
+                        again: now + pause,
+                        pause,
+                    };
+                }
+            }
+        }
+        came
+    }
+
+    /// When the next address is to be tried.
+    #[must_use]
+    pub fn next_retry(&self) -> Option<Instant> {
+        let waiting = self
+            .listeners
+            .iter()
+            .filter_map(|listener| match listener.state {
+                State::Waiting { again, .. } => Some(again),
+                State::Bound(_) => None,
+            });
+        waiting.min()
+    }
+
+    /// Every listener that has its socket.
+    pub fn bound(&self) -> impl Iterator<Item = (&Listener, &Rc<Bound>)> {
+        self.listeners
+            .iter()
+            .filter_map(|listener| match &listener.state {
+                State::Bound(bound) => Some((listener, bound)),
+                State::Waiting { .. } => None,
+            })
+    }
+
+    /// Removes socket files and registrations: usherd ends.
+    pub fn leave_all(&self) {
+        self.listeners.iter().for_each(Listener::leave);
+    }
+}
+
+impl Listener {
+    fn new(
+        id: ListenerId,
+        of: ServiceId,
+        service: &Service,
+        listen: &Listen,
+        index: usize,
+    ) -> Self {
+        let access = &service.rules.access;
+        Self {
+            id,
+            service: of,
+            listen: listen.clone(),
+            index,
+            options: service.socket.clone(),
+            kept_out: (service.rules.wait && !access.is_open()).then(|| access.clone()),
+            state: State::Waiting {
+                again: Instant::now(),
+                pause: RETRY_FIRST,
+            },
+            program: None,
+        }
+    }
+
+    #[must_use]
+    pub fn bound(&self) -> Option<&Rc<Bound>> {
+        match &self.state {
+            State::Bound(bound) => Some(bound),
+            State::Waiting { .. } => None,
+        }
+    }
+
+    /// A copy of the descriptor for the front.
+    pub fn share(&self) -> io::Result<Option<OwnedFd>> {
+        self.bound()
+            .map(|bound| bound.socket.as_fd().try_clone_to_owned())
+            .transpose()
+    }
+
+    /// Brings a bound socket to what the table says now; what fails is logged,
+    /// for the socket serves on.
+    fn settle(&mut self, bound: &Bound) {
+        let address = &self.listen;
+        if let Err(bad) = options::adjustable(&bound.socket, bound.domain, &self.options) {
+            log::warn!(address:% = address; "unable to set socket.{}: {}", bad.name, bad.error);
+        }
+        if let Some(file) = &bound.file
+            && let Err(err) = unix::adjust(file.path(), &self.options)
+        {
+            log::warn!(address:% = address; "unable to change the socket's owner or mode: {err:?}");
+        }
+        if bound.kind == Type::STREAM
+            && let Err(err) = bind::listen(&bound.socket, &self.options)
+        {
+            log::warn!(address:% = address; "unable to set the backlog: {err}");
+        }
+        // A reload may have bound it beside its predecessor, which is gone now.
+        let _ = bound.socket.set_reuse_port(false);
+        let program = self
+            .kept_out
+            .as_ref()
+            .map(filter::compile)
+            .unwrap_or_default();
+        if matches!(bound.domain, Domain::IPV4 | Domain::IPV6)
+            && let Err(err) = set_filter(bound.socket.as_fd(), &program)
+        {
+            log::error!(address:% = address; "unable to keep denied peers out: {err}");
+        }
+        self.register(bound);
+    }
+
+    fn register(&mut self, bound: &Bound) {
+        let Listen::Rpc {
+            transport,
+            program,
+            first,
+            last,
+        } = self.listen
+        else {
+            return;
+        };
+        let port = bound.local.as_socket().map_or(0, |local| local.port());
+        let v6 = bound.domain == Domain::IPV6;
+        let wanted = Program {
+            number: program,
+            first,
+            last,
+            transport,
+            port,
+            v6,
+        };
+        // Again at each reload: the binder may have been restarted.
+        match rpcbind::register(&wanted) {
+            Ok(()) => self.program = Some(wanted),
+            Err(err) => {
+                log::error!(address:% = self.listen; "unable to register with rpcbind: {err}");
+            }
+        }
+    }
+
+    /// What must not stay behind when the listener goes.
+    fn leave(&self) {
+        if let Some(file) = self.bound().and_then(|bound| bound.file.as_ref()) {
+            file.remove();
+        }
+        if let Some(program) = &self.program
+            && let Err(err) = rpcbind::unregister(program)
+        {
+            log::warn!(address:% = self.listen; "unable to unregister with rpcbind: {err}");
+        }
+    }
+}
+
+/// The leaving sockets that stand in the way of `listen`.
+fn sharing_port<'a>(listen: &Listen, leaving: &[&'a Listener]) -> Vec<&'a Bound> {
+    let Listen::Inet(Inet {
+        transport, port, ..
+    }) = listen
+    else {
+        return Vec::new();
+    };
+    let same = |transport: Transport| match transport {
+        Transport::Tcp => Type::STREAM,
+        Transport::Udp => Type::DGRAM,
+    };
+    leaving
+        .iter()
+        .filter_map(|listener| listener.bound())
+        .map(Rc::as_ref)
+        .filter(|bound| bound.kind == same(*transport))
+        .filter(|bound| {
+            bound
+                .local
+                .as_socket()
+                .is_some_and(|local| local.port() == *port)
+        })
+        .collect()
+}

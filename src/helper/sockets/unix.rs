@@ -1,0 +1,109 @@
+//! Unix sockets with a path: stale ones, owner and mode, removal.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use nix::sys::stat::{Mode, umask};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::table::SocketOptions;
+
+/// Who may connect if the table does not say: the owner.
+const DEFAULT_MODE: u32 = 0o600;
+
+/// A socket in the file system that is ours to remove.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+/// Why a path cannot be bound.
+#[derive(Debug)]
+pub enum PathError {
+    /// Something else is there, and we do not delete what we did not make.
+    NotASocket,
+    /// Somebody serves it.
+    InUse,
+    Io(&'static str, io::Error),
+}
+
+/// Binds `socket` to `path`: a stale socket there goes first; nobody can
+/// connect before owner, group and mode are right.
+pub fn bind_path(
+    socket: &Socket,
+    kind: Type,
+    path: &Path,
+    want: &SocketOptions,
+) -> Result<SocketFile, PathError> {
+    remove_stale(path, kind)?;
+    let address = SockAddr::unix(path).map_err(|err| PathError::Io("name", err))?;
+    let old = umask(Mode::from_bits_truncate(0o777));
+    let bound = socket.bind(&address);
+    umask(old);
+    bound.map_err(|err| PathError::Io("bind", err))?;
+    let file = SocketFile::remember(path).map_err(|err| PathError::Io("look at", err))?;
+    adjust(path, want)?;
+    Ok(file)
+}
+
+/// Owner, group and mode as the table says; a reload calls this again.
+pub fn adjust(path: &Path, want: &SocketOptions) -> Result<(), PathError> {
+    if want.owner.is_some() || want.group.is_some() {
+        chown(path, want.owner, want.group).map_err(|err| PathError::Io("chown", err))?;
+    }
+    let mode = fs::Permissions::from_mode(want.mode.unwrap_or(DEFAULT_MODE));
+    fs::set_permissions(path, mode).map_err(|err| PathError::Io("chmod", err))
+}
+
+/// A socket nobody answers at is left from a daemon that died: unix(7) says
+/// ECONNREFUSED then.
+fn remove_stale(path: &Path, kind: Type) -> Result<(), PathError> {
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(err) => return Err(PathError::Io("look at", err)),
+    };
+    if !found.file_type().is_socket() {
+        return Err(PathError::NotASocket);
+    }
+    let knock = Socket::new(Domain::UNIX, kind, None)
+        .and_then(|socket| socket.set_nonblocking(true).map(|()| socket))
+        .and_then(|socket| socket.connect(&SockAddr::unix(path)?));
+    match knock {
+        Err(err) if err.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(|err| PathError::Io("remove stale", err))
+        }
+        // Connected, wrong type, queue full: there is life.
+        _ => Err(PathError::InUse),
+    }
+}
+
+impl SocketFile {
+    fn remember(path: &Path) -> io::Result<Self> {
+        let found = fs::symlink_metadata(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            device: found.dev(),
+            inode: found.ino(),
+        })
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes the file, unless another one has taken its place.
+    pub fn remove(&self) {
+        let ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode));
+        if ours && let Err(err) = fs::remove_file(&self.path) {
+            log::warn!("unable to remove {}: {err}", self.path.display());
+        }
+    }
+}

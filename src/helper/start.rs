@@ -1,0 +1,381 @@
+//! One request to start a server: looked at, judged, carried out.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Instant;
+
+use nix::sys::socket::{getsockopt, sockopt};
+use socket2::{Domain, SockAddr, SockRef, Type};
+
+use crate::helper::instances::{Instance, Instances, Phase};
+use crate::helper::policy::{self, Load};
+use crate::helper::services::{Active, Program, Services, StderrPipe};
+use crate::helper::sockets::bind::Bound;
+use crate::helper::sockets::registry::Registry;
+use crate::helper::wire::{Peer, Refusal};
+use crate::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
+use crate::sandbox::facts::{Ends, Facts, environment};
+use crate::sandbox::launch::{Descriptors, Launcher, NotStarted};
+use crate::table::{Activation, Stderr};
+
+/// Which server, on what.
+#[derive(Debug)]
+pub struct Ask {
+    pub connection: ConnectionId,
+    pub service: ServiceId,
+    pub listener: ListenerId,
+    pub on: On,
+}
+
+#[derive(Debug)]
+pub enum On {
+    /// The connection the front accepted.
+    Connection(OwnedFd),
+    /// The listener itself, where a datagram of this peer (so the front says) waits.
+    Listener(Option<Peer>),
+}
+
+/// The three ways to answer.
+#[derive(Debug)]
+pub enum Answer {
+    Started(InstanceId),
+    Refused(Refusal),
+    Failed(NotStarted),
+}
+
+/// Everything a start touches.
+#[derive(Debug)]
+pub struct Starter<'a> {
+    pub services: &'a mut Services,
+    pub registry: &'a Registry,
+    pub instances: &'a mut Instances,
+    pub launcher: &'a mut Launcher,
+    pub null: BorrowedFd<'a>,
+    pub draining: bool,
+}
+
+/// What was found out about a request, from the kernel.
+struct Found {
+    ends: Ends,
+    ip: Option<IpAddr>,
+    /// For the log.
+    peer: String,
+}
+
+impl Starter<'_> {
+    /// Judges and starts. Also tells when the service's stderr pipe is new, so
+    /// that the front can be given its reading end.
+    pub fn answer(&mut self, ask: Ask, now: Instant) -> (Answer, bool) {
+        match self.judge(&ask) {
+            Ok((program, found)) => {
+                let new_pipe = program.stderr == Stderr::Log && self.ensure_pipe(ask.service);
+                let answer = match self.start(&ask, &program, &found, now) {
+                    Ok(instance) => Answer::Started(instance),
+                    Err(failed) => Answer::Failed(failed),
+                };
+                (answer, new_pipe)
+            }
+            Err(refusal) => (Answer::Refused(refusal), false),
+        }
+    }
+
+    fn judge(&self, ask: &Ask) -> Result<(Rc<Program>, Found), Refusal> {
+        let service = self
+            .services
+            .find(ask.service)
+            .ok_or(Refusal::UnknownService)?;
+        let program = service.program.as_ref().ok_or(Refusal::UnknownService)?;
+        if !self.services.leads_to(ask.listener, service) {
+            return Err(Refusal::UnknownListener);
+        }
+        let listener = self
+            .registry
+            .find(ask.listener)
+            .ok_or(Refusal::UnknownListener)?;
+        let bound = listener.bound().ok_or(Refusal::UnknownListener)?;
+        let found = match (&ask.on, service.rules.wait) {
+            (On::Connection(fd), false) => look_at(fd, bound)?,
+            (On::Listener(peer), true) => waiting_at(bound, *peer),
+            (On::Connection(_), true) | (On::Listener(_), false) => {
+                return Err(Refusal::WrongDescriptor);
+            }
+        };
+        policy::permits(&service.rules, found.ip, self.load(ask, service, found.ip))?;
+        Ok((Rc::clone(program), found))
+    }
+
+    fn load(&self, ask: &Ask, service: &Active, ip: Option<IpAddr>) -> Load {
+        let source = ip.map(|ip| policy::source(&service.rules, ip));
+        let taken = if service.rules.whole {
+            service
+                .listeners
+                .iter()
+                .any(|id| self.instances.is_taken(*id))
+        } else {
+            self.instances.is_taken(ask.listener)
+        };
+        Load {
+            service: self.instances.of_service(ask.service),
+            source: source.map_or(0, |source| self.instances.of_source(ask.service, source)),
+            all: self.instances.len(),
+            taken,
+            draining: self.draining,
+        }
+    }
+
+    /// Makes the service's stderr pipe if it has none yet.
+    fn ensure_pipe(&mut self, service: ServiceId) -> bool {
+        if self.services.pipes.contains_key(&service) {
+            return false;
+        }
+        match StderrPipe::new() {
+            Ok(pipe) => self.services.pipes.insert(service, pipe).is_none(),
+            Err(err) => {
+                log::warn!("unable to make a pipe for a server's stderr: {err}");
+                false
+            }
+        }
+    }
+
+    fn start(
+        &mut self,
+        ask: &Ask,
+        program: &Program,
+        found: &Found,
+        now: Instant,
+    ) -> Result<InstanceId, NotStarted> {
+        let Some(service) = self.services.find(ask.service) else {
+            unreachable!("judged a moment ago");
+        };
+        let handed = self.handed_over(ask, service);
+        let connection = match &ask.on {
+            On::Connection(fd) => Some(fd.as_fd()),
+            On::Listener(_) => None,
+        };
+        let sockets: Vec<BorrowedFd> = connection
+            .into_iter()
+            .chain(handed.iter().map(|(_, b)| b.socket.as_fd()))
+            .collect();
+        for (_, bound) in handed.iter().filter(|(_, bound)| bound.kind != Type::DGRAM) {
+            // The server expects a listener that blocks; taken back when it ends.
+            let _ = bound.socket.set_nonblocking(false);
+        }
+        let names = listen_names(program, service, &handed, ask);
+        let facts = Facts {
+            service: &service.name,
+            connection: ask.connection,
+            ends: &found.ends,
+            listen_names: names.as_deref(),
+        };
+        let envp = environment(&program.plan, &facts).seal();
+        let stderr = match program.stderr {
+            Stderr::Socket => None,
+            Stderr::Null => Some(self.null),
+            Stderr::Log => {
+                let pipe = self.services.pipes.get(&ask.service);
+                Some(pipe.map_or(self.null, |pipe| pipe.write.as_fd()))
+            }
+        };
+        let fds = Descriptors {
+            null: self.null,
+            stderr,
+            sockets: &sockets,
+        };
+        let (id, cell) = self.instances.reserve();
+        let launched = self.launcher.launch(&program.plan, envp, &fds, cell);
+        let launched = match (launched, self.launcher.failure(cell)) {
+            (Ok(_), Some(failed)) => Err(failed),
+            (launched, _) => launched,
+        };
+        let pid = launched.inspect_err(|_| {
+            self.instances.release(cell);
+            take_back(&handed);
+        })?;
+        let log = service.rules.log;
+        if log.start {
+            log::info!(
+                service = &*service.name, conn:% = ask.connection, peer = found.peer.as_str(), pid = pid;
+                "started"
+            );
+        }
+        self.instances.add(Instance {
+            id,
+            pid,
+            service: ask.service,
+            name: Rc::clone(&service.name),
+            connection: ask.connection,
+            listener: ask.listener,
+            wait: service.rules.wait,
+            source: found.ip.map(|ip| policy::source(&service.rules, ip)),
+            peer: found.ip,
+            started: now,
+            stop: program.stop.clone(),
+            log,
+            cell,
+            phase: Phase::Running,
+        });
+        Ok(id)
+    }
+
+    /// The listeners a wait server gets: its own, or all of the service.
+    fn handed_over(&self, ask: &Ask, service: &Active) -> Vec<(ListenerId, Rc<Bound>)> {
+        if matches!(ask.on, On::Connection(_)) {
+            return Vec::new();
+        }
+        let ids: &[ListenerId] = if service.rules.whole {
+            &service.listeners
+        } else {
+            std::slice::from_ref(&ask.listener)
+        };
+        ids.iter()
+            .filter_map(|id| Some((*id, Rc::clone(self.registry.find(*id)?.bound()?))))
+            .collect()
+    }
+}
+
+/// `LISTEN_FDNAMES`: systemd calls an accepted connection "connection".
+fn listen_names(
+    program: &Program,
+    service: &Active,
+    handed: &[(ListenerId, Rc<Bound>)],
+    ask: &Ask,
+) -> Option<Vec<String>> {
+    if program.plan.activation != Activation::ListenFds {
+        return None;
+    }
+    if matches!(ask.on, On::Connection(_)) {
+        return Some(vec!["connection".to_owned()]);
+    }
+    let name_of = |id: &ListenerId| {
+        let at = service.listeners.iter().position(|known| known == id);
+        at.and_then(|at| service.names.get(at))
+            .cloned()
+            .unwrap_or_default()
+    };
+    Some(handed.iter().map(|(id, _)| name_of(id)).collect())
+}
+
+/// Makes listeners non-blocking again and unties datagram sockets that a
+/// server connected to one peer.
+pub fn take_back(handed: &[(ListenerId, Rc<Bound>)]) {
+    for (_, bound) in handed {
+        if bound.kind != Type::DGRAM {
+            let _ = bound.socket.set_nonblocking(true);
+        } else if bound.domain != Domain::UNIX && bound.socket.peer_addr().is_ok() {
+            let _ = crate::sys::socket::dissolve_connection(bound.socket.as_fd());
+        }
+    }
+}
+
+/// Asks the kernel about a connection that the front sent. It must be one,
+/// of the listener's kind, and have come in there.
+fn look_at(fd: &OwnedFd, bound: &Bound) -> Result<Found, Refusal> {
+    let socket = SockRef::from(fd);
+    let kind = socket.r#type().map_err(|_| Refusal::WrongDescriptor)?;
+    let local = socket.local_addr().map_err(|_| Refusal::WrongDescriptor)?;
+    if kind != bound.kind
+        || kind == Type::DGRAM
+        || getsockopt(fd, sockopt::AcceptConn).unwrap_or(true)
+        || !policy::came_in_at(&local, &bound.local)
+    {
+        return Err(Refusal::WrongDescriptor);
+    }
+    let peer = socket.peer_addr().map_err(|_| Refusal::PeerGone)?;
+    Ok(match (local.as_socket(), peer.as_socket()) {
+        (Some(local), Some(peer)) => inet(false, Some(peer), local),
+        _ => other(fd, &peer, bound),
+    })
+}
+
+fn waiting_at(bound: &Bound, peer: Option<Peer>) -> Found {
+    let peer = peer.map(|peer| SocketAddr::new(peer.ip, peer.port));
+    match bound.local.as_socket() {
+        Some(local) => inet(bound.kind == Type::DGRAM, peer, local),
+        None => Found {
+            ends: local_only(bound),
+            ip: None,
+            peer: "-".into(),
+        },
+    }
+}
+
+fn inet(datagram: bool, peer: Option<SocketAddr>, local: SocketAddr) -> Found {
+    let canonical = peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
+    Found {
+        ends: Ends::Inet {
+            datagram,
+            peer: canonical,
+            local,
+        },
+        ip: canonical.map(|peer| peer.ip()),
+        peer: canonical.map_or_else(|| "-".into(), |peer| peer.to_string()),
+    }
+}
+
+fn other(fd: &OwnedFd, peer: &SockAddr, bound: &Bound) -> Found {
+    if let Some((cid, port)) = peer.as_vsock_address() {
+        let local_port = bound.local.as_vsock_address().map_or(0, |(_, port)| port);
+        let ends = Ends::Vsock {
+            peer: Some((cid, port)),
+            local_port,
+        };
+        return Found {
+            ends,
+            ip: None,
+            peer: format!("vsock:{cid}:{port}"),
+        };
+    }
+    let credentials = getsockopt(fd, sockopt::PeerCredentials)
+        .ok()
+        .map(|who| (who.uid(), who.gid(), who.pid()));
+    let peer = credentials.map_or_else(
+        || "-".into(),
+        |(uid, _, pid)| format!("uid:{uid}/pid:{pid}"),
+    );
+    Found {
+        ends: Ends::Unix {
+            path: unix_name(bound),
+            credentials,
+        },
+        ip: None,
+        peer,
+    }
+}
+
+fn local_only(bound: &Bound) -> Ends {
+    match bound.domain {
+        Domain::UNIX => Ends::Unix {
+            path: unix_name(bound),
+            credentials: None,
+        },
+        Domain::VSOCK => {
+            let local_port = bound.local.as_vsock_address().map_or(0, |(_, port)| port);
+            Ends::Vsock {
+                peer: None,
+                local_port,
+            }
+        }
+        _ => Ends::None,
+    }
+}
+
+fn unix_name(bound: &Bound) -> String {
+    if let Some(path) = bound.local.as_pathname() {
+        return path.display().to_string();
+    }
+    let name = bound.local.as_abstract_namespace().unwrap_or_default();
+    format!("@{}", String::from_utf8_lossy(name))
+}
+
+impl StderrPipe {
+    /// The reading end does not block; the writing end, which servers get, does.
+    fn new() -> io::Result<Self> {
+        use nix::fcntl::{FcntlArg, OFlag, fcntl};
+        let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+        fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        Ok(Self { read, write })
+    }
+}

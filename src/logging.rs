@@ -1,1 +1,0 @@
-//! One event a line.

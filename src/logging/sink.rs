@@ -1,0 +1,193 @@
+//! Where lines go: opened by the helper, written by both processes, and never
+//! waited for.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::stat::{SFlag, fstat};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+
+use super::line::Style;
+use crate::table::{LogFormat, LogSettings, LogTarget};
+
+const SYSLOG: &str = "/dev/log";
+
+/// Opens what `settings.to` names, for [`super::attach`] here and in the front.
+pub fn open(settings: &LogSettings) -> io::Result<OwnedFd> {
+    match &settings.to {
+        LogTarget::Stderr => open_stderr(),
+        LogTarget::Syslog => open_syslog(),
+        LogTarget::File(path) => OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o640)
+            // No symlink, because whoever may write the directory could aim root's appends at any
+            // file; not blocking, because a FIFO without a reader would hold up the start.
+            .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
+            .open(path)
+            .map(OwnedFd::from),
+    }
+}
+
+/// A description of our own where that is possible (pipes, terminals): it can
+/// be non-blocking without surprising whoever else holds the other one.
+fn open_stderr() -> io::Result<OwnedFd> {
+    let shared = io::stderr().as_fd().try_clone_to_owned()?;
+    if !matches!(kind(shared.as_fd()), Kind::Stream) {
+        return Ok(shared);
+    }
+    let own = OpenOptions::new()
+        .append(true)
+        .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
+        .open("/proc/self/fd/2");
+    Ok(own.map_or(shared, OwnedFd::from))
+}
+
+fn open_syslog() -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::UNIX, Type::DGRAM.cloexec().nonblocking(), None)?;
+    socket.connect(&SockAddr::unix(SYSLOG)?)?;
+    Ok(socket.into())
+}
+
+/// The style of stderr before any settings are known.
+pub fn style_of_stderr() -> Style {
+    if is_journal(io::stderr().as_fd()) {
+        Style::Journal
+    } else {
+        Style::Text
+    }
+}
+
+/// Why a line did not get out.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// The reader is slow, the disk is full: the next one may pass.
+    Now,
+    /// The other end is gone.
+    ForGood,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Never blocks in the sense of poll(2).
+    File,
+    /// Takes `MSG_DONTWAIT`.
+    Socket,
+    /// Pipe or terminal.
+    Stream,
+}
+
+fn kind(fd: BorrowedFd<'_>) -> Kind {
+    let mode = fstat(fd).map_or(SFlag::empty(), |stat| {
+        SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT
+    });
+    match mode {
+        SFlag::S_IFREG => Kind::File,
+        SFlag::S_IFSOCK => Kind::Socket,
+        _ => Kind::Stream,
+    }
+}
+
+/// `$JOURNAL_STREAM` names the device and inode of `fd`: systemd.exec(5).
+fn is_journal(fd: BorrowedFd<'_>) -> bool {
+    let Ok(stat) = fstat(fd) else { return false };
+    std::env::var("JOURNAL_STREAM")
+        .is_ok_and(|named| named == format!("{}:{}", stat.st_dev, stat.st_ino))
+}
+
+/// One target. Without a descriptor of its own it is stderr.
+#[derive(Debug)]
+pub struct Sink {
+    fd: Option<OwnedFd>,
+    kind: Kind,
+    syslog: bool,
+    /// The last line was cut by a full terminal or stream: the next starts on a line of its own.
+    torn: bool,
+}
+
+impl Sink {
+    pub const fn stderr() -> Self {
+        Self {
+            fd: None,
+            kind: Kind::Stream,
+            syslog: false,
+            torn: false,
+        }
+    }
+
+    pub fn new(fd: OwnedFd, target: &LogTarget) -> Self {
+        Self {
+            kind: kind(fd.as_fd()),
+            fd: Some(fd),
+            syslog: matches!(target, LogTarget::Syslog),
+            torn: false,
+        }
+    }
+
+    pub fn style(&self, format: LogFormat) -> Style {
+        let journal = self.fd.as_ref().is_some_and(|fd| is_journal(fd.as_fd()));
+        match (format, self.syslog, journal) {
+            (LogFormat::Text, true, _) => Style::Syslog,
+            (LogFormat::Text, false, true) => Style::Journal,
+            (LogFormat::Text, false, false) => Style::Text,
+            (LogFormat::Json, true, _) => Style::JsonSyslog,
+            (LogFormat::Json, false, true) => Style::JsonJournal,
+            (LogFormat::Json, false, false) => Style::Json,
+        }
+    }
+
+    /// Writes one line, now or never.
+    pub fn write(&mut self, line: &[u8]) -> Result<(), Lost> {
+        if self.torn {
+            match self.write_once(b"\n") {
+                Ok(1) => self.torn = false,
+                _ => return Err(Lost::Now),
+            }
+        }
+        match self.write_once(line) {
+            Ok(count) if count == line.len() => Ok(()),
+            Ok(count) => {
+                self.torn = count > 0;
+                Err(Lost::Now)
+            }
+            Err(Errno::ECONNREFUSED | Errno::ENOTCONN | Errno::EPIPE | Errno::ECONNRESET)
+                if self.syslog =>
+            {
+                Err(Lost::ForGood)
+            }
+            Err(_) => Err(Lost::Now),
+        }
+    }
+
+    fn write_once(&self, bytes: &[u8]) -> Result<usize, Errno> {
+        let stderr = io::stderr();
+        let fd = self.fd.as_ref().map_or(stderr.as_fd(), AsFd::as_fd);
+        match self.kind {
+            Kind::File => nix::unistd::write(fd, bytes),
+            Kind::Socket => SockRef::from(&fd)
+                .send_with_flags(bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+                .map_err(|err| Errno::from_raw(err.raw_os_error().unwrap_or(0))),
+            Kind::Stream => {
+                if !has_room(fd) {
+                    return Err(Errno::EAGAIN);
+                }
+                nix::unistd::write(fd, bytes)
+            }
+        }
+    }
+}
+
+/// For descriptors that are shared with others and may therefore be blocking.
+fn has_room(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(fd, PollFlags::POLLOUT)];
+    nix::poll::poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
+#[cfg(test)]
+#[path = "sink_tests.rs"]
+mod tests;

@@ -1,0 +1,127 @@
+//! What a service's child needs, worked out when the table is loaded.
+#![forbid(unsafe_code)]
+
+use std::ffi::{CString, NulError};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use crate::sandbox::mounts::Mounts;
+use crate::sys::exec::{Argv, Environment};
+use crate::table::{Activation, Exec, Identity, Limit};
+
+/// Where programs are looked for, by servers that look.
+const PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Everything about a child that does not depend on the request.
+#[derive(Debug)]
+pub struct ExecPlan {
+    pub program: CString,
+    pub argv: Argv,
+    /// Base environment and the table's `env`.
+    pub environment: Environment,
+    /// Names in `env`: facts about the request do not override them.
+    pub fixed: Vec<String>,
+    pub credentials: Option<Credentials>,
+    pub limits: Vec<Limit>,
+    /// Limits that usherd raised for itself and a server gets back as they were.
+    pub inherited_files: (u64, u64),
+    pub nice: Option<i32>,
+    pub umask: u32,
+    pub dir: CString,
+    pub activation: Activation,
+    /// Program or directory lie where a lookup can take for ever.
+    pub may_hang: bool,
+}
+
+/// See credentials(7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    pub uid: u32,
+    pub gid: u32,
+    pub groups: Vec<u32>,
+}
+
+impl ExecPlan {
+    /// Compiles `exec`. `own_environment` is what usherd itself was started
+    /// with (for `pass_env`), `inherited_files` its NOFILE limits (soft, hard),
+    /// `mounts` what is mounted now.
+    pub fn compile(
+        exec: &Exec,
+        own_environment: &[(std::ffi::OsString, std::ffi::OsString)],
+        inherited_files: (u64, u64),
+        mounts: &Mounts,
+    ) -> Result<Self, NulError> {
+        let mut argv = vec![CString::new(argv0(exec))?];
+        for arg in &exec.args {
+            argv.push(CString::new(arg.as_str())?);
+        }
+        Ok(Self {
+            program: CString::new(exec.program.as_os_str().as_bytes())?,
+            argv: Argv::new(argv),
+            environment: environment(exec, own_environment),
+            fixed: exec.env.iter().map(|(name, _)| name.clone()).collect(),
+            credentials: exec.user.as_ref().map(|id| Credentials {
+                uid: id.uid,
+                gid: id.gid,
+                groups: id.groups.clone(),
+            }),
+            limits: exec.limits.clone(),
+            inherited_files,
+            nice: exec.nice,
+            umask: exec.umask,
+            dir: CString::new(exec.dir.as_os_str().as_bytes())?,
+            activation: exec.activation,
+            may_hang: [&exec.program, &exec.dir]
+                .into_iter()
+                .any(|path| mounts.is_remote(path)),
+        })
+    }
+}
+
+/// inetd gives `argv[0]` explicitly, xinetd the last part of the path; never none.
+fn argv0(exec: &Exec) -> Vec<u8> {
+    match &exec.argv0 {
+        Some(given) => given.clone().into_bytes(),
+        None => last_part(&exec.program).into_os_string().into_vec(),
+    }
+}
+
+fn last_part(path: &Path) -> PathBuf {
+    path.file_name()
+        .map_or_else(|| path.to_owned(), PathBuf::from)
+}
+
+/// Nothing of usherd's own environment but what `pass_env` names; who the
+/// server is, as login(1) would say it; then `env`, which may override all.
+fn environment(exec: &Exec, own: &[(std::ffi::OsString, std::ffi::OsString)]) -> Environment {
+    let mut pairs: Vec<(String, Vec<u8>)> = vec![("PATH".into(), PATH.to_vec())];
+    if let Some(Identity {
+        user, home, shell, ..
+    }) = &exec.user
+    {
+        pairs.push(("HOME".into(), home.as_os_str().as_bytes().to_vec()));
+        pairs.push(("USER".into(), user.clone().into_bytes()));
+        pairs.push(("LOGNAME".into(), user.clone().into_bytes()));
+        pairs.push(("SHELL".into(), shell.as_os_str().as_bytes().to_vec()));
+    }
+    for name in &exec.pass_env {
+        if let Some((_, value)) = own.iter().find(|(own_name, _)| own_name == name.as_str()) {
+            set(&mut pairs, name, value.as_bytes());
+        }
+    }
+    for (name, value) in &exec.env {
+        set(&mut pairs, name, value.as_bytes());
+    }
+    let mut environment = Environment::default();
+    for (name, value) in &pairs {
+        environment.push(name, value);
+    }
+    environment
+}
+
+fn set(pairs: &mut Vec<(String, Vec<u8>)>, name: &str, value: &[u8]) {
+    match pairs.iter_mut().find(|(known, _)| known == name) {
+        Some((_, old)) => *old = value.to_vec(),
+        None => pairs.push((name.to_owned(), value.to_vec())),
+    }
+}

@@ -1,0 +1,145 @@
+//! Argument and environment arrays for execve(2), laid out before the clone.
+
+use std::ffi::{CStr, CString, c_char};
+use std::io;
+use std::ptr;
+
+/// `argv`: owns its strings and the null-terminated array of pointers to them.
+#[derive(Debug)]
+pub struct Argv {
+    pointers: Vec<*const c_char>,
+    _strings: Vec<CString>,
+}
+
+impl Argv {
+    #[must_use]
+    pub fn new(strings: Vec<CString>) -> Self {
+        // The heap buffers of the strings do not move when the Vec does.
+        let pointers = strings
+            .iter()
+            .map(|s| s.as_ptr())
+            .chain([ptr::null()])
+            .collect();
+        Self {
+            pointers,
+            _strings: strings,
+        }
+    }
+}
+
+/// An environment: `NAME=value` strings in one buffer.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    bytes: Vec<u8>,
+    listen_pid: Option<usize>,
+}
+
+impl Environment {
+    /// Digits of the largest pid (4 million, proc(5)), and the NUL.
+    const PID_ROOM: usize = 11;
+
+    /// Adds a variable; a value is cut at its first NUL, which cannot be said
+    /// in an environment.
+    pub fn push(&mut self, name: &str, value: &[u8]) {
+        let value = value.split(|&b| b == 0).next().unwrap_or_default();
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.bytes.push(b'=');
+        self.bytes.extend_from_slice(value);
+        self.bytes.push(0);
+    }
+
+    /// Adds `LISTEN_PID`, whose value only the child can know.
+    pub fn push_listen_pid(&mut self) {
+        self.bytes.extend_from_slice(b"LISTEN_PID=");
+        self.listen_pid = Some(self.bytes.len());
+        self.bytes.extend_from_slice(&[0; Self::PID_ROOM]);
+    }
+
+    /// Lays out the array of pointers. Nothing can be added after that.
+    #[must_use]
+    pub fn seal(mut self) -> Envp {
+        let base = self.bytes.as_mut_ptr();
+        let mut pointers = Vec::with_capacity(32);
+        let mut start = 0;
+        for (at, byte) in self.bytes.iter().enumerate() {
+            if *byte == 0 {
+                // The room behind LISTEN_PID is all NULs: no empty strings of it.
+                if at > start {
+                    pointers.push(base.wrapping_add(start).cast::<c_char>().cast_const());
+                }
+                start = at + 1;
+            }
+        }
+        pointers.push(ptr::null());
+        let listen_pid = self.listen_pid.map(|at| base.wrapping_add(at));
+        Envp {
+            pointers,
+            listen_pid,
+            _bytes: self.bytes,
+        }
+    }
+}
+
+/// A sealed [`Environment`].
+#[derive(Debug)]
+pub struct Envp {
+    pointers: Vec<*const c_char>,
+    listen_pid: Option<*mut u8>,
+    _bytes: Vec<u8>,
+}
+
+impl Envp {
+    /// In the child: writes our own pid where `LISTEN_PID` is, if it is there.
+    pub fn fill_listen_pid(&mut self) {
+        let Some(at) = self.listen_pid else { return };
+        let mut pid = std::process::id();
+        let mut digits = [0u8; Environment::PID_ROOM];
+        let mut first = digits.len();
+        while pid > 0 {
+            first -= 1;
+            digits[first] = b'0' + u8::try_from(pid % 10).unwrap_or(0);
+            pid /= 10;
+        }
+        let digits = &digits[first..];
+        // SAFETY: `at` starts PID_ROOM bytes inside the buffer that this value
+        // owns, and a pid has fewer digits than that.
+        unsafe { ptr::copy_nonoverlapping(digits.as_ptr(), at, digits.len()) };
+    }
+}
+
+/// execve(2). Returns only if it failed.
+pub fn exec(program: &CStr, argv: &Argv, envp: &Envp) -> io::Error {
+    // SAFETY: both arrays end in a null pointer, and every string they point
+    // to ends in NUL and is owned by the value we borrow.
+    unsafe {
+        libc::execve(
+            program.as_ptr(),
+            argv.pointers.as_ptr(),
+            envp.pointers.as_ptr(),
+        )
+    };
+    io::Error::last_os_error()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listen_pid_is_filled_in_place() {
+        let mut env = Environment::default();
+        env.push("A", b"1");
+        env.push_listen_pid();
+        env.push("B", b"2\0hidden");
+        let mut envp = env.seal();
+        envp.fill_listen_pid();
+        assert_eq!(envp.pointers.len(), 4);
+        let texts: Vec<_> = envp.pointers[..3]
+            .iter()
+            // SAFETY: each points into `envp`, at a string that ends in NUL.
+            .map(|p| unsafe { CStr::from_ptr(*p) }.to_string_lossy().into_owned())
+            .collect();
+        let pid = format!("LISTEN_PID={}", std::process::id());
+        assert_eq!(texts, ["A=1".to_owned(), pid, "B=2".to_owned()]);
+    }
+}

@@ -1,0 +1,37 @@
+//! Descriptors by number: those that were open before main, and copies above
+//! a number.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use socket2::Socket;
+
+/// Takes the open descriptors among 3, 4, ... (`count` of them) and marks
+/// them close-on-exec. Meant for the first moments of a process, when nothing
+/// else can own these numbers.
+#[must_use]
+pub fn take_from_three(count: u32) -> Vec<OwnedFd> {
+    let mut taken = Vec::new();
+    for fd in (3i32..).take(usize::try_from(count.min(4096)).unwrap_or(0)) {
+        // SAFETY: no pointers are passed; a number that is not open is an error.
+        if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+            break;
+        }
+        // SAFETY: it is open (fcntl just said so) and came from our parent,
+        // so nobody in this process owns it.
+        taken.push(unsafe { OwnedFd::from_raw_fd(fd) });
+    }
+    taken
+}
+
+/// A copy of a socket on the lowest free number from `from` on
+/// (`F_DUPFD_CLOEXEC`, fcntl(2)).
+pub fn raise(socket: &Socket, from: i32) -> io::Result<Socket> {
+    // SAFETY: no pointers are passed.
+    let fd = unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_DUPFD_CLOEXEC, from) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just made this descriptor for us alone.
+    Ok(unsafe { Socket::from_raw_fd(fd) })
+}

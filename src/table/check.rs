@@ -1,0 +1,255 @@
+//! What the keys mean together: fills in defaults, resolves accounts, and
+//! collects every complaint before it gives up.
+//!
+//! A key of the service itself that makes no sense there is a complaint; the
+//! same key from `[defaults]` is meant for others and passed over.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::complaint::{At, Complaint, Complaints, Fault, Place};
+use super::host::Host;
+use super::schema::{Keys, RawService};
+use super::source::{self, Source};
+use super::{Builtin, Listen, Serve, Service, Table};
+
+mod accounts;
+mod conflicts;
+mod daemon;
+mod exec;
+mod listeners;
+mod rules;
+mod sockets;
+
+use accounts::Directory;
+
+/// A table that can be used, and what is doubtful about it.
+#[derive(Debug)]
+pub struct Loaded {
+    pub table: Table,
+    pub warnings: Complaints,
+}
+
+/// Reads and checks a table. The error carries every complaint there is.
+pub fn load(source: Source<'_>, host: &Host) -> Result<Loaded, Complaints> {
+    let mut written = source::read(source, &host.names);
+    let mut check = Check {
+        host,
+        directory: Directory::new(host),
+        complaints: std::mem::take(&mut written.complaints),
+        warnings: std::mem::take(&mut written.warnings),
+        partial: written.partial,
+        programs: HashMap::new(),
+    };
+    let daemon = check.daemon(&written.daemon);
+    let services = check.services(&written.services, &written.defaults);
+    check.distinct(&written.services, &services);
+    let services: Vec<Service> = services.into_iter().flatten().collect();
+    check.something_to_do(&services);
+
+    let files = written.files;
+    if !check.complaints.is_empty() {
+        return Err(Complaints::new(files, check.complaints));
+    }
+    Ok(Loaded {
+        table: Table { daemon, services },
+        warnings: Complaints::new(files, check.warnings),
+    })
+}
+
+/// The state of one check.
+struct Check<'a> {
+    host: &'a Host,
+    directory: Directory<'a>,
+    complaints: Vec<Complaint>,
+    warnings: Vec<Complaint>,
+    partial: bool,
+    /// Whether each program exists, asked once.
+    programs: HashMap<PathBuf, bool>,
+}
+
+/// A service on its way through the check, with the defaults behind it.
+#[derive(Clone, Copy)]
+struct Draft<'a> {
+    raw: &'a RawService,
+    own: &'a Keys,
+    defaults: &'a Keys,
+}
+
+/// A value and whether the service itself has it.
+struct Picked<'a, T> {
+    value: &'a T,
+    place: Place,
+    own: bool,
+}
+
+/// The service's own value, else that of `[defaults]`.
+fn pick<'a, T>(own: Option<&'a At<T>>, default: Option<&'a At<T>>) -> Option<Picked<'a, T>> {
+    let is_own = own.is_some();
+    own.or(default).map(|At { value, place }| Picked {
+        value,
+        place: *place,
+        own: is_own,
+    })
+}
+
+impl<'a> Draft<'a> {
+    fn pick<T: 'a>(&self, key: impl Fn(&'a Keys) -> &'a Option<At<T>>) -> Option<Picked<'a, T>> {
+        pick(key(self.own).as_ref(), key(self.defaults).as_ref())
+    }
+
+    /// A copy of the value in force.
+    fn value<T: Clone + 'a>(&self, key: impl Fn(&'a Keys) -> &'a Option<At<T>>) -> Option<T> {
+        self.pick(key).map(|picked| picked.value.clone())
+    }
+
+    fn enabled(&self) -> bool {
+        self.value(|k| &k.enabled).unwrap_or(true)
+    }
+
+    fn place(&self) -> Place {
+        self.raw.name.place
+    }
+
+    /// A fault of this service: `service "ftp": ...`.
+    fn fault(&self, problem: &str) -> Fault {
+        Fault::new(format!("service \"{}\": {problem}", self.raw.name.value))
+    }
+}
+
+impl Check<'_> {
+    fn complain(&mut self, place: Place, fault: Fault) {
+        self.complaints.push(fault.at(place));
+    }
+
+    fn warn(&mut self, place: Place, fault: Fault) {
+        self.warnings.push(fault.at(place));
+    }
+
+    /// One result for each service, `None` for those that cannot be built.
+    fn services(&mut self, raw: &[RawService], defaults: &Keys) -> Vec<Option<Service>> {
+        raw.iter()
+            .map(|raw| {
+                let own = &raw.keys;
+                self.service(Draft { raw, own, defaults })
+            })
+            .collect()
+    }
+
+    fn service(&mut self, draft: Draft<'_>) -> Option<Service> {
+        let listen = self.listeners(draft);
+        let kind = self.kind(draft)?;
+        let listen = listen?;
+        self.fitting_keys(draft, kind);
+        let rules = self.rules(draft, kind, &listen);
+        let socket = self.socket(draft, kind, &listen, rules.wait);
+        let serve = match kind {
+            Kind::Exec => Serve::Exec(Box::new(self.exec(draft)?)),
+            Kind::Builtin(builtin) => Serve::Builtin(builtin),
+            Kind::Forward => Serve::Forward(draft.own.forward.as_ref()?.value.clone()),
+        };
+        Some(Service {
+            name: draft.raw.name.value.clone(),
+            description: draft.value(|k| &k.description),
+            enabled: draft.enabled(),
+            listen,
+            socket,
+            serve,
+            rules,
+        })
+    }
+
+    /// Which of `exec`, `builtin` and `forward` there is.
+    fn kind(&mut self, draft: Draft<'_>) -> Option<Kind> {
+        let own = draft.own;
+        let places = ["exec", "builtin", "forward"].map(|key| own.place_of(key));
+        let given: Vec<Place> = places.iter().flatten().copied().collect();
+        match given.as_slice() {
+            [] => {
+                let fault = draft
+                    .fault("nothing to serve with")
+                    .help("give it one of `exec`, `builtin` or `forward`");
+                self.complain(draft.place(), fault);
+                None
+            }
+            [_] => match (&own.exec, &own.builtin, &own.forward) {
+                (Some(_), _, _) => Some(Kind::Exec),
+                (_, Some(builtin), _) => Some(Kind::Builtin(builtin.value)),
+                (_, _, Some(_)) => Some(Kind::Forward),
+                _ => None, // its value has been complained about
+            },
+            [first, second, ..] => {
+                let fault = draft.fault("only one of `exec`, `builtin` and `forward` can serve it");
+                self.complaints
+                    .push(fault.at(*second).and(*first, "the first one"));
+                None
+            }
+        }
+    }
+
+    /// Complains about the service's own keys that its kind has no use for.
+    fn fitting_keys(&mut self, draft: Draft<'_>, kind: Kind) {
+        const OF_A_PROCESS: [&str; 14] = [
+            "argv0",
+            "activation",
+            "user",
+            "group",
+            "groups",
+            "dir",
+            "umask",
+            "nice",
+            "env",
+            "pass_env",
+            "limits",
+            "stderr",
+            "stop",
+            "isolation",
+        ];
+        const OF_A_RELAY: [&str; 2] = ["idle_timeout", "max_bytes"];
+        let (keys, why): (&[&str], &str) = match kind {
+            Kind::Exec => (
+                &OF_A_RELAY,
+                "the server has the socket itself, usherd does not see its bytes; `max_runtime` is what can end it",
+            ),
+            Kind::Builtin(_) => (&OF_A_PROCESS, "a builtin service has no process of its own"),
+            Kind::Forward => (&OF_A_PROCESS, "a relay has no process of its own"),
+        };
+        for key in keys {
+            if let Some(place) = draft.own.place_of(key) {
+                let problem = format!("`{key}` means nothing here");
+                self.complain(place, draft.fault(&problem).help(why));
+            }
+        }
+    }
+
+    fn something_to_do(&mut self, services: &[Service]) {
+        if !services.iter().any(|s| s.enabled) {
+            let fault = Fault::new("no service is enabled");
+            self.warn(Place::whole(0), fault);
+        }
+    }
+
+    /// Whether `program` is there now. It need not be: a file system may be mounted later.
+    fn program_exists(&mut self, program: &Path) -> bool {
+        if let Some(known) = self.programs.get(program) {
+            return *known;
+        }
+        let exists = (self.host.exists)(program);
+        self.programs.insert(program.to_owned(), exists);
+        exists
+    }
+}
+
+/// What serves, without its details.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Exec,
+    Builtin(Builtin),
+    Forward,
+}
+
+/// Whether some listener may bring connections rather than datagrams.
+fn has_streams(listen: &[Listen]) -> bool {
+    listen.iter().any(|l| l.is_datagram() != Some(true))
+}

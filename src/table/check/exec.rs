@@ -1,0 +1,226 @@
+//! A program of the host and the account, limits and signals it runs under.
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+
+use nix::sys::resource::Resource;
+
+use super::daemon::is_self;
+use super::{Check, Draft, Picked};
+use crate::table::complaint::{At, Place};
+use crate::table::{Activation, Exec, Identity, Limit, Stderr};
+
+impl Check<'_> {
+    pub(super) fn exec(&mut self, draft: Draft<'_>) -> Option<Exec> {
+        let command = draft.own.exec.as_ref()?;
+        let (program, args) = command.value.split_first()?;
+        let program = PathBuf::from(program);
+        if draft.enabled() && !self.program_exists(&program) {
+            let fault = draft.fault(&format!("there is no {} now", program.display()));
+            self.warn(command.place, fault.help("requests fail until it is there"));
+        }
+        let activation = draft.value(|k| &k.activation).unwrap_or(Activation::Inetd);
+        Some(Exec {
+            argv0: self.argv0(draft, &program),
+            args: args.to_vec(),
+            activation,
+            user: self.identity(draft),
+            dir: draft
+                .value(|k| &k.dir)
+                .unwrap_or_else(|| PathBuf::from("/")),
+            umask: draft.value(|k| &k.umask).unwrap_or(0o022),
+            nice: self.nice(draft),
+            env: draft.value(|k| &k.env).unwrap_or_default(),
+            pass_env: draft.value(|k| &k.pass_env).unwrap_or_default(),
+            limits: self.limits(draft),
+            stderr: draft.value(|k| &k.stderr).unwrap_or(Stderr::Log),
+            stop: draft.value(|k| &k.stop).unwrap_or_default(),
+            program,
+        })
+    }
+
+    /// `None` if it is what it would be anyway.
+    fn argv0(&mut self, draft: Draft<'_>, program: &Path) -> Option<String> {
+        let given = &draft.own.argv0.as_ref()?.value;
+        let usual = program.file_name().is_some_and(|name| *name == **given);
+        (!usual).then(|| given.clone())
+    }
+
+    fn nice(&mut self, draft: Draft<'_>) -> Option<i32> {
+        let nice = draft.pick(|k| &k.nice)?;
+        if *nice.value < 0 && !self.host.root {
+            let fault = draft.fault(&format!("nice = {} needs root", nice.value));
+            self.complain(nice.place, fault);
+        }
+        Some(*nice.value)
+    }
+
+    fn limits(&mut self, draft: Draft<'_>) -> Vec<Limit> {
+        let Some(limits) = draft.pick(|k| &k.limits) else {
+            return Vec::new();
+        };
+        for limit in limits.value {
+            self.possible_limit(draft, limit, limits.place);
+        }
+        limits.value.clone()
+    }
+
+    fn possible_limit(&mut self, draft: Draft<'_>, limit: &Limit, place: Place) {
+        let files = limit.resource == Resource::RLIMIT_NOFILE as i32;
+        if files && limit.hard > self.host.nr_open {
+            let problem = format!("the kernel allows at most {} open files", self.host.nr_open);
+            self.complain(
+                place,
+                draft
+                    .fault(&problem)
+                    .help("see fs.nr_open in proc_sys_fs(5)"),
+            );
+            return;
+        }
+        let own = &self.host.hard_limits;
+        let own = own.iter().find(|(resource, _)| *resource == limit.resource);
+        if let Some((_, hard)) = own
+            && limit.hard > *hard
+            && !self.host.root
+        {
+            let problem = format!(
+                "limit {} above the own hard limit of {hard} needs root",
+                limit.name
+            );
+            self.complain(place, draft.fault(&problem));
+        }
+    }
+
+    /// Who the server runs as. Not root: whoever started usherd, and the table may not say otherwise.
+    fn identity(&mut self, draft: Draft<'_>) -> Option<Identity> {
+        let user = draft.pick(|k| &k.user);
+        if !self.host.root {
+            self.refuse_switching(draft, user.as_ref());
+            return None;
+        }
+        let Some(user) = user else {
+            let fault = draft
+                .fault("no `user`, and no server becomes root by omission")
+                .help("name one here or in [defaults]; user = \"root\" if it must be");
+            self.complain(draft.place(), fault);
+            return None;
+        };
+        let found = self
+            .directory
+            .user(user.value)
+            .map_err(|fault| self.complaints.push(fault.at(user.place)))
+            .ok()?;
+        let group = self.group(draft)?;
+        if !found.known && group.is_none() {
+            let problem = format!(
+                "no account has the number {}, so it has no group either",
+                user.value
+            );
+            self.complain(
+                user.place,
+                draft.fault(&problem).help("name a `group` beside it"),
+            );
+            return None;
+        }
+        let account = found.account;
+        let gid = group.unwrap_or(account.gid);
+        let listed = draft.pick(|k| &k.groups);
+        let groups = match listed.filter(|g| g.own || draft.own.user.is_none()) {
+            Some(listed) => self.group_list(listed.value)?,
+            None if found.known => self.directory.groups_of(&account.name, gid),
+            None => Vec::new(),
+        };
+        Some(Identity {
+            user: account.name,
+            uid: account.uid,
+            gid,
+            groups,
+            home: account.home,
+            shell: account.shell,
+        })
+    }
+
+    /// `None` after a complaint, `Some(None)` if there is no `group`.
+    ///
+    /// A service that names its own user does not want the default user's groups with it.
+    fn group(&mut self, draft: Draft<'_>) -> Option<Option<u32>> {
+        let Some(group) = draft.pick(|k| &k.group) else {
+            return Some(None);
+        };
+        if !group.own && draft.own.user.is_some() {
+            return Some(None);
+        }
+        match self.directory.group(group.value) {
+            Ok(gid) => Some(Some(gid)),
+            Err(fault) => {
+                self.complain(group.place, fault);
+                None
+            }
+        }
+    }
+
+    fn group_list(&mut self, listed: &[At<String>]) -> Option<Vec<u32>> {
+        let mut groups = Vec::with_capacity(listed.len());
+        let mut complete = true;
+        for At { value, place } in listed {
+            match self.directory.group(value) {
+                Ok(gid) => groups.push(gid),
+                Err(fault) => {
+                    self.complain(*place, fault);
+                    complete = false;
+                }
+            }
+        }
+        complete.then_some(groups)
+    }
+
+    /// A service's own demand is refused; one from `[defaults]` is set aside
+    /// with a warning, so that one table serves root and an ordinary user.
+    fn refuse_switching(&mut self, draft: Draft<'_>, user: Option<&Picked<'_, String>>) {
+        if let Some(user) = user
+            && !is_self(self.host, user.value)
+        {
+            self.cannot_switch(draft, user, &format!("user \"{}\"", user.value));
+        }
+        if let Some(group) = draft.pick(|k| &k.group)
+            && self.directory.group(group.value) != Ok(self.host.gid)
+        {
+            self.cannot_switch(draft, &group, &format!("group \"{}\"", group.value));
+        }
+        if let Some(groups) = draft.pick(|k| &k.groups)
+            && !self.has_just(groups.value)
+        {
+            self.cannot_switch(draft, &groups, "other groups");
+        }
+    }
+
+    fn cannot_switch<T>(&mut self, draft: Draft<'_>, picked: &Picked<'_, T>, to: &str) {
+        if picked.own {
+            let fault = draft.fault(&format!("switching to {to} needs root"));
+            self.complain(picked.place, fault);
+            return;
+        }
+        let me = match &self.host.user {
+            Some(name) => format!("user \"{name}\""),
+            None => format!("uid {}", self.host.uid),
+        };
+        let fault = crate::table::complaint::Fault::new(format!(
+            "switching to {to} needs root; servers run as {me}"
+        ));
+        self.warn(picked.place, fault);
+    }
+
+    fn has_just(&mut self, listed: &[At<String>]) -> bool {
+        let mut wanted: Vec<u32> = Vec::new();
+        for At { value, .. } in listed {
+            match self.directory.group(value) {
+                Ok(gid) => wanted.push(gid),
+                Err(_) => return false,
+            }
+        }
+        wanted.sort_unstable();
+        let mut own = self.host.groups.clone();
+        own.sort_unstable();
+        wanted == own
+    }
+}

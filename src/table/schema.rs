@@ -1,0 +1,273 @@
+//! The keys of the table: what the operator may write, and the type of each
+//! value. What the values mean together is `check`'s affair.
+//!
+//! Each key stands once, in `service_keys!`, beside the reader of its value.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
+
+use super::access::Prefix;
+use super::address::Listen;
+use super::complaint::{At, Fault, Place};
+use super::reader::{Reader, Value};
+use super::{
+    Activation, Banner, Builtin, Forward, Hours, Keepalive, Limit, LogEvents, LogSettings, OnFull,
+    Rate, SourcePrefix, Stderr, Stop,
+};
+
+mod read;
+
+pub use read::{LIMITS, LOG_EVENTS, Unit};
+
+/// Top level of a file.
+pub const FILE_KEYS: &[&str] = &["include", "daemon", "defaults", "service"];
+pub const DAEMON_KEYS: &[&str] = &["user", "runtime_dir", "log"];
+pub const DAEMON_LOG_KEYS: &[&str] = &["to", "format", "level"];
+pub const SOCKET_KEYS: &[&str] = &[
+    "freebind",
+    "device",
+    "mark",
+    "transparent",
+    "receive_buffer",
+    "send_buffer",
+    "keepalive",
+    "nodelay",
+    "dscp",
+    "fast_open",
+    "defer_accept",
+    "owner",
+    "group",
+    "mode",
+];
+pub const KEEPALIVE_KEYS: &[&str] = &["idle", "interval", "probes"];
+pub const BANNER_KEYS: &[&str] = &["admitted", "refused"];
+pub const STOP_KEYS: &[&str] = &["signal", "grace"];
+pub const FORWARD_KEYS: &[&str] = &["to", "proxy", "connect_timeout"];
+pub const SOURCE_PREFIX_KEYS: &[&str] = &["v4", "v6"];
+
+/// Keys that say what one service is, and so have no place in `[defaults]`.
+pub const NOT_DEFAULTS: &[&str] = &[
+    "listen",
+    "exec",
+    "argv0",
+    "builtin",
+    "forward",
+    "description",
+];
+
+/// `speaks_first`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpeaksFirst {
+    Client,
+    Server,
+}
+
+/// `socket`, with accounts still by name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RawSocket {
+    pub freebind: Option<At<bool>>,
+    pub device: Option<At<String>>,
+    pub mark: Option<At<u32>>,
+    pub transparent: Option<At<bool>>,
+    pub receive_buffer: Option<At<u64>>,
+    pub send_buffer: Option<At<u64>>,
+    pub keepalive: Option<At<Option<Keepalive>>>,
+    pub nodelay: Option<At<bool>>,
+    pub dscp: Option<At<u8>>,
+    pub fast_open: Option<At<u32>>,
+    pub defer_accept: Option<At<Duration>>,
+    pub owner: Option<At<String>>,
+    pub group: Option<At<String>>,
+    pub mode: Option<At<u32>>,
+}
+
+/// `[daemon]`.
+#[derive(Clone, Debug, Default)]
+pub struct RawDaemon {
+    pub user: Option<At<String>>,
+    pub runtime_dir: Option<At<PathBuf>>,
+    pub log: Option<At<LogSettings>>,
+}
+
+/// A service as written.
+#[derive(Clone, Debug)]
+pub struct RawService {
+    pub name: At<String>,
+    pub keys: Keys,
+}
+
+macro_rules! service_keys {
+    ($($(#[$doc:meta])* $key:ident: $type:ty = $read:expr;)*) => {
+        /// Every key of `[service.NAME]`.
+        pub const SERVICE_KEYS: &[&str] = &[$(stringify!($key)),*];
+
+        /// The keys that a `[service.NAME]` or `[defaults]` has.
+        #[derive(Clone, Debug, Default)]
+        pub struct Keys {
+            $($(#[$doc])* pub $key: Option<At<$type>>,)*
+            /// Keys that are there, whatever became of their values.
+            present: Vec<(&'static str, Place)>,
+        }
+
+        impl Keys {
+            /// Reads one key; false if there is no such key.
+            fn read(&mut self, reader: &mut Reader<'_>, key: &Spanned<DeString<'_>>, value: &Value<'_>) -> bool {
+                let place = reader.place(key);
+                $(if key.get_ref() == stringify!($key) {
+                    self.present.push((stringify!($key), place));
+                    self.$key = reader.at(value, $read);
+                    return true;
+                })*
+                false
+            }
+        }
+    };
+}
+
+service_keys! {
+    listen: Vec<At<Listen>> = read::listen;
+    exec: Vec<String> = read::exec;
+    argv0: String = |r, v| r.word(v, "a name");
+    builtin: Builtin = |r, v| r.choice(v, &read::BUILTINS);
+    forward: Forward = read::forward;
+    wait: bool = Reader::boolean;
+    activation: Activation = |r, v| r.choice(v, &read::ACTIVATIONS);
+    speaks_first: SpeaksFirst = |r, v| r.choice(v, &read::SPEAKS_FIRST);
+    user: String = |r, v| r.word(v, "a user name");
+    group: String = |r, v| r.word(v, "a group name");
+    /// May be empty: then the server has no supplementary group.
+    groups: Vec<At<String>> = read::groups;
+    dir: PathBuf = Reader::absolute;
+    umask: u32 = |r, v| r.parsed(v, "octal digits such as \"022\"", super::value::mode);
+    nice: i32 = |r, v| r.number(v, -20..=19);
+    env: Vec<(String, String)> = read::env;
+    pass_env: Vec<String> = read::pass_env;
+    limits: Vec<Limit> = read::limits;
+    stderr: Stderr = |r, v| r.choice(v, &read::STDERRS);
+    allow: Vec<Prefix> = read::allow;
+    deny: Vec<Prefix> = read::prefixes;
+    hours: Vec<Hours> = read::hours;
+    instances: u32 = |r, v| r.number(v, 1..=1_000_000);
+    per_source: Option<u32> = |r, v| read::or_none(r, v, |r, v| r.number(v, 1..=1_000_000));
+    source_prefix: SourcePrefix = read::source_prefix;
+    rate: Option<Rate> = |r, v| read::or_none(r, v, read::rate);
+    rate_per_source: Option<Rate> = |r, v| read::or_none(r, v, read::rate);
+    on_full: OnFull = |r, v| r.choice(v, &read::ON_FULL);
+    max_load: Option<f64> = |r, v| read::or_none(r, v, read::load);
+    banner: Banner = read::banner;
+    backlog: u32 = |r, v| r.number(v, 1..=65_535);
+    idle_timeout: Option<Duration> = |r, v| read::or_none(r, v, read::span);
+    max_runtime: Option<Duration> = |r, v| read::or_none(r, v, read::span);
+    max_bytes: Option<u64> = |r, v| read::or_none(r, v, read::some_size);
+    stop: Stop = read::stop;
+    isolation: () = read::isolation;
+    log: LogEvents = read::log_events;
+    socket: RawSocket = read::socket;
+    enabled: bool = Reader::boolean;
+    description: String = |r, v| r.string(v, "a text");
+}
+
+impl Keys {
+    /// Reads the table of a service or of `[defaults]`.
+    pub fn read_table(reader: &mut Reader<'_>, table: &DeTable<'_>, whose: &str) -> Self {
+        let mut keys = Self::default();
+        for (key, value) in table {
+            if !keys.read(reader, key, value) {
+                reader.unknown(key, whose, SERVICE_KEYS);
+            }
+        }
+        keys
+    }
+
+    /// Where a key stands, if it does.
+    #[must_use]
+    pub fn place_of(&self, key: &str) -> Option<Place> {
+        let found = self.present.iter().find(|(name, _)| *name == key)?;
+        Some(found.1)
+    }
+}
+
+/// `[defaults]`, without the keys that belong to one service.
+pub fn read_defaults(reader: &mut Reader<'_>, value: &Value<'_>) -> Keys {
+    let Some(table) = reader.table(value, "a table of keys") else {
+        return Keys::default();
+    };
+    for (key, _) in table {
+        let name: &str = key.get_ref();
+        if NOT_DEFAULTS.contains(&name) {
+            let fault = Fault::new(format!("\"{name}\" says what one service is"))
+                .help("it has no place in [defaults]; write it in each service");
+            reader.complain::<_, ()>(key, fault);
+        }
+    }
+    Keys::read_table(reader, table, "[defaults]")
+}
+
+/// `[service]` with its services, each by name.
+pub fn read_services(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<RawService> {
+    let Some(table) = reader.table(value, "services, each in [service.NAME]") else {
+        return Vec::new();
+    };
+    let mut services = Vec::with_capacity(table.len());
+    for (key, value) in table {
+        let name: &str = key.get_ref();
+        let keys = match value.get_ref() {
+            DeValue::Table(table) => {
+                Keys::read_table(reader, table, &format!("service \"{name}\""))
+            }
+            _ if SERVICE_KEYS.contains(&name) => {
+                let fault = Fault::new("this service has no name")
+                    .help("a service is headed [service.NAME], with a name of yours");
+                reader.complain::<_, ()>(key, fault);
+                continue;
+            }
+            _ => {
+                reader.mismatch::<()>(value, "the table of a service");
+                continue;
+            }
+        };
+        check_name(reader, key);
+        services.push(RawService {
+            name: At {
+                value: name.to_owned(),
+                place: reader.place(key),
+            },
+            keys,
+        });
+    }
+    services
+}
+
+/// Names go into logs, variables and (later) directory names.
+fn check_name(reader: &mut Reader<'_>, key: &Spanned<DeString<'_>>) {
+    let name: &str = key.get_ref();
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.@+".contains(&b);
+    let starts_well = name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    if starts_well && name.len() <= 64 && name.bytes().all(plain) {
+        return;
+    }
+    let fault = Fault::new(format!("\"{name}\" can be no name of a service"))
+        .help("1 to 64 letters, digits and - _ . @ +, beginning with a letter, a digit or _");
+    reader.complain::<_, ()>(key, fault);
+}
+
+/// `[daemon]`.
+pub fn read_daemon(reader: &mut Reader<'_>, value: &Value<'_>) -> RawDaemon {
+    let mut daemon = RawDaemon::default();
+    let Some(table) = reader.table(value, "a table of keys") else {
+        return daemon;
+    };
+    for (key, value) in table {
+        match key.get_ref().as_ref() {
+            "user" => daemon.user = reader.at(value, |r, v| r.word(v, "a user name")),
+            "runtime_dir" => daemon.runtime_dir = reader.at(value, Reader::absolute),
+            "log" => daemon.log = reader.at(value, read::daemon_log),
+            _ => reader.unknown(key, "[daemon]", DAEMON_KEYS),
+        }
+    }
+    daemon
+}

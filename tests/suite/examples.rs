@@ -1,0 +1,96 @@
+//! Every table that usherd ships passes its own checker.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::common::daemon::USHERD;
+use crate::common::*;
+use crate::tests;
+
+tests![
+    every_table_in_config_and_examples_passes_the_checker,
+    the_checker_says_no_to_nonsense_with_code_78,
+    the_checker_says_no_to_a_missing_file,
+    help_and_version_are_there,
+];
+
+/// All tables below `folder`; what is no table by itself (the operations' catalogue) is left out.
+fn tables(folder: &Path, found: &mut Vec<PathBuf>) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if path.is_dir() && !path.ends_with("operations.d") {
+            tables(&path, found);
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+        {
+            found.push(path);
+        }
+    }
+}
+
+fn check(path: &Path) -> (Option<i32>, String) {
+    let output = Command::new(USHERD)
+        .arg("check")
+        .arg(path)
+        .output()
+        .expect("usherd check");
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    (output.status.code(), said.into_owned())
+}
+
+fn every_table_in_config_and_examples_passes_the_checker() {
+    needs_root();
+    let home = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    for folder in ["config", "examples"] {
+        tables(&home.join(folder), &mut found);
+    }
+    if found.is_empty() {
+        skip("there is no table in config/ or examples/ yet");
+    }
+    found.sort();
+    let failed: Vec<String> = found
+        .iter()
+        .filter_map(|path| match check(path) {
+            (Some(0), _) => None,
+            (code, said) => Some(format!("{} ({code:?})\n{said}", path.display())),
+        })
+        .collect();
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+fn the_checker_says_no_to_nonsense_with_code_78() {
+    let dir = Dir::new();
+    let path = dir.write(
+        "bad.toml",
+        "[service.x]\nlisten = \"tcp:99999\"\nexek = [\"cat\"]\n",
+    );
+    let (code, said) = check(Path::new(&path));
+    assert_eq!(code, Some(78), "{said}");
+    assert!(
+        said.contains("bad.toml:2:") && said.contains("bad.toml:3:"),
+        "{said}"
+    );
+    assert!(said.contains("exec"), "did you mean: {said}");
+}
+
+fn the_checker_says_no_to_a_missing_file() {
+    let dir = Dir::new();
+    let (code, said) = check(Path::new(&dir.file("absent.toml")));
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains("absent.toml"), "{said}");
+}
+
+fn help_and_version_are_there() {
+    for (option, word) in [
+        ("--help", "--config"),
+        ("--version", env!("CARGO_PKG_VERSION")),
+    ] {
+        let output = Command::new(USHERD).arg(option).output().expect("usherd");
+        assert!(output.status.success());
+        assert!(String::from_utf8_lossy(&output.stdout).contains(word));
+    }
+}

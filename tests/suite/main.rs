@@ -1,0 +1,45 @@
+//! Black-box tests: the real binary, real sockets, real servers and clients.
+//! `tests/README.md` says how to run one of them and how to write another.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::wildcard_imports,
+    reason = "a test that cannot go on should say so and end"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod programs;
+
+mod builtin;
+mod examples;
+mod forward;
+mod helper;
+mod limits;
+mod listeners;
+mod logging;
+mod regression;
+mod reload;
+mod serve;
+mod servers;
+mod signals;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    common::runner::main(&[
+        serve::TESTS,
+        listeners::TESTS,
+        limits::TESTS,
+        builtin::TESTS,
+        forward::TESTS,
+        reload::TESTS,
+        signals::TESTS,
+        helper::TESTS,
+        logging::TESTS,
+        regression::TESTS,
+        servers::TESTS,
+        examples::TESTS,
+    ])
+}
