@@ -64,7 +64,7 @@ pub struct Options {
 /// Runs the front on its end of the socket pair until the helper is gone.
 pub fn run(link: OwnedFd, options: Options) -> Exit {
     crate::sys::front_calls::ignore_stop_signals();
-    crate::sys::front_calls::load_time_zone();
+    crate::sys::clock::prepare();
     let kept = match cage::give_up_rights(options.identity) {
         Ok(kept) => kept,
         Err(err) => {
@@ -90,27 +90,30 @@ pub fn run(link: OwnedFd, options: Options) -> Exit {
     front.run()
 }
 
-/// The log descriptor and the settings it is used with, whichever comes first.
+/// The log descriptor and the settings it is used with. They come apart, in
+/// any order, and either may change alone.
 #[derive(Debug, Default)]
 pub struct LogState {
     settings: Option<LogSettings>,
-    waiting: Option<OwnedFd>,
+    target: Option<OwnedFd>,
 }
 
 impl LogState {
     fn attach(&mut self, target: OwnedFd) {
-        self.waiting = Some(target);
+        self.target = Some(target);
         self.apply();
     }
 
     fn configure(&mut self, settings: LogSettings) {
-        self.settings = Some(settings);
-        self.apply();
+        if self.settings.as_ref() != Some(&settings) {
+            self.settings = Some(settings);
+            self.apply();
+        }
     }
 
-    fn apply(&mut self) {
-        if let Some(settings) = &self.settings
-            && let Some(target) = self.waiting.take()
+    fn apply(&self) {
+        if let (Some(settings), Some(target)) = (&self.settings, &self.target)
+            && let Ok(target) = target.try_clone()
         {
             crate::logging::attach(target, settings);
         }

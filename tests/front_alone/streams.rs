@@ -3,7 +3,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use usherd::helper::wire::{Notice, Refusal, Request};
-use usherd::ids::InstanceId;
+use usherd::ids::{InstanceId, ListenerId};
 use usherd::sandbox::Step;
 use usherd::table::{OnFull, Rate, Rules};
 
@@ -148,6 +148,31 @@ fn a_failed_start_rests_the_service_and_the_next_one_is_served() {
 }
 
 #[test]
+fn a_start_that_fails_after_the_clone_rests_longer_each_time() {
+    let mut stream = Stream::new(open_rules());
+    let _peers: Vec<_> = (0..4).map(|_| stream.connect()).collect();
+    let mut rests = Vec::new();
+    for _ in 0..3 {
+        let began = Instant::now();
+        let (connection, _) = stream.helper.hear_start();
+        rests.push(began.elapsed());
+        // What came in the same turn was asked for before the failure was known.
+        while stream.helper.hear(Duration::from_millis(10)).is_some() {}
+        let instance = stream.helper.started(connection);
+        let failed = Notice::Failed {
+            connection,
+            step: Step::Exec,
+            errno: 2,
+        };
+        stream.helper.tell(&failed, None);
+        stream.helper.exited(instance);
+        let _ = stream.connect();
+    }
+    assert!(rests[1] >= Duration::from_millis(60), "{rests:?}");
+    assert!(rests[2] >= Duration::from_millis(140), "{rests:?}");
+}
+
+#[test]
 fn instances_of_an_earlier_front_are_counted() {
     let mut rules = open_rules();
     rules.instances = 1;
@@ -262,30 +287,24 @@ fn a_refusal_by_the_helper_gives_the_place_back() {
 #[test]
 fn out_of_descriptors_it_pauses_and_recovers_by_itself() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut held = None;
-    // Without a descriptor to spare accepting fails; the front has a dozen before.
-    for limit in 4..40 {
-        let helper = Helper::start(Some(limit));
-        helper.plan(vec![(open_rules(), false)]);
-        helper.give(LISTENER, listener.try_clone().unwrap().into());
-        std::thread::sleep(Duration::from_millis(60));
-        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        std::thread::sleep(Duration::from_millis(60));
-        let exhausted = helper.log().contains("unable to accept connections");
-        if exhausted {
-            held = Some((helper, peer));
-            break;
-        }
+    let connect = || TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    // Room for the front and its 40 listeners, and a reserve of 6.
+    let helper = Helper::start(Some(52));
+    helper.plan(vec![(open_rules(), false); 40]);
+    for id in 1..=40 {
+        helper.give(ListenerId(id), listener.try_clone().unwrap().into());
     }
-    let (helper, _peer) = held.expect("a limit at which accepting fails");
+    // The last connection before the reserve is served, the next one waits.
+    let _first = connect();
+    helper.hear_start();
+    let _second = connect();
     helper.hears_nothing();
-    // Pauses of 100, 200 and 400 ms have a line each.
-    std::thread::sleep(Duration::from_millis(700));
-    let told = helper.log().matches("unable to accept").count();
-    assert!((2..8).contains(&told), "told {told} times");
-    // A removed service frees the descriptor of its listener.
+    helper.wait_for_log("trying again in 400 ms");
+    // The reserve lets a plan in, and services that it removes free their descriptors.
     helper.plan(vec![(open_rules(), false)]);
     helper.hear_start();
+    let told = helper.log().matches("unable to accept").count();
+    assert!((3..8).contains(&told), "told {told} times");
 }
 
 #[test]

@@ -23,6 +23,7 @@ const ALWAYS: &[c_long] = &[
     libc::SYS_pipe2,
     libc::SYS_close,
     libc::SYS_lseek,
+    libc::SYS_fstat,
     // Sockets that exist.
     libc::SYS_accept4,
     libc::SYS_recvfrom,
@@ -105,8 +106,13 @@ fn rules(needs: Needs) -> Result<Rules, seccompiler::BackendError> {
     let number = |value: c_int| u64::from(value.unsigned_abs());
     let commands: Vec<u64> = FCNTL.iter().map(|command| number(*command)).collect();
     rules.insert(libc::SYS_fcntl, one_of(1, &commands)?);
-    let non_blocking = [libc::FIONBIO, libc::FIONREAD];
-    rules.insert(libc::SYS_ioctl, one_of(1, &non_blocking)?);
+    // TCGETS: whether the log is a terminal.
+    let requests = [libc::FIONBIO, libc::FIONREAD, libc::TCGETS];
+    rules.insert(libc::SYS_ioctl, one_of(1, &requests)?);
+    // How the C library spells fstat(2).
+    let own_file = SeccompCmpOp::MaskedEq(number(libc::AT_EMPTY_PATH));
+    let own_file = when(3, own_file, number(libc::AT_EMPTY_PATH))?;
+    rules.insert(libc::SYS_newfstatat, vec![own_file]);
     // Memory, but none that could be run.
     let executable = SeccompCmpOp::MaskedEq(number(libc::PROT_EXEC));
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
