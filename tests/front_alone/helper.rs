@@ -45,7 +45,7 @@ impl Helper {
             AddressFamily::Unix,
             SockType::SeqPacket,
             None,
-            SockFlag::SOCK_CLOEXEC,
+            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
         )
         .unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
