@@ -3,6 +3,7 @@
 
 mod datagrams;
 mod helper;
+mod inside;
 mod streams;
 
 use std::os::fd::AsFd;
