@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, getrlimit};
 use socket2::Socket;
 
 use crate::front::admit::Reason;
@@ -106,7 +108,11 @@ impl Front {
             let listener = self.listeners.get(id)?;
             let err = match listener.socket.as_ref()?.accept() {
                 Ok((socket, address)) => {
-                    self.accept_pause.worked();
+                    if self.accept_pause.is_near_the_limit(socket.as_raw_fd()) {
+                        self.pause_accepting(&io::Error::from_raw_os_error(libc::EMFILE), now);
+                    } else {
+                        self.accept_pause.worked();
+                    }
                     return Some((socket, Peer::from(&address)));
                 }
                 Err(err) => err,
@@ -139,6 +145,16 @@ impl Front {
             interval.as_millis()
         );
         self.deadlines.add(now + interval, Timer::Accept);
+    }
+
+    /// The pause is over, if there is a descriptor to spare by now.
+    pub(super) fn accept_again(&mut self, now: Instant) {
+        let next = self.link.as_fd().try_clone_to_owned();
+        match next.map(|spare| spare.as_raw_fd()) {
+            Ok(next) if !self.accept_pause.is_near_the_limit(next) => self.accept_pause.end(),
+            Ok(_) => self.pause_accepting(&io::Error::from_raw_os_error(libc::EMFILE), now),
+            Err(err) => self.pause_accepting(&err, now),
+        }
     }
 
     /// Decides about one more request and counts it if it is admitted.
@@ -253,15 +269,40 @@ fn classify(err: &io::Error) -> AcceptError {
 }
 
 /// Accepting rests while the process is out of descriptors or memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct AcceptPause {
     on: bool,
     last: Option<Duration>,
+    /// The kernel gives out the lowest free number, so one this high says that
+    /// only a reserve is left. It is kept for what the helper sends: a plan or
+    /// a listener that finds no number would be lost.
+    ceiling: RawFd,
 }
 
 impl AcceptPause {
     const FIRST: Duration = Duration::from_millis(100);
     const LONGEST: Duration = Duration::from_secs(1);
+
+    /// Descriptors kept for other uses than connections, where the limit is not tiny.
+    const RESERVE: u64 = 64;
+
+    pub fn new() -> io::Result<Self> {
+        let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        Ok(Self::with_limit(soft))
+    }
+
+    fn with_limit(limit: u64) -> Self {
+        let ceiling = limit - Self::RESERVE.min(limit / 8);
+        Self {
+            on: false,
+            last: None,
+            ceiling: RawFd::try_from(ceiling).unwrap_or(RawFd::MAX),
+        }
+    }
+
+    fn is_near_the_limit(&self, newest: RawFd) -> bool {
+        newest >= self.ceiling
+    }
 
     /// Starts a pause, longer than the last unless an accept has worked since.
     fn begin(&mut self) -> Duration {
@@ -303,8 +344,17 @@ mod tests {
     }
 
     #[test]
+    fn a_reserve_is_kept_of_every_limit() {
+        let pause = AcceptPause::with_limit(1024);
+        assert!(!pause.is_near_the_limit(959));
+        assert!(pause.is_near_the_limit(960));
+        assert!(AcceptPause::with_limit(16).is_near_the_limit(14));
+        assert!(!AcceptPause::with_limit(u64::MAX).is_near_the_limit(1 << 20));
+    }
+
+    #[test]
     fn the_pause_grows_to_a_second_and_starts_over_once_accepting_works() {
-        let mut pause = AcceptPause::default();
+        let mut pause = AcceptPause::with_limit(1024);
         let spans: Vec<_> = (0..6).map(|_| pause.begin().as_millis()).collect();
         assert_eq!(spans, [100, 200, 400, 800, 1000, 1000]);
         assert!(pause.is_on());

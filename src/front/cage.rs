@@ -40,9 +40,11 @@ pub enum RightsError {
     Directory(io::Error),
 }
 
-/// Becomes an ordinary process without any privilege, for good.
-pub fn give_up_rights(identity: Option<(u32, u32)>) -> Result<(), RightsError> {
+/// Becomes an ordinary process without any privilege, for good. Returns what
+/// could not be given up and is only less good than it should be.
+pub fn give_up_rights(identity: Option<(u32, u32)>) -> Result<Vec<&'static str>, RightsError> {
     use RightsError as E;
+    let mut kept = Vec::new();
     let was_root = geteuid().is_root();
     if let Some((_, gid)) = identity {
         // Groups while still root: afterwards nobody may change them.
@@ -52,19 +54,20 @@ pub fn give_up_rights(identity: Option<(u32, u32)>) -> Result<(), RightsError> {
     }
     // The bounding set needs a capability to shrink, so it goes before the user does.
     if was_root && drop_capability_bounds() > 0 {
-        log::warn!("degraded: the front keeps capabilities in its bounding set");
+        kept.push("the front keeps capabilities in its bounding set");
     }
     if let Some((uid, _)) = identity {
         let uid = Uid::from_raw(uid);
         setresuid(uid, uid, uid).map_err(|err| E::User(err.into()))?;
     } else if was_root {
-        log::warn!("degraded: the front runs as root, though without its capabilities");
+        kept.push("the front runs as root, though without its capabilities");
     }
     drop_capabilities().map_err(E::Capabilities)?;
     prctl::set_no_new_privs().map_err(|err| E::NoNewPrivileges(err.into()))?;
     // Last of these: a change of user sets it anew. No core file, no ptrace(2) by the same user.
     prctl::set_dumpable(false).map_err(|err| E::Undumpable(err.into()))?;
-    chdir("/").map_err(|err| E::Directory(err.into()))
+    chdir("/").map_err(|err| E::Directory(err.into()))?;
+    Ok(kept)
 }
 
 /// Closes the cage. Afterwards nothing can be opened, listened on or executed.

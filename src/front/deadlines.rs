@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
-use crate::ids::{InstanceId, ServiceId};
+use crate::ids::ServiceId;
 
 /// What a deadline is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,8 +22,6 @@ pub enum Timer {
     Refusals,
     /// A token is due, a rest is over, a load may have fallen.
     Service(ServiceId),
-    /// `max_runtime` of an instance.
-    Instance(InstanceId),
     /// A conversation in this slot.
     Talk(usize),
     /// The stderr pipe in this slot.

@@ -31,6 +31,8 @@ use crate::table::Upstream;
 const EVENTS_PER_TURN: usize = 256;
 /// The helper hears from us this often.
 const ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// How often to ask for a log that works.
+const LOG_RETRY: Duration = Duration::from_secs(2);
 /// How soon to try again when the helper's socket is out of something that tells no event.
 const LINK_RETRY: Duration = Duration::from_millis(50);
 
@@ -62,6 +64,7 @@ pub struct Front {
     pub(super) draining: bool,
     pub(super) scratch: Box<[u8]>,
     pub(super) log: super::LogState,
+    log_asked: Option<Instant>,
     ended: Option<Exit>,
 }
 
@@ -91,7 +94,7 @@ impl Front {
             deadlines,
             refusals: Refusals::default(),
             senses: Senses::default(),
-            accept_pause: AcceptPause::default(),
+            accept_pause: AcceptPause::new()?,
             postponed: VecDeque::new(),
             touched: Vec::new(),
             epoch: 0,
@@ -100,6 +103,7 @@ impl Front {
             draining: false,
             scratch: vec![0; super::SCRATCH].into(),
             log: super::LogState::default(),
+            log_asked: None,
             ended: None,
         })
     }
@@ -172,6 +176,7 @@ impl Front {
         for source in left_over {
             self.resume(source, now);
         }
+        self.ask_for_log(now);
         self.link.flush();
         self.rebalance(now);
         if self.draining && self.talks.is_empty() && self.link.is_flushed() {
@@ -272,10 +277,9 @@ impl Front {
         while let Some(timer) = self.deadlines.pop_due(now) {
             match timer {
                 Timer::Alive => self.alive(now),
-                Timer::Accept => self.accept_pause.end(),
+                Timer::Accept => self.accept_again(now),
                 Timer::Refusals => self.tell_refusals(),
                 Timer::Service(id) => self.service_due(id, now),
-                Timer::Instance(instance) => self.stop_overdue(instance),
                 Timer::Talk(slot) => self.talk_due(slot, now),
                 Timer::Pipe(slot) => self.pipe_due(slot, now),
             }
@@ -288,6 +292,15 @@ impl Front {
             service.tally.forget_idle(now);
         }
         self.deadlines.add(now + ALIVE_INTERVAL, Timer::Alive);
+    }
+
+    /// A log that went away (syslogd was restarted) is the helper's to open.
+    fn ask_for_log(&mut self, now: Instant) {
+        let asked_lately = |at: Instant| now.saturating_duration_since(at) < LOG_RETRY;
+        if crate::logging::is_broken() && !self.log_asked.is_some_and(asked_lately) {
+            self.log_asked = Some(now);
+            self.link.send(&Request::ReopenLog, None);
+        }
     }
 
     fn service_due(&mut self, id: ServiceId, now: Instant) {

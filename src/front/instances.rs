@@ -21,7 +21,17 @@ pub struct Work {
 #[derive(Debug, Default)]
 pub struct Instances {
     asked: HashMap<ConnectionId, Work>,
-    running: HashMap<InstanceId, Work>,
+    running: HashMap<InstanceId, Running>,
+}
+
+/// A server that the helper has cloned.
+#[derive(Clone, Copy, Debug)]
+pub struct Running {
+    pub work: Work,
+    /// It never became what the table names; only its end is still to come.
+    pub failed: bool,
+    /// Unknown of those that an earlier front asked for.
+    connection: Option<ConnectionId>,
 }
 
 impl Instances {
@@ -35,27 +45,41 @@ impl Instances {
         self.asked.remove(&connection)
     }
 
-    pub fn started(&mut self, connection: ConnectionId, instance: InstanceId) -> Option<Work> {
-        let work = self.asked.remove(&connection)?;
-        self.running.insert(instance, work);
-        Some(work)
+    pub fn started(&mut self, connection: ConnectionId, instance: InstanceId) {
+        if let Some(work) = self.asked.remove(&connection) {
+            let running = Running {
+                work,
+                failed: false,
+                connection: Some(connection),
+            };
+            self.running.insert(instance, running);
+        }
+    }
+
+    /// A start failed after the helper said that it was started. Rare enough to search for.
+    pub fn mark_failed(&mut self, connection: ConnectionId) {
+        let mut running = self.running.values_mut();
+        if let Some(running) = running.find(|running| running.connection == Some(connection)) {
+            running.failed = true;
+        }
     }
 
     /// An earlier front asked for this one.
     pub fn adopt(&mut self, instance: InstanceId, work: Work) {
-        self.running.insert(instance, work);
+        let running = Running {
+            work,
+            failed: false,
+            connection: None,
+        };
+        self.running.insert(instance, running);
     }
 
-    #[must_use]
-    pub fn is_running(&self, instance: InstanceId) -> bool {
-        self.running.contains_key(&instance)
-    }
-
-    pub fn exited(&mut self, instance: InstanceId) -> Option<Work> {
+    pub fn exited(&mut self, instance: InstanceId) -> Option<Running> {
         self.running.remove(&instance)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Work> {
-        self.asked.values().chain(self.running.values())
+        let running = self.running.values().map(|running| &running.work);
+        self.asked.values().chain(running)
     }
 }

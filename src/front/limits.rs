@@ -194,6 +194,12 @@ impl BackOff {
         if self.resting(now).is_some() {
             return;
         }
+        if self
+            .until
+            .is_some_and(|until| now.saturating_duration_since(until) > Self::LONGEST)
+        {
+            self.failures = 0; // it has worked, or nobody came, for longer than any rest
+        }
         let rest = Self::FIRST
             .saturating_mul(1 << self.failures.min(10))
             .min(Self::LONGEST);

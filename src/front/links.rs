@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::MsgFlags;
 
 use crate::helper::wire::{MAX_PACKET, Notice, Request};
@@ -51,19 +53,23 @@ impl Link {
         }
     }
 
-    /// Waits for the next packet; only before the loop runs.
+    /// Waits for the next packet, on a blocking socket or not; only before the loop runs.
     pub fn wait_for_packet(&mut self) -> Result<Packet, LinkError> {
         loop {
-            match self.receive_with(MsgFlags::empty()) {
-                Err(LinkError::Io(err)) if err.kind() == io::ErrorKind::Interrupted => {}
-                other => return other,
+            if let Some(packet) = self.receive()? {
+                return Ok(packet);
+            }
+            let mut wanted = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut wanted, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(err) => return Err(LinkError::Io(err.into())),
             }
         }
     }
 
     /// The next packet, if there is one.
     pub fn receive(&mut self) -> Result<Option<Packet>, LinkError> {
-        match self.receive_with(MsgFlags::MSG_DONTWAIT) {
+        match self.receive_one() {
             Ok(packet) => Ok(Some(packet)),
             Err(LinkError::Io(err)) if err.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(LinkError::Io(err)) if err.kind() == io::ErrorKind::Interrupted => self.receive(),
@@ -71,7 +77,8 @@ impl Link {
         }
     }
 
-    fn receive_with(&mut self, flags: MsgFlags) -> Result<Packet, LinkError> {
+    fn receive_one(&mut self) -> Result<Packet, LinkError> {
+        let flags = MsgFlags::MSG_DONTWAIT;
         let (length, descriptors) =
             receive_packet(self.socket.as_fd(), self.scratch.as_mut_slice(), flags)
                 .map_err(|err| match err.kind() {

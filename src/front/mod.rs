@@ -45,8 +45,6 @@ pub mod slots;
 pub mod stderr;
 pub mod talks;
 pub mod tcpmux;
-#[cfg(test)]
-mod tests;
 pub mod turn_away;
 pub mod wait;
 
@@ -66,11 +64,14 @@ pub struct Options {
 /// Runs the front on its end of the socket pair until the helper is gone.
 pub fn run(link: OwnedFd, options: Options) -> Exit {
     crate::sys::front_calls::ignore_stop_signals();
-    crate::sys::front_calls::load_time_zone();
-    if let Err(err) = cage::give_up_rights(options.identity) {
-        log::error!("{err}");
-        return Exit::System;
-    }
+    crate::sys::clock::prepare();
+    let kept = match cage::give_up_rights(options.identity) {
+        Ok(kept) => kept,
+        Err(err) => {
+            log::error!("{err}");
+            return Exit::System;
+        }
+    };
     let mut front = match Front::new(Link::new(link)) {
         Ok(front) => front,
         Err(err) => {
@@ -82,31 +83,37 @@ pub fn run(link: OwnedFd, options: Options) -> Exit {
     if let Err(exit) = front.wait_for_plan() {
         return exit;
     }
+    for what in kept {
+        log::warn!("degraded: {what}"); // not sooner: the log came with the plan
+    }
     cage::close(front.needs());
     front.run()
 }
 
-/// The log descriptor and the settings it is used with, whichever comes first.
+/// The log descriptor and the settings it is used with. They come apart, in
+/// any order, and either may change alone.
 #[derive(Debug, Default)]
 pub struct LogState {
     settings: Option<LogSettings>,
-    waiting: Option<OwnedFd>,
+    target: Option<OwnedFd>,
 }
 
 impl LogState {
     fn attach(&mut self, target: OwnedFd) {
-        self.waiting = Some(target);
+        self.target = Some(target);
         self.apply();
     }
 
     fn configure(&mut self, settings: LogSettings) {
-        self.settings = Some(settings);
-        self.apply();
+        if self.settings.as_ref() != Some(&settings) {
+            self.settings = Some(settings);
+            self.apply();
+        }
     }
 
-    fn apply(&mut self) {
-        if let Some(settings) = &self.settings
-            && let Some(target) = self.waiting.take()
+    fn apply(&self) {
+        if let (Some(settings), Some(target)) = (&self.settings, &self.target)
+            && let Ok(target) = target.try_clone()
         {
             crate::logging::attach(target, settings);
         }

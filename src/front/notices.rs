@@ -4,12 +4,11 @@
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use crate::front::deadlines::Timer;
 use crate::front::event_loop::Front;
 use crate::front::instances::Work;
 use crate::front::plan::ServePlan;
 use crate::front::wait::SlotKey;
-use crate::helper::wire::{Notice, Outcome, Refusal, Request};
+use crate::helper::wire::{Notice, Outcome, Refusal};
 use crate::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
 
 impl Front {
@@ -54,7 +53,7 @@ impl Front {
             Notice::Started {
                 connection,
                 instance,
-            } => self.started(connection, instance, now),
+            } => self.instances.started(connection, instance),
             Notice::Refused { connection, reason } => self.refused(connection, reason, now),
             Notice::Failed { connection, .. } => self.failed(connection, now),
             Notice::Exited { instance, outcome } => self.exited(instance, &outcome, now),
@@ -81,24 +80,6 @@ impl Front {
         self.touch(work.service);
     }
 
-    fn started(&mut self, connection: ConnectionId, instance: InstanceId, now: Instant) {
-        let Some(work) = self.instances.started(connection, instance) else {
-            return;
-        };
-        let Some(service) = self.services.get_mut(work.service) else {
-            return;
-        };
-        service.back_off.succeed();
-        if let Some(at) = service
-            .rules
-            .max_runtime
-            .and_then(|span| now.checked_add(span))
-        {
-            self.deadlines.add(at, Timer::Instance(instance));
-        }
-        self.touch(work.service);
-    }
-
     /// The helper knows something that we do not (yet): the request is lost,
     /// and the service rests where the next one would fare no better.
     fn refused(&mut self, connection: ConnectionId, reason: Refusal, now: Instant) {
@@ -118,10 +99,16 @@ impl Front {
         self.finish(work);
     }
 
+    /// No server came of it. The helper may know only after it said that one
+    /// was started; then its end is still to come and frees the place.
     fn failed(&mut self, connection: ConnectionId, now: Instant) {
         let Some(work) = self.instances.give_up(connection) else {
-            return;
+            return self.instances.mark_failed(connection);
         };
+        self.end_failed(work, now);
+    }
+
+    fn end_failed(&mut self, work: Work, now: Instant) {
         if let Some(key) = work.slot {
             self.free_slot_unstarted(key, work.service, false, now);
         } else {
@@ -131,11 +118,17 @@ impl Front {
     }
 
     fn exited(&mut self, instance: InstanceId, outcome: &Outcome, now: Instant) {
-        let Some(work) = self.instances.exited(instance) else {
+        let Some(ended) = self.instances.exited(instance) else {
             return;
         };
+        let work = ended.work;
+        if ended.failed {
+            return self.end_failed(work, now);
+        }
         if let Some(key) = work.slot {
             self.free_slot_exited(key, work.service, outcome, now);
+        } else if let Some(service) = self.services.get_mut(work.service) {
+            service.back_off.succeed();
         }
         self.finish(work);
     }
@@ -158,12 +151,6 @@ impl Front {
             self.services.retain(|service| service.id != work.service);
         } else {
             self.touch(work.service);
-        }
-    }
-
-    pub(super) fn stop_overdue(&mut self, instance: InstanceId) {
-        if self.instances.is_running(instance) {
-            self.link.send(&Request::Stop { instance }, None);
         }
     }
 

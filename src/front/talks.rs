@@ -14,12 +14,12 @@ use crate::front::event_loop::Front;
 use crate::front::instances::Work;
 use crate::front::peer::Peer;
 use crate::front::slots::Source;
+use crate::front::tcpmux::GREETING;
 use crate::front::turn_away::turn_away;
 use crate::ids::{ConnectionId, ListenerId, ServiceId};
 use crate::table::Rules;
 
-/// RFC 1078: the service will take the connection, or not.
-const WELCOME: &str = "+Go\r\n";
+/// RFC 1078: the service will not take the connection.
 const NOT_AVAILABLE: &str = "-Service not available\r\n";
 /// A conversation whose deadline stays in the past is not asked more often.
 const BREATH: Duration = Duration::from_millis(1);
@@ -196,7 +196,7 @@ impl Front {
         }
         if greet {
             let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-            let _ = socket.send_with_flags(WELCOME.as_bytes(), flags);
+            let _ = socket.send_with_flags(GREETING, flags);
         }
         if self.is_exec(service) {
             // Servers expect to wait for their bytes.

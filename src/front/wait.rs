@@ -210,7 +210,7 @@ impl Front {
         let name = &*service.name;
         match peer {
             Some(peer) => {
-                log::info!(service = name, conn:% = connection, peer:% = peer; "accepted")
+                log::info!(service = name, conn:% = connection, peer:% = peer; "accepted");
             }
             None => log::info!(service = name, conn:% = connection; "accepted"),
         }

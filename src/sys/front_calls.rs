@@ -11,6 +11,7 @@ use nix::sys::socket::{
 use nix::sys::time::TimeSpec;
 
 use crate::helper::wire::MAX_DESCRIPTORS;
+use crate::sys::clock;
 
 /// What time it is for people here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,36 +23,14 @@ pub struct LocalTime {
     pub second: u8,
 }
 
-/// Reads the time zone once, so that [`local_time`] opens no file later.
-pub fn load_time_zone() {
-    unsafe extern "C" {
-        fn tzset();
-    }
-    // SAFETY: tzset(3) takes nothing; the front calls it before any other thread could exist.
-    unsafe { tzset() };
-}
-
 /// `at` in the host's time zone; midnight on Monday if it has no calendar date.
 #[must_use]
 pub fn local_time(at: SystemTime) -> LocalTime {
-    let seconds = at
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
-    let seconds = libc::time_t::try_from(seconds).unwrap_or(libc::time_t::MAX);
-    let mut fields = MaybeUninit::<libc::tm>::zeroed();
-    // SAFETY: both pointers are to live locals of the right types.
-    let done = unsafe { libc::localtime_r(&raw const seconds, fields.as_mut_ptr()) };
-    if done.is_null() {
-        return LocalTime::default();
-    }
-    // SAFETY: zeroed above, and all-zero is a valid `tm` whatever localtime_r left alone.
-    let fields = unsafe { fields.assume_init() };
-    let small = |value: i32| u16::try_from(value).unwrap_or(0);
-    LocalTime {
-        weekday: u8::try_from((fields.tm_wday + 6).rem_euclid(7)).unwrap_or(0),
-        minute: small(fields.tm_hour) * 60 + small(fields.tm_min),
-        second: u8::try_from(fields.tm_sec).unwrap_or(0),
-    }
+    clock::local(at).map_or(LocalTime::default(), |local| LocalTime {
+        weekday: local.weekday,
+        minute: u16::from(local.hour) * 60 + u16::from(local.minute),
+        second: local.second,
+    })
 }
 
 /// Gives free heap pages back to the kernel, after a large plan was read.
@@ -225,7 +204,6 @@ mod tests {
     fn monday_is_day_zero() {
         // 1970-01-05 was a Monday; noon UTC is Monday nearly everywhere.
         let monday = SystemTime::UNIX_EPOCH + Duration::from_secs(4 * 86_400 + 43_200);
-        load_time_zone();
         assert_eq!(local_time(monday).weekday, 0);
     }
 

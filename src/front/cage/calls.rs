@@ -23,6 +23,7 @@ const ALWAYS: &[c_long] = &[
     libc::SYS_pipe2,
     libc::SYS_close,
     libc::SYS_lseek,
+    libc::SYS_fstat,
     // Sockets that exist.
     libc::SYS_accept4,
     libc::SYS_recvfrom,
@@ -97,10 +98,7 @@ fn compile(needs: Needs) -> Result<BpfProgram, String> {
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 fn rules(needs: Needs) -> Result<Rules, seccompiler::BackendError> {
-    let mut rules: Rules = ALWAYS
-        .iter()
-        .map(|call| (i64::from(*call), Vec::new()))
-        .collect();
+    let mut rules: Rules = ALWAYS.iter().map(|call| (*call, Vec::new())).collect();
     let one_of = |argument, values: &[u64]| {
         let equal = |value: &u64| when(argument, SeccompCmpOp::Eq, *value);
         values.iter().map(equal).collect::<Result<Vec<_>, _>>()
@@ -108,11 +106,13 @@ fn rules(needs: Needs) -> Result<Rules, seccompiler::BackendError> {
     let number = |value: c_int| u64::from(value.unsigned_abs());
     let commands: Vec<u64> = FCNTL.iter().map(|command| number(*command)).collect();
     rules.insert(libc::SYS_fcntl, one_of(1, &commands)?);
-    // u64::from works for the type that ioctl requests have with each C library.
-    rules.insert(
-        libc::SYS_ioctl,
-        one_of(1, &[u64::from(libc::FIONBIO), u64::from(libc::FIONREAD)])?,
-    );
+    // TCGETS: whether the log is a terminal.
+    let requests = [libc::FIONBIO, libc::FIONREAD, libc::TCGETS];
+    rules.insert(libc::SYS_ioctl, one_of(1, &requests)?);
+    // How the C library spells fstat(2).
+    let own_file = SeccompCmpOp::MaskedEq(number(libc::AT_EMPTY_PATH));
+    let own_file = when(3, own_file, number(libc::AT_EMPTY_PATH))?;
+    rules.insert(libc::SYS_newfstatat, vec![own_file]);
     // Memory, but none that could be run.
     let executable = SeccompCmpOp::MaskedEq(number(libc::PROT_EXEC));
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {

@@ -1,0 +1,268 @@
+//! A helper that starts nothing: the tests are the servers.
+
+use std::io::{BufRead, BufReader};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
+use usherd::front::plan::{ListenerPlan, Plan, ServePlan, ServicePlan};
+use usherd::helper::wire::{MAX_PACKET, Notice, Outcome, Request};
+use usherd::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
+use usherd::sys::front_calls::{receive_packet, send_packet};
+use usherd::table::{
+    Access, Banner, LogEvents, LogFormat, LogLevel, LogSettings, LogTarget, OnFull, Rules,
+    SourcePrefix,
+};
+
+/// Nothing that should happen takes as long as this.
+const STUCK: Duration = Duration::from_secs(10);
+
+pub const SERVICE: ServiceId = ServiceId(1);
+pub const LISTENER: ListenerId = ListenerId(1);
+
+pub struct Helper {
+    link: OwnedFd,
+    child: Child,
+    log: Arc<Mutex<String>>,
+    instances: u64,
+}
+
+/// What the front asked for.
+#[derive(Debug)]
+pub struct Asked {
+    pub request: Request,
+    pub socket: Option<OwnedFd>,
+}
+
+impl Helper {
+    /// Starts a front in its cage, with room for `descriptors` if given.
+    pub fn start(descriptors: Option<u32>) -> Self {
+        let (near, far) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        )
+        .unwrap();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["--exact", "front_process", "--ignored", "--nocapture"])
+            .arg("--test-threads=1")
+            .env_clear()
+            .stdin(far)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        if let Some(limit) = descriptors {
+            command.env("FRONT_NOFILE", limit.to_string());
+        }
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        let log = Arc::new(Mutex::new(String::new()));
+        let (lines, seen) = (
+            BufReader::new(child.stderr.take().unwrap()),
+            Arc::clone(&log),
+        );
+        std::thread::spawn(move || {
+            for line in lines.lines().map_while(Result::ok) {
+                let mut seen = seen.lock().unwrap();
+                seen.push_str(&line);
+                seen.push('\n');
+            }
+        });
+        Self {
+            link: near,
+            child,
+            log,
+            instances: 0,
+        }
+    }
+
+    /// A front with one service on one listener.
+    pub fn serving(rules: Rules, listener: impl Into<OwnedFd>, datagram: bool) -> Self {
+        let helper = Self::start(None);
+        helper.plan(vec![(rules, datagram)]);
+        helper.give(LISTENER, listener.into());
+        helper
+    }
+
+    /// Sends a plan: service n on listener n, from 1.
+    pub fn plan(&self, services: Vec<(Rules, bool)>) {
+        let ids = 1_u32..;
+        let mut plan = empty_plan();
+        for ((rules, datagram), id) in services.into_iter().zip(ids) {
+            plan.services.push(ServicePlan {
+                id: ServiceId(id),
+                name: format!("service-{id}"),
+                serve: ServePlan::Exec,
+                rules,
+            });
+            plan.listeners.push(ListenerPlan {
+                id: ListenerId(id),
+                service: ServiceId(id),
+                label: format!("tcp:{id}"),
+                datagram,
+            });
+        }
+        self.send_plan(&plan);
+    }
+
+    pub fn send_plan(&self, plan: &Plan) {
+        let memory = memfd_create("plan", MFdFlags::MFD_CLOEXEC).unwrap();
+        let text = serde_json::to_vec(plan).unwrap();
+        assert_eq!(nix::unistd::write(&memory, &text), Ok(text.len()));
+        self.tell(&Notice::Plan, Some(memory));
+    }
+
+    pub fn give(&self, id: ListenerId, listener: OwnedFd) {
+        self.tell(&Notice::Listeners(vec![id]), Some(listener));
+    }
+
+    pub fn tell(&self, notice: &Notice, descriptor: Option<OwnedFd>) {
+        let mut packet = Vec::new();
+        notice.encode(&mut packet);
+        self.tell_bytes(&packet, descriptor);
+    }
+
+    pub fn tell_bytes(&self, packet: &[u8], descriptor: Option<OwnedFd>) {
+        let descriptor = descriptor.as_ref().map(AsFd::as_fd);
+        send_packet(self.link.as_fd(), packet, descriptor).unwrap();
+    }
+
+    /// The next request other than `Alive`, if one comes within `patience`.
+    pub fn hear(&self, patience: Duration) -> Option<Asked> {
+        let until = Instant::now() + patience;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let timeout = PollTimeout::try_from(left).unwrap();
+            let mut wanted = [PollFd::new(self.link.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut wanted, timeout).unwrap() == 0 {
+                return None;
+            }
+            let mut buffer = [0; MAX_PACKET];
+            let packet = receive_packet(self.link.as_fd(), &mut buffer, MsgFlags::empty());
+            let Ok(Some((length, mut sockets))) = packet else {
+                panic!("the front is gone; its log:\n{}", self.log());
+            };
+            let request = Request::decode(&buffer[..length], sockets.len()).unwrap();
+            if request != Request::Alive {
+                let socket = sockets.pop();
+                return Some(Asked { request, socket });
+            }
+        }
+    }
+
+    /// The next request must be for a server.
+    pub fn hear_start(&self) -> (ConnectionId, Option<OwnedFd>) {
+        let asked = self.hear(STUCK);
+        let asked = asked.unwrap_or_else(|| panic!("no request; the log:\n{}", self.log()));
+        match asked.request {
+            Request::Start { connection, .. } | Request::StartWait { connection, .. } => {
+                (connection, asked.socket)
+            }
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+
+    pub fn hears_nothing(&self) {
+        let asked = self.hear(Duration::from_millis(150));
+        assert!(asked.is_none(), "unexpected {asked:?}");
+    }
+
+    pub fn started(&mut self, connection: ConnectionId) -> InstanceId {
+        self.instances += 1;
+        let instance = InstanceId(self.instances);
+        let notice = Notice::Started {
+            connection,
+            instance,
+        };
+        self.tell(&notice, None);
+        instance
+    }
+
+    pub fn exited(&self, instance: InstanceId) {
+        let outcome = Outcome {
+            status: 0,
+            signalled: false,
+            core: false,
+            micros: 1,
+        };
+        self.tell(&Notice::Exited { instance, outcome }, None);
+    }
+
+    /// The log of the front so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub fn wait_for_log(&self, text: &str) {
+        let until = Instant::now() + STUCK;
+        while !self.log().contains(text) {
+            assert!(Instant::now() < until, "no \"{text}\" in:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits for the front to end by itself.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        let until = Instant::now() + STUCK;
+        while Instant::now() < until {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("the front does not end; its log:\n{}", self.log());
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn empty_plan() -> Plan {
+    Plan {
+        epoch: 1,
+        log: LogSettings {
+            to: LogTarget::Stderr,
+            format: LogFormat::Text,
+            level: LogLevel::Info,
+        },
+        services: Vec::new(),
+        listeners: Vec::new(),
+        tcpmux: Vec::new(),
+    }
+}
+
+/// Rules that let everybody in.
+pub fn open_rules() -> Rules {
+    Rules {
+        wait: false,
+        whole: false,
+        access: Access::default(),
+        hours: Vec::new(),
+        instances: 100,
+        per_source: None,
+        source_prefix: SourcePrefix { v4: 32, v6: 64 },
+        rate: None,
+        rate_per_source: None,
+        max_load: None,
+        on_full: OnFull::Queue,
+        banner: Banner::default(),
+        idle_timeout: None,
+        max_runtime: None,
+        max_bytes: None,
+        log: LogEvents {
+            accept: true,
+            start: true,
+            exit: true,
+            refuse: true,
+        },
+    }
+}
