@@ -18,6 +18,12 @@ pub struct LocalTime {
     pub second: u8,
 }
 
+/// Reads the time zone. The C library keeps it, so that [`local`] opens no
+/// file afterwards: to be called before the front loses its view of `/etc`.
+pub fn prepare() {
+    let _ = local(SystemTime::now());
+}
+
 /// The local time at `at`; `None` for years that do not fit.
 ///
 /// Opens no file once the C library has the time zone, which the front sees to
