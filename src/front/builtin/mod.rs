@@ -8,7 +8,7 @@
 
 use std::cell::RefCell;
 use std::fmt::Debug;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
@@ -110,7 +110,6 @@ impl<T: Turn + 'static> Conversation for Stream<T> {
         tokens: [Token; 2],
         now: Instant,
     ) -> io::Result<Progress> {
-        self.socket.set_nonblocking(true)?;
         // Before registering: a short conversation is over by then, and whatever becomes ready in
         // between is reported by epoll when the descriptor is added.
         let progress = self.turn(now)?;
@@ -149,17 +148,20 @@ pub(super) enum Moved {
 
 /// Looks once at what can be read, and leaves it there.
 pub(super) fn peek(socket: &Socket, buffer: &mut [u8]) -> io::Result<Moved> {
-    moved(|| Ok(recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_PEEK)?))
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK;
+    moved(|| Ok(recv(socket.as_raw_fd(), buffer, flags)?))
 }
 
 /// Reads once, past interruptions.
-pub(super) fn read(mut socket: &Socket, buffer: &mut [u8]) -> io::Result<Moved> {
-    moved(|| socket.read(buffer))
+pub(super) fn read(socket: &Socket, buffer: &mut [u8]) -> io::Result<Moved> {
+    // A flag per call spares a short conversation the two calls that make a socket non-blocking.
+    moved(|| Ok(recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?))
 }
 
 /// Writes once, past interruptions, and without SIGPIPE.
 pub(super) fn write(socket: &Socket, bytes: &[u8]) -> io::Result<Moved> {
-    moved(|| socket.send_with_flags(bytes, libc::MSG_NOSIGNAL))
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    moved(|| socket.send_with_flags(bytes, flags))
 }
 
 /// Repeats `call` past interruptions and names its outcome.
