@@ -87,6 +87,8 @@ struct Stream<T> {
     socket: Socket,
     service: T,
     traffic: Traffic,
+    token: Token,
+    registered: bool,
 }
 
 impl<T: Turn + 'static> Stream<T> {
@@ -95,11 +97,22 @@ impl<T: Turn + 'static> Stream<T> {
             socket,
             service,
             traffic: Traffic::default(),
+            token: Token(0),
+            registered: false,
         })
     }
 
     fn turn(&mut self, now: Instant) -> io::Result<Progress> {
         self.service.turn(&self.socket, &mut self.traffic, now)
+    }
+
+    /// Registers as late as possible; what became ready before is reported when epoll learns of it.
+    fn wait(&mut self, registry: &Registry, progress: Progress) -> io::Result<Progress> {
+        if matches!(progress, Progress::Pending) && !self.registered {
+            register(registry, &self.socket, self.token)?;
+            self.registered = true;
+        }
+        Ok(progress)
     }
 }
 
@@ -110,17 +123,19 @@ impl<T: Turn + 'static> Conversation for Stream<T> {
         tokens: [Token; 2],
         now: Instant,
     ) -> io::Result<Progress> {
-        // Before registering: a short conversation is over by then, and whatever becomes ready in
-        // between is reported by epoll when the descriptor is added.
+        self.token = tokens[0];
         let progress = self.turn(now)?;
-        if matches!(progress, Progress::Pending | Progress::Again) {
-            register(registry, &self.socket, tokens[0])?;
+        if matches!(progress, Progress::Pending) && self.traffic.received > 0 {
+            // It has had its answer and will most likely close in a moment: looking once more after
+            // the others is cheaper than the poll set.
+            return Ok(Progress::Again);
         }
-        Ok(progress)
+        self.wait(registry, progress)
     }
 
-    fn ready(&mut self, _: &Registry, _: Token, now: Instant) -> io::Result<Progress> {
-        self.turn(now)
+    fn ready(&mut self, registry: &Registry, _: Token, now: Instant) -> io::Result<Progress> {
+        let progress = self.turn(now)?;
+        self.wait(registry, progress)
     }
 
     fn deadline(&self) -> Option<Instant> {
