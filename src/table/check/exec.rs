@@ -7,8 +7,8 @@ use nix::sys::resource::Resource;
 
 use super::daemon::is_self;
 use super::{Check, Draft, Picked};
-use crate::table::complaint::{At, Place};
 use crate::table::address::{Listen, Transport};
+use crate::table::complaint::{At, Place};
 use crate::table::{Activation, Exec, Identity, Limit, Stderr};
 
 /// rexecd and rshd answer on descriptor 2: the protocol's first byte is
@@ -17,9 +17,7 @@ fn usual_stderr(listen: &[Listen]) -> Stderr {
     const EXEC: u16 = 512;
     const SHELL: u16 = 514;
     let is_remote_shell = |listen: &Listen| match listen {
-        Listen::Inet(inet) => {
-            inet.transport == Transport::Tcp && matches!(inet.port, EXEC | SHELL)
-        }
+        Listen::Inet(inet) => inet.transport == Transport::Tcp && matches!(inet.port, EXEC | SHELL),
         _ => false,
     };
     if listen.iter().any(is_remote_shell) {
@@ -52,7 +50,9 @@ impl Check<'_> {
             env: draft.value(|k| &k.env).unwrap_or_default(),
             pass_env: draft.value(|k| &k.pass_env).unwrap_or_default(),
             limits: self.limits(draft),
-            stderr: draft.value(|k| &k.stderr).unwrap_or_else(|| usual_stderr(listen)),
+            stderr: draft
+                .value(|k| &k.stderr)
+                .unwrap_or_else(|| usual_stderr(listen)),
             stop: draft.value(|k| &k.stop).unwrap_or_default(),
             program,
         })
