@@ -164,8 +164,15 @@ impl Check<'_> {
     fn kind(&mut self, draft: Draft<'_>) -> Option<Kind> {
         let own = draft.own;
         let places = ["exec", "builtin", "forward"].map(|key| own.place_of(key));
-        let given: Vec<Place> = places.iter().flatten().copied().collect();
+        let mut given: Vec<Place> = places.iter().flatten().copied().collect();
+        given.sort_unstable();
         match given.as_slice() {
+            [] if ["exec", "builtin", "forward"]
+                .iter()
+                .any(|key| own.mentions(key)) =>
+            {
+                None
+            }
             [] => {
                 let fault = draft
                     .fault("nothing to serve with")

@@ -78,6 +78,10 @@ impl Place {
     pub fn whole(file: usize) -> Self {
         Self::new(file, 0..0)
     }
+
+    fn is_whole(self) -> bool {
+        self.end == 0
+    }
 }
 
 impl Fault {
@@ -158,6 +162,19 @@ impl SourceFile {
         self.line_starts.partition_point(|start| *start <= at) - 1
     }
 
+    /// If `at` is on a line with a `[heading]`: from there to the next one.
+    #[must_use]
+    pub fn section(&self, at: usize) -> Option<Range<usize>> {
+        let number = self.line_of(at);
+        let is_heading = |number: usize| self.line(number).1.trim_start().starts_with('[');
+        if !is_heading(number) {
+            return None;
+        }
+        let next = (number + 1..self.line_starts.len()).find(|n| is_heading(*n));
+        let end = next.map_or(self.text.len(), |n| self.line(n).0);
+        Some(self.line(number).0..end)
+    }
+
     fn line(&self, number: usize) -> (usize, &str) {
         let start = self.line_starts.get(number).copied().unwrap_or(0);
         let rest = self.text.get(start..).unwrap_or("");
@@ -167,7 +184,7 @@ impl SourceFile {
     /// `FILE:LINE:COL`, or only `FILE` where there is no text to point at.
     fn spot(&self, place: Place) -> String {
         let path = printable(&self.path.to_string_lossy());
-        if self.text.is_empty() {
+        if self.text.is_empty() || place.is_whole() {
             return path;
         }
         let number = self.line_of(place.start);
@@ -178,7 +195,7 @@ impl SourceFile {
 
     /// The line of `place` and carets below it; returns the width of the margin.
     fn show(&self, place: Place, out: &mut String) -> usize {
-        if self.text.is_empty() {
+        if self.text.is_empty() || place.is_whole() {
             return 0;
         }
         let number = self.line_of(place.start);
@@ -301,12 +318,24 @@ pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) ->
     if word.len() > 64 {
         return None;
     }
-    known
-        .into_iter()
-        .map(|k| (strsim::jaro_winkler(&word.to_lowercase(), k), k))
-        .filter(|(score, _)| *score > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, k)| k)
+    let word = word.to_lowercase();
+    let slips = match word.chars().count() {
+        0..=2 => 0,
+        length => length / 3,
+    };
+    let mut best: Option<(usize, f64, &str)> = None;
+    for known in known {
+        let distance = strsim::osa_distance(&word, known);
+        let likeness = strsim::jaro_winkler(&word, known);
+        if distance > slips && likeness < 0.88 {
+            continue;
+        }
+        let nearer = |(d, l, _): (usize, f64, &str)| (distance, -likeness) < (d, -l);
+        if best.is_none_or(nearer) {
+            best = Some((distance, likeness, known));
+        }
+    }
+    best.map(|(_, _, known)| known)
 }
 
 #[cfg(test)]
@@ -375,5 +404,6 @@ mod tests {
         assert_eq!(did_you_mean("lisen", keys), Some("listen"));
         assert_eq!(did_you_mean("Instance", keys), Some("instances"));
         assert_eq!(did_you_mean("zebra", keys), None);
+        assert_eq!(did_you_mean("tpc", ["udp", "tcp6", "tcp"]), Some("tcp"));
     }
 }

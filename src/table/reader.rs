@@ -53,15 +53,23 @@ impl Reader<'_> {
         )
     }
 
-    pub fn unknown(&mut self, key: &Spanned<impl AsRef<str>>, whose: &str, known: &[&str]) {
+    /// Complains about a key; gives back the one that was meant, probably.
+    pub fn unknown<'k>(
+        &mut self,
+        key: &Spanned<impl AsRef<str>>,
+        whose: &str,
+        known: &[&'k str],
+    ) -> Option<&'k str> {
         let name = key.get_ref().as_ref();
         let fault = Fault::new(format!("no key \"{name}\" in {whose}"));
-        let fault = match did_you_mean(name, known.iter().copied()) {
+        let near = did_you_mean(name, known.iter().copied());
+        let fault = match near {
             Some(near) => fault.help(format!("did you mean \"{near}\"?")),
             None if known.len() > 12 => fault.help("the keys are in config/README.md"),
             None => fault.help(format!("the keys are {}", known.join(", "))),
         };
         self.complain::<_, ()>(key, fault);
+        near
     }
 
     /// A string without NUL bytes, which no system call would take.

@@ -19,9 +19,13 @@ use super::{
     Rate, SourcePrefix, Stderr, Stop,
 };
 
+mod address;
+mod process;
 mod read;
+mod socket;
 
-pub use read::{LIMITS, LOG_EVENTS, Unit};
+pub use process::{LIMITS, Unit};
+pub use read::LOG_EVENTS;
 
 /// Top level of a file.
 pub const FILE_KEYS: &[&str] = &["include", "daemon", "defaults", "service"];
@@ -111,6 +115,8 @@ macro_rules! service_keys {
             $($(#[$doc])* pub $key: Option<At<$type>>,)*
             /// Keys that are there, whatever became of their values.
             present: Vec<(&'static str, Place)>,
+            /// Keys that unknown ones seem to stand for.
+            meant: Vec<&'static str>,
         }
 
         impl Keys {
@@ -129,27 +135,27 @@ macro_rules! service_keys {
 }
 
 service_keys! {
-    listen: Vec<At<Listen>> = read::listen;
-    exec: Vec<String> = read::exec;
+    listen: Vec<At<Listen>> = address::listen;
+    exec: Vec<String> = process::exec;
     argv0: String = |r, v| r.word(v, "a name");
     builtin: Builtin = |r, v| r.choice(v, &read::BUILTINS);
-    forward: Forward = read::forward;
+    forward: Forward = address::forward;
     wait: bool = Reader::boolean;
     activation: Activation = |r, v| r.choice(v, &read::ACTIVATIONS);
     speaks_first: SpeaksFirst = |r, v| r.choice(v, &read::SPEAKS_FIRST);
     user: String = |r, v| r.word(v, "a user name");
     group: String = |r, v| r.word(v, "a group name");
     /// May be empty: then the server has no supplementary group.
-    groups: Vec<At<String>> = read::groups;
+    groups: Vec<At<String>> = process::groups;
     dir: PathBuf = Reader::absolute;
     umask: u32 = |r, v| r.parsed(v, "octal digits such as \"022\"", super::value::mode);
     nice: i32 = |r, v| r.number(v, -20..=19);
-    env: Vec<(String, String)> = read::env;
-    pass_env: Vec<String> = read::pass_env;
-    limits: Vec<Limit> = read::limits;
+    env: Vec<(String, String)> = process::env;
+    pass_env: Vec<String> = process::pass_env;
+    limits: Vec<Limit> = process::limits;
     stderr: Stderr = |r, v| r.choice(v, &read::STDERRS);
-    allow: Vec<Prefix> = read::allow;
-    deny: Vec<Prefix> = read::prefixes;
+    allow: Vec<Prefix> = address::allow;
+    deny: Vec<Prefix> = address::prefixes;
     hours: Vec<Hours> = read::hours;
     instances: u32 = |r, v| r.number(v, 1..=1_000_000);
     per_source: Option<u32> = |r, v| read::or_none(r, v, |r, v| r.number(v, 1..=1_000_000));
@@ -163,10 +169,10 @@ service_keys! {
     idle_timeout: Option<Duration> = |r, v| read::or_none(r, v, read::span);
     max_runtime: Option<Duration> = |r, v| read::or_none(r, v, read::span);
     max_bytes: Option<u64> = |r, v| read::or_none(r, v, read::some_size);
-    stop: Stop = read::stop;
-    isolation: () = read::isolation;
+    stop: Stop = process::stop;
+    isolation: () = process::isolation;
     log: LogEvents = read::log_events;
-    socket: RawSocket = read::socket;
+    socket: RawSocket = socket::socket;
     enabled: bool = Reader::boolean;
     description: String = |r, v| r.string(v, "a text");
 }
@@ -177,10 +183,16 @@ impl Keys {
         let mut keys = Self::default();
         for (key, value) in table {
             if !keys.read(reader, key, value) {
-                reader.unknown(key, whose, SERVICE_KEYS);
+                keys.meant.extend(unknown_key(reader, key, whose));
             }
         }
         keys
+    }
+
+    /// Whether a key is there, be it misspelt.
+    #[must_use]
+    pub fn mentions(&self, key: &str) -> bool {
+        self.place_of(key).is_some() || self.meant.contains(&key)
     }
 
     /// Where a key stands, if it does.
@@ -189,6 +201,50 @@ impl Keys {
         let found = self.present.iter().find(|(name, _)| *name == key)?;
         Some(found.1)
     }
+}
+
+/// Words of inetd, xinetd and systemd for keys that are called otherwise here.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("server", "exec"),
+    ("server_args", "exec"),
+    ("program", "exec"),
+    ("command", "exec"),
+    ("port", "listen"),
+    ("bind", "listen"),
+    ("interface", "listen"),
+    ("protocol", "listen"),
+    ("socket_type", "listen"),
+    ("type", "listen"),
+    ("redirect", "forward"),
+    ("only_from", "allow"),
+    ("no_access", "deny"),
+    ("access_times", "hours"),
+    ("cps", "rate"),
+    ("max_connections", "instances"),
+    ("disable", "enabled"),
+    ("disabled", "enabled"),
+    ("passenv", "pass_env"),
+    ("environment", "env"),
+    ("log_on_success", "log"),
+    ("log_on_failure", "log"),
+    ("log_type", "log"),
+    ("rlimit_as", "limits"),
+    ("rlimit_cpu", "limits"),
+    ("directory", "dir"),
+];
+
+fn unknown_key(
+    reader: &mut Reader<'_>,
+    key: &Spanned<DeString<'_>>,
+    whose: &str,
+) -> Option<&'static str> {
+    let name: &str = key.get_ref();
+    let Some((_, ours)) = ELSEWHERE.iter().find(|(theirs, _)| *theirs == name) else {
+        return reader.unknown(key, whose, SERVICE_KEYS);
+    };
+    let fault = Fault::new(format!("no key \"{name}\" in {whose}"));
+    reader.complain::<_, ()>(key, fault.help(format!("here it is `{ours}`")));
+    Some(ours)
 }
 
 /// `[defaults]`, without the keys that belong to one service.
@@ -266,7 +322,9 @@ pub fn read_daemon(reader: &mut Reader<'_>, value: &Value<'_>) -> RawDaemon {
             "user" => daemon.user = reader.at(value, |r, v| r.word(v, "a user name")),
             "runtime_dir" => daemon.runtime_dir = reader.at(value, Reader::absolute),
             "log" => daemon.log = reader.at(value, read::daemon_log),
-            _ => reader.unknown(key, "[daemon]", DAEMON_KEYS),
+            _ => {
+                reader.unknown(key, "[daemon]", DAEMON_KEYS);
+            }
         }
     }
     daemon

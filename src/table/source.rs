@@ -9,6 +9,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
@@ -23,6 +24,8 @@ mod include;
 
 /// No table is larger; a device or an endless pipe is.
 const LARGEST_FILE: u64 = 64 << 20;
+/// More syntax errors than this say that it is no table at all.
+const MOST_SYNTAX: usize = 200;
 /// A chain of includes longer than this helps nobody.
 const DEEPEST: usize = 16;
 
@@ -136,7 +139,7 @@ impl Files<'_> {
         drop(root);
 
         let source = SourceFile::new(name, text);
-        let broken: Vec<Complaint> = errors.iter().map(|e| syntax(e, &source, file)).collect();
+        let broken = Self::syntax(&errors, &source, file);
         self.forgive(&source, &broken, file, found);
         self.written.complaints.extend(broken);
         self.written.files[file] = source;
@@ -144,6 +147,35 @@ impl Files<'_> {
         for pattern in includes {
             self.include(&pattern, path);
         }
+    }
+
+    /// What the TOML parser has to say, in words of ours. Below a heading that
+    /// it could not read, everything else is a consequence.
+    fn syntax(errors: &[toml::de::Error], source: &SourceFile, file: usize) -> Vec<Complaint> {
+        let end = source.text().len();
+        let mut broken: Vec<Complaint> = Vec::new();
+        let mut headed = 0..0;
+        for error in errors.iter().take(MOST_SYNTAX) {
+            let span = error.span().unwrap_or(end..end);
+            if headed.contains(&span.start) {
+                continue;
+            }
+            if let Some(section) = source.section(span.start) {
+                headed = section;
+            }
+            let place = Place::new(file, span.clone());
+            let text = source.text().get(span).unwrap_or("");
+            broken.push(match error.message() {
+                "duplicate key" => twice(text, source, place),
+                message if message.starts_with("invalid boolean") => {
+                    Fault::new(format!("{text} is no value"))
+                        .help("a text stands in quotes, a boolean is true or false")
+                        .at(place)
+                }
+                message => Fault::new(message).at(place),
+            });
+        }
+        broken
     }
 
     /// Keeps the complaints of a file that do not follow from its syntax
@@ -160,11 +192,15 @@ impl Files<'_> {
             .iter()
             .map(|c| source.line_of(c.place.start))
             .collect();
-        self.written.complaints.extend(
-            found
-                .into_iter()
-                .filter(|c| !lines.contains(&source.line_of(c.place.start))),
-        );
+        let sections: Vec<Range<usize>> = broken
+            .iter()
+            .filter_map(|c| source.section(c.place.start))
+            .collect();
+        let follows = |at: usize| {
+            lines.contains(&source.line_of(at)) || sections.iter().any(|s| s.contains(&at))
+        };
+        let found = found.into_iter().filter(|c| !follows(c.place.start));
+        self.written.complaints.extend(found);
         if broken.is_empty() {
             return;
         }
@@ -270,11 +306,15 @@ fn read_bounded(path: &Path) -> Result<String, String> {
 
 fn read_includes(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<At<String>> {
     const WANTED: &str = "a list of files such as [\"services.d/*.toml\"]";
-    reader
-        .list(value, WANTED, |r, v| {
-            r.at(v, |r, v| r.word(v, "a file or a pattern"))
-        })
-        .unwrap_or_default()
+    let Some(items) = value.get_ref().as_array() else {
+        reader.mismatch::<()>(value, WANTED);
+        return Vec::new();
+    };
+    // Those that make sense are read even if others do not.
+    items
+        .iter()
+        .filter_map(|v| reader.at(v, |r, v| r.word(v, "a file or a pattern")))
+        .collect()
 }
 
 fn unknown_root(reader: &mut Reader<'_>, key: &Spanned<impl AsRef<str>>, value: &Value<'_>) {
@@ -297,9 +337,24 @@ fn unknown_root(reader: &mut Reader<'_>, key: &Spanned<impl AsRef<str>>, value: 
     reader.complain::<_, ()>(key, fault);
 }
 
-/// What the TOML parser has to say, in a form of ours.
-fn syntax(error: &toml::de::Error, source: &SourceFile, file: usize) -> Complaint {
-    let end = source.text().len();
-    let span = error.span().unwrap_or(end..end);
-    Fault::new(error.message()).at(Place::new(file, span))
+/// A key or a heading that is there already.
+fn twice(key: &str, source: &SourceFile, place: Place) -> Complaint {
+    let Some(section) = source.section(place.start) else {
+        return Fault::new(format!("{key} is there twice")).at(place);
+    };
+    let text = source.text();
+    let heading = text[section.clone()].lines().next().unwrap_or("").trim();
+    let complaint = Fault::new(format!("{heading} is there twice")).at(place);
+    let starts_a_line = |at: usize| {
+        let before = text[..at].rsplit('\n').next().unwrap_or("");
+        before.trim().is_empty()
+    };
+    let mut earlier = text[..section.start].match_indices(heading);
+    match earlier.find(|(at, _)| starts_a_line(*at)) {
+        Some((at, _)) => {
+            let first = Place::new(place.file, at..at + heading.len());
+            complaint.and(first, "the first one")
+        }
+        None => complaint,
+    }
 }

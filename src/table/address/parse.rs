@@ -9,7 +9,7 @@ use super::{Family, Inet, Listen, Transport, UnixKind, UnixName};
 use crate::table::complaint::{Fault, did_you_mean};
 use crate::table::names::Names;
 
-const SCHEMES: [&str; 15] = [
+const SCHEMES: [&str; 14] = [
     "tcp",
     "tcp4",
     "tcp6",
@@ -24,7 +24,6 @@ const SCHEMES: [&str; 15] = [
     "rpc-tcp",
     "rpc-udp",
     "fd",
-    "rpc",
 ];
 
 /// `sun_path` without its last byte, which some programs need for a NUL.
@@ -71,7 +70,7 @@ fn unknown_scheme(text: &str, scheme: &str) -> Fault {
     }
     let fault = Fault::new(format!("no kind of address \"{scheme}\""));
     match did_you_mean(scheme, SCHEMES) {
-        Some("rpc") => fault.help("did you mean \"rpc-tcp\" or \"rpc-udp\"?"),
+        _ if scheme == "rpc" => fault.help("did you mean \"rpc-tcp\" or \"rpc-udp\"?"),
         Some(known) => fault.help(format!("did you mean \"{known}\"?")),
         None => fault.help("the kinds are tcp, udp, unix, unix-dgram, unix-seqpacket, vsock, tcpmux, rpc-tcp, rpc-udp and fd"),
     }

@@ -40,12 +40,15 @@ enum Plain<'a> {
     Inherited(&'a str),
 }
 
+/// The first and last version of an RPC program that a claim is about.
+type Versions<'a> = (u32, u32, Claim<'a>);
+
 #[derive(Default)]
 struct Claims<'a> {
     ports: HashMap<(Transport, u16, bool), Port<'a>>,
     plain: HashMap<Plain<'a>, Claim<'a>>,
     vsock: HashMap<u32, Vec<(Option<u32>, Claim<'a>)>>,
-    rpc: HashMap<(Transport, u32), Vec<(u32, u32, Claim<'a>)>>,
+    rpc: HashMap<(Transport, u32), Vec<Versions<'a>>>,
 }
 
 impl Check<'_> {

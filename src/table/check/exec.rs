@@ -105,12 +105,17 @@ impl Check<'_> {
             self.complain(draft.place(), fault);
             return None;
         };
+        // All three are looked at before the first one that is wrong ends it.
         let found = self
             .directory
             .user(user.value)
-            .map_err(|fault| self.complaints.push(fault.at(user.place)))
-            .ok()?;
-        let group = self.group(draft)?;
+            .map_err(|fault| self.complaints.push(fault.at(user.place)));
+        let group = self.group(draft);
+        let listed = draft
+            .pick(|k| &k.groups)
+            .filter(|groups| groups.own || draft.own.user.is_none())
+            .map(|groups| self.group_list(groups.value));
+        let (found, group) = (found.ok()?, group?);
         if !found.known && group.is_none() {
             let problem = format!(
                 "no account has the number {}, so it has no group either",
@@ -124,9 +129,8 @@ impl Check<'_> {
         }
         let account = found.account;
         let gid = group.unwrap_or(account.gid);
-        let listed = draft.pick(|k| &k.groups);
-        let groups = match listed.filter(|g| g.own || draft.own.user.is_none()) {
-            Some(listed) => self.group_list(listed.value)?,
+        let groups = match listed {
+            Some(listed) => listed?,
             None if found.known => self.directory.groups_of(&account.name, gid),
             None => Vec::new(),
         };

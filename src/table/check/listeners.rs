@@ -11,7 +11,7 @@ impl Check<'_> {
     /// The addresses of a service, `None` if there is none to speak of.
     pub(super) fn listeners(&mut self, draft: Draft<'_>) -> Option<Vec<Listen>> {
         let Some(listen) = &draft.own.listen else {
-            if draft.own.place_of("listen").is_none() {
+            if !draft.own.mentions("listen") {
                 let fault = draft
                     .fault("no address to listen at")
                     .help("write listen = \"tcp:PORT\" or another address");
