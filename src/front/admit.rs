@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::front::hours;
 use crate::front::limits::{Bucket, Sources, source_of};
-use crate::sys::front_calls::LocalTime;
+use crate::front::hours::WeekTime;
 use crate::table::Rules;
 
 /// Why a request is not admitted, in the order in which it is asked.
@@ -30,7 +30,7 @@ pub enum Reason {
 #[derive(Clone, Copy, Debug)]
 pub struct Facts {
     pub now: Instant,
-    pub local: LocalTime,
+    pub local: WeekTime,
     pub load: f64,
 }
 

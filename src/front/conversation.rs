@@ -18,7 +18,7 @@ pub enum Progress {
     /// Wait for the next readiness event (or the deadline).
     Pending,
     /// Could go on, but others have waited long enough: call [`Conversation::ready`] with the first
-    /// token once they had their turn. No event will come by itself.
+    /// token once they had their turn. No event will come by itself; nothing may be registered yet.
     Again,
     /// Over: drop it. Counts are read by [`Conversation::traffic`] before.
     Done,

@@ -1,20 +1,43 @@
 //! `hours`: whether a service is open at a given local time.
 #![forbid(unsafe_code)]
 
-use crate::sys::front_calls::LocalTime;
+use std::time::SystemTime;
+
+use crate::sys::clock;
 use crate::table::Hours;
+
+/// A moment of the week, in local time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WeekTime {
+    /// 0 is Monday.
+    pub weekday: u8,
+    /// Since midnight.
+    pub minute: u16,
+    pub second: u8,
+}
+
+/// What time of the week it is; midnight on Monday where the clock shows no
+/// date that a calendar has.
+#[must_use]
+pub fn now() -> WeekTime {
+    clock::local(SystemTime::now()).map_or(WeekTime::default(), |local| WeekTime {
+        weekday: local.weekday,
+        minute: u16::from(local.hour) * 60 + u16::from(local.minute),
+        second: local.second,
+    })
+}
 
 const MINUTES_PER_DAY: u16 = 1440;
 
 /// Whether one of the windows is open; no window at all means always.
 #[must_use]
-pub fn is_open(windows: &[Hours], at: LocalTime) -> bool {
+pub fn is_open(windows: &[Hours], at: WeekTime) -> bool {
     windows.is_empty() || windows.iter().any(|window| contains(window, at))
 }
 
 /// A window that ends before it begins runs into the next day: the small hours
 /// of a day belong to the window of the day before.
-fn contains(window: &Hours, at: LocalTime) -> bool {
+fn contains(window: &Hours, at: WeekTime) -> bool {
     let today = usize::from(at.weekday % 7);
     let yesterday = (today + 6) % 7;
     let until = window.until.min(MINUTES_PER_DAY);
@@ -34,8 +57,8 @@ mod tests {
     const TUE: u8 = 1;
     const SUN: u8 = 6;
 
-    fn at(weekday: u8, hour: u16, minute: u16) -> LocalTime {
-        LocalTime {
+    fn at(weekday: u8, hour: u16, minute: u16) -> WeekTime {
+        WeekTime {
             weekday,
             minute: hour * 60 + minute,
             second: 0,

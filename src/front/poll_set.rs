@@ -11,12 +11,11 @@ use mio::{Interest, Registry};
 
 use crate::front::deadlines::Timer;
 use crate::front::event_loop::Front;
-use crate::front::hours;
 use crate::front::services::{Listener, Service};
 use crate::front::slots::Source;
 use crate::front::wait::{Slot, SlotKey};
 use crate::ids::{ListenerId, ServiceId};
-use crate::sys::front_calls::local_time;
+use crate::front::hours;
 
 /// Why a listener stays out, and when to look again if not at the next event.
 type Out = Option<Instant>;
@@ -104,7 +103,7 @@ fn is_answered_here(service: &Service, listener: &Listener) -> bool {
 }
 
 fn to_next_minute() -> Duration {
-    let second = local_time(std::time::SystemTime::now()).second;
+    let second = hours::now().second;
     Duration::from_secs(60_u64.saturating_sub(second.into()).max(1))
 }
 

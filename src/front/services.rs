@@ -13,7 +13,7 @@ use crate::front::limits::BackOff;
 use crate::front::plan::{ListenerPlan, ServePlan, ServicePlan};
 use crate::front::roster::Keyed;
 use crate::ids::{ListenerId, ServiceId};
-use crate::sys::front_calls::{LocalTime, local_time};
+use crate::front::hours::{self, WeekTime};
 use crate::table::{OnFull, Rules};
 
 #[derive(Debug)]
@@ -121,9 +121,9 @@ impl Senses {
             self.read_load(now);
         }
         let local = if rules.hours.is_empty() {
-            LocalTime::default()
+            WeekTime::default()
         } else {
-            local_time(std::time::SystemTime::now())
+            hours::now()
         };
         Facts {
             now,

@@ -186,9 +186,6 @@ impl Conversation for Tcpmux {
         now: Instant,
     ) -> io::Result<Progress> {
         self.deadline = Some(now + TIME_LIMIT);
-        if let State::Reading(socket) = &self.state {
-            socket.set_nonblocking(true)?;
-        }
         let progress = self.turn(registry, now)?;
         if let (State::Reading(socket) | State::Answering(socket, _), Progress::Pending) =
             (&self.state, &progress)

@@ -22,7 +22,8 @@ pub fn when_ready(helper: &mut Helper) {
     let log = &helper.table.daemon.log;
     if log.to == LogTarget::Stderr && log.format == LogFormat::Text {
         // The bare line, for whoever waits for it.
-        eprintln!("{line}");
+        // In one write, or a line of the front may come between.
+        eprint!("{}", format!("{line}\n"));
     } else {
         log::info!("{line}");
     }

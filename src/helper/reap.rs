@@ -128,12 +128,16 @@ fn log_exit(instance: &Instance, reaped: &Reaped, millis: u128) {
         (true, false) => "killed",
         (false, _) => "exited",
     };
+    let (status, signal) = if reaped.signalled {
+        (None, Some(reaped.status))
+    } else {
+        (Some(reaped.status), None)
+    };
     log::info!(
         service = &*instance.name, conn:% = instance.connection, pid = reaped.pid,
-        status = (!reaped.signalled).then_some(reaped.status),
-        signal = reaped.signalled.then_some(reaped.status),
-        ms = millis, user_ms = reaped.user_time.as_millis(),
-        system_ms = reaped.system_time.as_millis(), rss_kb = reaped.max_rss;
+        status = status, signal = signal, ms = millis,
+        user_ms = reaped.user_time.as_millis(), system_ms = reaped.system_time.as_millis(),
+        rss_kb = reaped.max_rss;
         "{how}"
     );
 }

@@ -163,6 +163,11 @@ impl Starter<'_> {
             // The server expects a listener that blocks; taken back when it ends.
             let _ = bound.socket.set_nonblocking(false);
         }
+        for (_, bound) in handed.iter().filter(|(_, bound)| bound.kind == Type::DGRAM) {
+            // Some servers bind a socket of their own beside the one they get, as
+            // every inetd lets them. Only now, for it lets anybody share the port.
+            let _ = bound.socket.set_reuse_address(true);
+        }
         let names = listen_names(program, service, &handed, ask);
         let facts = Facts {
             service: &service.name,
@@ -264,8 +269,11 @@ pub fn take_back(handed: &[(ListenerId, Rc<Bound>)]) {
     for (_, bound) in handed {
         if bound.kind != Type::DGRAM {
             let _ = bound.socket.set_nonblocking(true);
-        } else if bound.domain != Domain::UNIX && bound.socket.peer_addr().is_ok() {
-            let _ = crate::sys::socket::dissolve_connection(bound.socket.as_fd());
+        } else if bound.domain != Domain::UNIX {
+            let _ = bound.socket.set_reuse_address(false);
+            if bound.socket.peer_addr().is_ok() {
+                let _ = crate::sys::socket::dissolve_connection(bound.socket.as_fd());
+            }
         }
     }
 }

@@ -176,6 +176,9 @@ struct Fields<'a> {
 
 impl<'kvs> VisitSource<'kvs> for Fields<'_> {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), KvError> {
+        if is_absent(&value) {
+            return Ok(());
+        }
         let start = self.out.len();
         if self.json {
             self.out.push(b',');
@@ -193,6 +196,24 @@ impl<'kvs> VisitSource<'kvs> for Fields<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a field was given as `None`: it is left out then.
+fn is_absent(value: &Value<'_>) -> bool {
+    struct Absent(bool);
+    impl<'v> VisitValue<'v> for Absent {
+        fn visit_any(&mut self, _: Value<'_>) -> Result<(), KvError> {
+            Ok(())
+        }
+
+        fn visit_null(&mut self) -> Result<(), KvError> {
+            self.0 = true;
+            Ok(())
+        }
+    }
+    let mut absent = Absent(false);
+    let _ = value.visit(&mut absent);
+    absent.0
 }
 
 fn put_text_value(out: &mut Vec<u8>, value: &Value<'_>) {
@@ -220,10 +241,6 @@ impl<'v> VisitValue<'v> for JsonValue<'_> {
     fn visit_any(&mut self, value: Value<'_>) -> Result<(), KvError> {
         put_json_string(self.0, format_args!("{value}"));
         Ok(())
-    }
-
-    fn visit_null(&mut self) -> Result<(), KvError> {
-        self.bare(format_args!("null"))
     }
 
     fn visit_u64(&mut self, value: u64) -> Result<(), KvError> {

@@ -16,7 +16,7 @@ use std::time::SystemTime;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-use crate::table::{LogLevel, LogSettings};
+use crate::table::{LogFormat, LogLevel, LogSettings};
 
 mod line;
 mod pace;
@@ -34,6 +34,7 @@ static LOGGER: Logger = Logger {
     style: AtomicU8::new(0),
     lost: AtomicU64::new(0),
     broken: AtomicBool::new(false),
+    journal: AtomicBool::new(false),
 };
 
 thread_local! {
@@ -47,9 +48,10 @@ pub fn init(role: &'static str) {
     // Fails only if a logger is set already, which is then this one.
     let _ = log::set_logger(&LOGGER);
     log::set_max_level(LevelFilter::Info);
-    LOGGER
-        .style
-        .store(sink::style_of_stderr().into(), Ordering::Relaxed);
+    let journal = sink::stderr_is_journal();
+    LOGGER.journal.store(journal, Ordering::Relaxed);
+    let style = Sink::stderr().style(LogFormat::Text, journal);
+    LOGGER.style.store(style.into(), Ordering::Relaxed);
     let previous = std::panic::take_hook();
     let wants_trace = std::env::var_os("RUST_BACKTRACE").is_some();
     std::panic::set_hook(Box::new(move |info| {
@@ -64,7 +66,7 @@ pub fn init(role: &'static str) {
 /// so far stay counted.
 pub fn attach(fd: OwnedFd, settings: &LogSettings) {
     let sink = Sink::new(fd, &settings.to);
-    let style = sink.style(settings.format);
+    let style = sink.style(settings.format, LOGGER.journal.load(Ordering::Relaxed));
     // A poisoned lock only means that a line was cut short by a panic.
     *LOGGER.sink.lock().unwrap_or_else(|poisoned| {
         LOGGER.sink.clear_poison();
@@ -96,6 +98,8 @@ struct Logger {
     style: AtomicU8,
     lost: AtomicU64,
     broken: AtomicBool,
+    /// Found out by [`init`].
+    journal: AtomicBool,
 }
 
 impl Log for Logger {
@@ -192,7 +196,7 @@ mod tests {
     use std::io::Read;
 
     use super::*;
-    use crate::table::{LogFormat, LogTarget};
+    use crate::table::LogTarget;
 
     #[test]
     fn lost_lines_are_counted_and_reported() {
@@ -201,6 +205,7 @@ mod tests {
             style: AtomicU8::new(Style::Journal.into()),
             lost: AtomicU64::new(0),
             broken: AtomicBool::new(false),
+            journal: AtomicBool::new(false),
         };
         let (mut reader, writer) = std::io::pipe().unwrap();
         let record = || Record::builder().target("usherd").build();

@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
-use nix::sys::stat::{SFlag, fstat};
+use nix::sys::stat::fstat;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::line::Style;
@@ -54,13 +54,13 @@ fn open_syslog() -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
-/// The style of stderr before any settings are known.
-pub fn style_of_stderr() -> Style {
-    if is_journal(io::stderr().as_fd()) {
-        Style::Journal
-    } else {
-        Style::Text
-    }
+/// Whether stderr ends in the journal: `$JOURNAL_STREAM` names its device and
+/// inode (systemd.exec(5)). For the start of a process: the front may not ask later.
+pub fn stderr_is_journal() -> bool {
+    let (Ok(named), Ok(stat)) = (std::env::var("JOURNAL_STREAM"), fstat(io::stderr())) else {
+        return false;
+    };
+    named == format!("{}:{}", stat.st_dev, stat.st_ino)
 }
 
 /// Why a line did not get out.
@@ -74,7 +74,7 @@ pub enum Lost {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// Never blocks in the sense of poll(2).
+    /// Opened by [`open`] and non-blocking, if it can block at all.
     File,
     /// Takes `MSG_DONTWAIT`.
     Socket,
@@ -82,22 +82,20 @@ enum Kind {
     Stream,
 }
 
+/// Only with calls that are left to the front.
 fn kind(fd: BorrowedFd<'_>) -> Kind {
-    let mode = fstat(fd).map_or(SFlag::empty(), |stat| {
-        SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT
-    });
-    match mode {
-        SFlag::S_IFREG => Kind::File,
-        SFlag::S_IFSOCK => Kind::Socket,
-        _ => Kind::Stream,
+    match SockRef::from(&fd).r#type() {
+        Ok(_) => Kind::Socket,
+        Err(_) => Kind::Stream,
     }
 }
 
-/// `$JOURNAL_STREAM` names the device and inode of `fd`: systemd.exec(5).
-fn is_journal(fd: BorrowedFd<'_>) -> bool {
-    let Ok(stat) = fstat(fd) else { return false };
-    std::env::var("JOURNAL_STREAM")
-        .is_ok_and(|named| named == format!("{}:{}", stat.st_dev, stat.st_ino))
+/// A [`LogTarget`] without its path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    Stderr,
+    Syslog,
+    File,
 }
 
 /// One target. Without a descriptor of its own it is stderr.
@@ -105,7 +103,7 @@ fn is_journal(fd: BorrowedFd<'_>) -> bool {
 pub struct Sink {
     fd: Option<OwnedFd>,
     kind: Kind,
-    syslog: bool,
+    target: Target,
     /// The last line was cut by a full terminal or stream: the next starts on a line of its own.
     torn: bool,
 }
@@ -115,29 +113,34 @@ impl Sink {
         Self {
             fd: None,
             kind: Kind::Stream,
-            syslog: false,
+            target: Target::Stderr,
             torn: false,
         }
     }
 
     pub fn new(fd: OwnedFd, target: &LogTarget) -> Self {
+        let (target, kind) = match target {
+            LogTarget::Stderr => (Target::Stderr, kind(fd.as_fd())),
+            LogTarget::Syslog => (Target::Syslog, Kind::Socket),
+            LogTarget::File(_) => (Target::File, Kind::File),
+        };
         Self {
-            kind: kind(fd.as_fd()),
             fd: Some(fd),
-            syslog: matches!(target, LogTarget::Syslog),
+            kind,
+            target,
             torn: false,
         }
     }
 
-    pub fn style(&self, format: LogFormat) -> Style {
-        let journal = self.fd.as_ref().is_some_and(|fd| is_journal(fd.as_fd()));
-        match (format, self.syslog, journal) {
-            (LogFormat::Text, true, _) => Style::Syslog,
-            (LogFormat::Text, false, true) => Style::Journal,
-            (LogFormat::Text, false, false) => Style::Text,
-            (LogFormat::Json, true, _) => Style::JsonSyslog,
-            (LogFormat::Json, false, true) => Style::JsonJournal,
-            (LogFormat::Json, false, false) => Style::Json,
+    /// How lines look here; `journal`: whether stderr is the journal.
+    pub fn style(&self, format: LogFormat, journal: bool) -> Style {
+        match (format, self.target) {
+            (LogFormat::Text, Target::Syslog) => Style::Syslog,
+            (LogFormat::Text, Target::Stderr) if journal => Style::Journal,
+            (LogFormat::Text, Target::Stderr | Target::File) => Style::Text,
+            (LogFormat::Json, Target::Syslog) => Style::JsonSyslog,
+            (LogFormat::Json, Target::Stderr) if journal => Style::JsonJournal,
+            (LogFormat::Json, Target::Stderr | Target::File) => Style::Json,
         }
     }
 
@@ -156,7 +159,7 @@ impl Sink {
                 Err(Lost::Now)
             }
             Err(Errno::ECONNREFUSED | Errno::ENOTCONN | Errno::EPIPE | Errno::ECONNRESET)
-                if self.syslog =>
+                if self.target == Target::Syslog =>
             {
                 Err(Lost::ForGood)
             }

@@ -19,12 +19,15 @@ pub struct LocalTime {
 }
 
 /// Reads the time zone. The C library keeps it, so that [`local`] opens no
-/// file afterwards: call this before the front loses its view of `/etc`.
+/// file afterwards: to be called before the front loses its view of `/etc`.
 pub fn prepare() {
     let _ = local(SystemTime::now());
 }
 
 /// The local time at `at`; `None` for years that do not fit.
+///
+/// Opens no file once the C library has the time zone, which the front sees to
+/// before it is caged.
 #[must_use]
 pub fn local(at: SystemTime) -> Option<LocalTime> {
     let seconds = match at.duration_since(UNIX_EPOCH) {

@@ -3,33 +3,11 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::time::SystemTime;
 
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use nix::sys::time::TimeSpec;
 
 use crate::helper::wire::MAX_DESCRIPTORS;
-use crate::sys::clock;
-
-/// What time it is for people here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LocalTime {
-    /// 0 is Monday.
-    pub weekday: u8,
-    /// Since midnight.
-    pub minute: u16,
-    pub second: u8,
-}
-
-/// `at` in the host's time zone; midnight on Monday if it has no calendar date.
-#[must_use]
-pub fn local_time(at: SystemTime) -> LocalTime {
-    clock::local(at).map_or(LocalTime::default(), |local| LocalTime {
-        weekday: local.weekday,
-        minute: u16::from(local.hour) * 60 + u16::from(local.minute),
-        second: local.second,
-    })
-}
 
 /// Gives free heap pages back to the kernel, after a large plan was read.
 pub fn trim_heap() {

@@ -145,7 +145,7 @@ impl Check<'_> {
         let rules = self.rules(draft, kind, &listen);
         let socket = self.socket(draft, kind, &listen, rules.wait);
         let serve = match kind {
-            Kind::Exec => Serve::Exec(Box::new(self.exec(draft)?)),
+            Kind::Exec => Serve::Exec(Box::new(self.exec(draft, &listen)?)),
             Kind::Builtin(builtin) => Serve::Builtin(builtin),
             Kind::Forward => Serve::Forward(draft.own.forward.as_ref()?.value.clone()),
         };

@@ -139,7 +139,7 @@ impl<'a> Setup<'a> {
     /// put before them: as root, the accounts of the front and the servers.
     #[must_use]
     pub fn new(dir: &'a Dir, services: &str) -> Self {
-        Self::raw(dir, &table(services))
+        Self::raw(dir, &table(dir, services))
     }
 
     /// A daemon with exactly this table.
@@ -218,13 +218,14 @@ impl<'a> Setup<'a> {
 
 /// A whole table: what the tests always need, and `services`.
 #[must_use]
-pub fn table(services: &str) -> String {
-    let head = if as_root() {
-        "[daemon]\nuser = \"nobody\"\n\n[defaults]\nuser = \"nobody\"\n\n"
+pub fn table(dir: &Dir, services: &str) -> String {
+    let runtime = dir.file("run");
+    let accounts = if as_root() {
+        "user = \"nobody\"\n\n[defaults]\nuser = \"nobody\"\n"
     } else {
         ""
     };
-    format!("{head}{services}\n")
+    format!("[daemon]\nruntime_dir = \"{runtime}\"\n{accounts}\n{services}\n")
 }
 
 type Ended = Arc<(Mutex<Option<ExitStatus>>, Condvar)>;
@@ -323,8 +324,8 @@ impl Daemon {
 
     /// Replaces the table (services only, as in [`Setup::new`]) and waits for
     /// the verdict: true if it was taken over.
-    pub fn reload(&self, services: &str) -> bool {
-        fs::write(&self.config, table(services)).expect("unable to write the table");
+    pub fn reload(&self, dir: &Dir, services: &str) -> bool {
+        fs::write(&self.config, table(dir, services)).expect("unable to write the table");
         self.reload_as_it_is()
     }
 
@@ -355,23 +356,33 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         let failed = thread::panicking();
         let before = self.wait_end(Duration::ZERO);
-        // Twice: drain, and do not wait for anybody.
+        // Drain, and then do not wait for anybody. Two signals at once would be one.
         self.signal(Signal::SIGTERM);
+        let is_stopping = |line: &String| line.contains("stopping");
+        let heard = |lines: &[String]| lines.iter().any(is_stopping).then_some(());
+        let _ = self.log.find(Duration::from_secs(2), heard);
         self.signal(Signal::SIGTERM);
         if self.wait_end(Duration::from_secs(10)).is_none() {
             self.signal(Signal::SIGKILL);
             let _ = self.wait_end(Duration::from_secs(5));
             runner::note("usherd did not end within 10 s of two SIGTERM and was killed");
+            self.show(before);
             assert!(failed, "usherd did not end within 10 s of two SIGTERM");
+        } else if failed {
+            self.show(before);
         }
-        if failed {
-            let table = fs::read(&self.config).unwrap_or_default();
-            runner::note(&format!(
-                "--- table\n{}\n--- log\n{}\n--- exit: {}",
-                String::from_utf8_lossy(&table),
-                self.log.text(),
-                before.map_or("ran until stopped".to_owned(), |status| status.to_string()),
-            ));
-        }
+    }
+}
+
+impl Daemon {
+    /// Adds table, log and end to the report of the test.
+    fn show(&self, before: Option<ExitStatus>) {
+        let table = fs::read(&self.config).unwrap_or_default();
+        runner::note(&format!(
+            "--- table\n{}\n--- log\n{}\n--- exit: {}",
+            String::from_utf8_lossy(&table),
+            self.log.text(),
+            before.map_or("ran until stopped".to_owned(), |status| status.to_string()),
+        ));
     }
 }

@@ -91,7 +91,9 @@ fn no_upstream_at_all_closes_the_connection() {
     let (dir, port, dead) = (Dir::new(), free_port(), free_port());
     let daemon = Daemon::start(&dir, &relay(port, &tcp(dead), ""));
     assert_eq!(hear(port), "");
-    daemon.log.wait_after(0, &["relay", "refused"]);
+    daemon
+        .log
+        .wait_after(0, &["unable to connect", "Connection refused"]);
     assert_eq!(hear(port), "", "and the service goes on");
 }
 

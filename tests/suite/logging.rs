@@ -25,14 +25,9 @@ fn shell(port: u16, command: &str, more: &str) -> String {
 }
 
 /// A whole table with `[daemon] log = ...`.
-fn with_log(log: &str, services: &str) -> String {
-    let table = daemon::table(services);
+fn with_log(dir: &Dir, log: &str, services: &str) -> String {
     let entry = format!("[daemon]\nlog = {{ {log} }}\n");
-    if table.contains("[daemon]\n") {
-        table.replacen("[daemon]\n", &entry, 1)
-    } else {
-        entry + &table
-    }
+    daemon::table(dir, services).replacen("[daemon]\n", &entry, 1)
 }
 
 fn a_line_has_a_time_a_level_a_message_and_fields() {
@@ -96,7 +91,8 @@ fn a_log_file_is_opened_again_after_a_reload() {
     let folder = dir.open_folder("log");
     let path = format!("{folder}/usherd.log");
     let table = with_log(
-        &format!("to = \"file:{path}\""),
+        &dir,
+        &format!("to = \"{path}\""),
         &shell(port, "echo hi", ""),
     );
     let daemon = Setup::raw(&dir, &table).begin();
@@ -120,6 +116,7 @@ fn a_log_file_is_opened_again_after_a_reload() {
 fn json_is_one_object_a_line() {
     let (dir, port) = (Dir::new(), free_port());
     let table = with_log(
+        &dir,
         "format = \"json\"",
         &shell(port, "echo \\\"quoted >&2; exit 4", ""),
     );
@@ -160,7 +157,7 @@ fn exit_code_and_signal_are_in_the_log() {
     let (dir, port) = (Dir::new(), free_port());
     let daemon = Daemon::start(&dir, &shell(port, "read how; eval \"$how\"", ""));
     assert_eq!(ask(port, "exit 42\n"), "");
-    daemon.log.wait_after(0, &["service=shell", "42"]);
+    daemon.log.wait_after(0, &["service=shell", "status=42"]);
     assert_eq!(ask(port, "kill -SEGV $$\n"), "");
-    daemon.log.wait_after(0, &["service=shell", "SEGV"]);
+    daemon.log.wait_after(0, &["service=shell", "signal=11"]);
 }

@@ -1,9 +1,10 @@
 //! Small servers for the tests, in what every Debian host has: sh and perl.
+//! (Perl opens descriptor 0 for reading only and will not send on it; 1 is the same socket.)
 
 /// Answers one datagram and ends.
 pub const DATAGRAM_ONCE: &str = r#"#!/usr/bin/perl
 my $peer = recv(STDIN, my $bytes, 65536, 0);
-send(STDIN, "$bytes from $$", 0, $peer);
+send(STDOUT, "$bytes from $$", 0, $peer);
 "#;
 
 /// Answers datagrams until none comes for a while.
@@ -12,7 +13,7 @@ while (1) {
     my $set = ''; vec($set, 0, 1) = 1;
     last unless select($set, undef, undef, 3);
     my $peer = recv(STDIN, my $bytes, 65536, 0);
-    send(STDIN, "$bytes from $$", 0, $peer);
+    send(STDOUT, "$bytes from $$", 0, $peer);
 }
 "#;
 

@@ -48,7 +48,7 @@ fn a_new_service_answers_after_a_reload() {
     let (dir, one, two) = (Dir::new(), free_port(), free_port());
     let daemon = Daemon::start(&dir, &service("one", one, ""));
     assert!(Peer::try_tcp(two).is_err());
-    assert!(daemon.reload(&(service("one", one, "") + &service("two", two, ""))));
+    assert!(daemon.reload(&dir, &(service("one", one, "") + &service("two", two, ""))));
     assert_eq!(ask(two, "new"), "new");
     assert_eq!(ask(one, "old"), "old");
 }
@@ -58,7 +58,7 @@ fn a_changed_program_serves_new_connections_only() {
     let daemon = Daemon::start(&dir, &service("s", port, ""));
     let mut held = Peer::tcp(port);
     echoes(&mut held, "old\n");
-    assert!(daemon.reload(&says("s", port, "new")));
+    assert!(daemon.reload(&dir, &says("s", port, "new")));
     assert_eq!(ask(port, ""), "new\n");
     echoes(&mut held, "still old\n");
 }
@@ -72,7 +72,7 @@ enum Spoiled {
 
 fn no_bad_file_stops_anything() {
     let (dir, port) = (Dir::new(), free_port());
-    let good = daemon::table(&service("cat", port, ""));
+    let good = daemon::table(&dir, &service("cat", port, ""));
     let daemon = Daemon::start(&dir, &service("cat", port, ""));
     let mut held = Peer::tcp(port);
     echoes(&mut held, "before\n");
@@ -133,8 +133,8 @@ fn a_refused_table_says_why_with_line_and_column() {
     let daemon = Daemon::start(&dir, &service("cat", port, ""));
     let mark = daemon.log.mark();
     let table = service("cat", port, "instanecs = 3\n");
-    assert!(!daemon.reload(&table));
-    let line = daemon::table(&table)
+    assert!(!daemon.reload(&dir, &table));
+    let line = daemon::table(&dir, &table)
         .lines()
         .position(|l| l.starts_with("instanecs"));
     let place = format!("usherd.toml:{}:1", line.expect("the line is there") + 1);
@@ -153,7 +153,7 @@ fn an_unchanged_address_keeps_its_socket_and_its_queue() {
         peer.send("queued\n");
     }
     let table = service("cat", port, "instances = 50\n") + &service("more", other, "");
-    fs::write(&daemon.config, daemon::table(&table)).expect("unable to write the table");
+    fs::write(&daemon.config, daemon::table(&dir, &table)).expect("unable to write the table");
     let mark = daemon.log.mark();
     daemon.signal(Signal::SIGHUP);
     process::kill(front, Signal::SIGCONT);
@@ -173,7 +173,7 @@ fn a_removed_service_closes_but_its_instance_goes_on() {
     );
     let mut held = Peer::tcp(goes);
     echoes(&mut held, "before\n");
-    assert!(daemon.reload(&service("stays", stays, "")));
+    assert!(daemon.reload(&dir, &service("stays", stays, "")));
     until("a closed port", SOON, || {
         Peer::try_tcp(goes).is_err().then_some(())
     });
@@ -190,8 +190,8 @@ fn a_removed_service_that_comes_back_counts_its_old_instance() {
     let daemon = Daemon::start(&dir, &both);
     let mut held = Peer::tcp(goes);
     echoes(&mut held, "before\n");
-    assert!(daemon.reload(&service("stays", stays, "")));
-    assert!(daemon.reload(&both));
+    assert!(daemon.reload(&dir, &service("stays", stays, "")));
+    assert!(daemon.reload(&dir, &both));
     let mut next = until("an open port", SOON, || Peer::try_tcp(goes).ok());
     next.send("next\n");
     assert!(
@@ -209,7 +209,7 @@ fn an_address_can_move_from_one_service_to_another() {
         (ask(port, ""), ask(other, "")),
         ("a\n".into(), "b\n".into())
     );
-    assert!(daemon.reload(&(says("a", other, "a") + &says("b", port, "b"))));
+    assert!(daemon.reload(&dir, &(says("a", other, "a") + &says("b", port, "b"))));
     until("swapped addresses", SOON, || {
         (ask(port, "") == "b\n" && ask(other, "") == "a\n").then_some(())
     });
@@ -225,7 +225,7 @@ fn a_changed_bind_while_a_datagram_server_runs() {
     let daemon = Daemon::start(&dir, &datagram(&dir, &format!("udp:127.0.0.1:{old}")));
     let pid = |answer: String| answer.rsplit(' ').next().map(str::to_owned);
     let before = pid(UdpPeer::new(old).ask("one"));
-    assert!(daemon.reload(&datagram(&dir, &format!("udp:127.0.0.1:{new}"))));
+    assert!(daemon.reload(&dir, &datagram(&dir, &format!("udp:127.0.0.1:{new}"))));
     let after = pid(UdpPeer::new(new).ask("two"));
     assert_ne!(before, after, "the new address has a server of its own");
     daemon.wait_servers(0);
@@ -242,7 +242,7 @@ fn from_one_address_to_all_and_back() {
     let daemon = Daemon::start(&dir, &one);
     assert!(UdpPeer::new(port).ask("one").starts_with("one "));
     for (nth, table) in [&all, &one, &all].into_iter().enumerate() {
-        assert!(daemon.reload(table));
+        assert!(daemon.reload(&dir, table));
         // The old server still holds the old address for up to three seconds.
         until(&format!("an answer after change {nth}"), SOON * 2, || {
             let peer = UdpPeer::new(port);
@@ -261,7 +261,7 @@ fn a_renamed_service_keeps_the_port_open() {
     let mut held = Peer::tcp(port);
     echoes(&mut held, "before\n");
     let listeners = process::listeners(port);
-    assert!(daemon.reload(&service("new", port, "")));
+    assert!(daemon.reload(&dir, &service("new", port, "")));
     assert_eq!(ask(port, "x"), "x");
     assert_eq!(
         process::listeners(port),
@@ -286,7 +286,7 @@ fn many_reloads_in_a_row_lose_no_connection() {
             served
         });
         for nth in 1..=20 {
-            assert!(daemon.reload(&table(nth)), "reload {nth} refused");
+            assert!(daemon.reload(&dir, &table(nth)), "reload {nth} refused");
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         asking.join().expect("a connection was lost")
@@ -299,7 +299,11 @@ fn a_signal_before_ready_is_not_lost() {
     let daemon = Setup::new(&dir, &service("cat", port, "")).start();
     // Ten at once may become one reload, never none.
     let mark = daemon.log.mark();
-    fs::write(&daemon.config, daemon::table(&says("cat", port, "new"))).expect("unable to write");
+    fs::write(
+        &daemon.config,
+        daemon::table(&dir, &says("cat", port, "new")),
+    )
+    .expect("unable to write");
     for _ in 0..10 {
         daemon.signal(Signal::SIGHUP);
     }
@@ -314,11 +318,10 @@ fn limits_change_with_the_table_and_count_what_runs() {
     let daemon = Daemon::start(&dir, &service("cat", port, "instances = 5\n"));
     let mut held: Vec<Peer> = (0..3).map(|_| Peer::tcp(port)).collect();
     held.iter_mut().for_each(|peer| echoes(peer, "hold\n"));
-    assert!(daemon.reload(&service(
-        "cat",
-        port,
-        "instances = 2\non_full = \"queue\"\n"
-    )));
+    assert!(daemon.reload(
+        &dir,
+        &service("cat", port, "instances = 2\non_full = \"queue\"\n")
+    ));
     let mut next = Peer::tcp(port);
     next.send("next\n");
     assert!(next.hears_nothing_for(Duration::from_millis(300)));

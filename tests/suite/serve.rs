@@ -273,6 +273,7 @@ fn the_environment_holds_the_facts_of_the_connection_and_nothing_inherited() {
     let at = port.to_string();
     let expected = [
         ("PROTO", "TCP"),
+        ("REMOTE_ADDR", "127.0.0.1"),
         ("REMOTE_HOST", "127.0.0.1"),
         ("REMOTE_PORT", &from),
         ("TCPREMOTEIP", "127.0.0.1"),
@@ -324,7 +325,7 @@ fn a_datagram_server_knows_who_woke_it() {
     let program = dir.script(
         "server",
         "#!/usr/bin/perl\nmy $peer = recv(STDIN, my $b, 65536, 0);\n\
-         send(STDIN, join(' ', @ENV{qw(PROTO REMOTE_HOST REMOTE_PORT USHERD_SERVICE)}), 0, $peer);\n",
+         send(STDOUT, join(' ', @ENV{qw(PROTO REMOTE_HOST REMOTE_PORT USHERD_SERVICE)}), 0, $peer);\n",
     );
     let _daemon = Daemon::start(
         &dir,
@@ -410,7 +411,7 @@ fn dir_umask_and_nice_are_as_the_table_says() {
 fn resource_limits_are_as_the_table_says() {
     let said = output_of(
         "ulimit -Sn; ulimit -Hn; ulimit -Sc; ulimit -Hc",
-        "limits = { nofile = 64, core = 0 }\n",
+        "limits = { nofile = 64, core = \"0\" }\n",
     );
     assert_eq!(said, "64\n64\n0\n0\n");
 }

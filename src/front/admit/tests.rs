@@ -5,7 +5,7 @@ use crate::table::{Hours, SourcePrefix};
 fn facts() -> Facts {
     Facts {
         now: Instant::now(),
-        local: LocalTime::default(),
+        local: WeekTime::default(),
         load: 0.5,
     }
 }

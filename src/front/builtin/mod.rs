@@ -8,7 +8,7 @@
 
 use std::cell::RefCell;
 use std::fmt::Debug;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
@@ -87,6 +87,8 @@ struct Stream<T> {
     socket: Socket,
     service: T,
     traffic: Traffic,
+    token: Token,
+    registered: bool,
 }
 
 impl<T: Turn + 'static> Stream<T> {
@@ -95,11 +97,22 @@ impl<T: Turn + 'static> Stream<T> {
             socket,
             service,
             traffic: Traffic::default(),
+            token: Token(0),
+            registered: false,
         })
     }
 
     fn turn(&mut self, now: Instant) -> io::Result<Progress> {
         self.service.turn(&self.socket, &mut self.traffic, now)
+    }
+
+    /// Registers as late as possible; what became ready before is reported when epoll learns of it.
+    fn wait(&mut self, registry: &Registry, progress: Progress) -> io::Result<Progress> {
+        if matches!(progress, Progress::Pending) && !self.registered {
+            register(registry, &self.socket, self.token)?;
+            self.registered = true;
+        }
+        Ok(progress)
     }
 }
 
@@ -110,18 +123,19 @@ impl<T: Turn + 'static> Conversation for Stream<T> {
         tokens: [Token; 2],
         now: Instant,
     ) -> io::Result<Progress> {
-        self.socket.set_nonblocking(true)?;
-        // Before registering: a short conversation is over by then, and whatever becomes ready in
-        // between is reported by epoll when the descriptor is added.
+        self.token = tokens[0];
         let progress = self.turn(now)?;
-        if matches!(progress, Progress::Pending | Progress::Again) {
-            register(registry, &self.socket, tokens[0])?;
+        if matches!(progress, Progress::Pending) && self.traffic.received > 0 {
+            // It has had its answer and will most likely close in a moment: looking once more after
+            // the others is cheaper than the poll set.
+            return Ok(Progress::Again);
         }
-        Ok(progress)
+        self.wait(registry, progress)
     }
 
-    fn ready(&mut self, _: &Registry, _: Token, now: Instant) -> io::Result<Progress> {
-        self.turn(now)
+    fn ready(&mut self, registry: &Registry, _: Token, now: Instant) -> io::Result<Progress> {
+        let progress = self.turn(now)?;
+        self.wait(registry, progress)
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -149,17 +163,20 @@ pub(super) enum Moved {
 
 /// Looks once at what can be read, and leaves it there.
 pub(super) fn peek(socket: &Socket, buffer: &mut [u8]) -> io::Result<Moved> {
-    moved(|| Ok(recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_PEEK)?))
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_PEEK;
+    moved(|| Ok(recv(socket.as_raw_fd(), buffer, flags)?))
 }
 
 /// Reads once, past interruptions.
-pub(super) fn read(mut socket: &Socket, buffer: &mut [u8]) -> io::Result<Moved> {
-    moved(|| socket.read(buffer))
+pub(super) fn read(socket: &Socket, buffer: &mut [u8]) -> io::Result<Moved> {
+    // A flag per call spares a short conversation the two calls that make a socket non-blocking.
+    moved(|| Ok(recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?))
 }
 
 /// Writes once, past interruptions, and without SIGPIPE.
 pub(super) fn write(socket: &Socket, bytes: &[u8]) -> io::Result<Moved> {
-    moved(|| socket.send_with_flags(bytes, libc::MSG_NOSIGNAL))
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    moved(|| socket.send_with_flags(bytes, flags))
 }
 
 /// Repeats `call` past interruptions and names its outcome.

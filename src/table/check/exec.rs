@@ -8,10 +8,29 @@ use nix::sys::resource::Resource;
 use super::daemon::is_self;
 use super::{Check, Draft, Picked};
 use crate::table::complaint::{At, Place};
+use crate::table::address::{Listen, Transport};
 use crate::table::{Activation, Exec, Identity, Limit, Stderr};
 
+/// rexecd and rshd answer on descriptor 2: the protocol's first byte is
+/// written there (rcmd(3)). Everybody else's stderr is for the log.
+fn usual_stderr(listen: &[Listen]) -> Stderr {
+    const EXEC: u16 = 512;
+    const SHELL: u16 = 514;
+    let is_remote_shell = |listen: &Listen| match listen {
+        Listen::Inet(inet) => {
+            inet.transport == Transport::Tcp && matches!(inet.port, EXEC | SHELL)
+        }
+        _ => false,
+    };
+    if listen.iter().any(is_remote_shell) {
+        Stderr::Socket
+    } else {
+        Stderr::Log
+    }
+}
+
 impl Check<'_> {
-    pub(super) fn exec(&mut self, draft: Draft<'_>) -> Option<Exec> {
+    pub(super) fn exec(&mut self, draft: Draft<'_>, listen: &[Listen]) -> Option<Exec> {
         let command = draft.own.exec.as_ref()?;
         let (program, args) = command.value.split_first()?;
         let program = PathBuf::from(program);
@@ -33,7 +52,7 @@ impl Check<'_> {
             env: draft.value(|k| &k.env).unwrap_or_default(),
             pass_env: draft.value(|k| &k.pass_env).unwrap_or_default(),
             limits: self.limits(draft),
-            stderr: draft.value(|k| &k.stderr).unwrap_or(Stderr::Log),
+            stderr: draft.value(|k| &k.stderr).unwrap_or_else(|| usual_stderr(listen)),
             stop: draft.value(|k| &k.stop).unwrap_or_default(),
             program,
         })
