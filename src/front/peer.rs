@@ -2,9 +2,8 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr};
 
-use nix::sys::socket::SockaddrStorage;
 use socket2::SockAddr;
 
 use crate::helper::wire;
@@ -52,21 +51,6 @@ impl From<&SockAddr> for Peer {
             (None, Some((cid, port))) => Peer::Vsock { cid, port },
             (None, None) => Peer::Unix,
         }
-    }
-}
-
-impl From<Option<SockaddrStorage>> for Peer {
-    fn from(address: Option<SockaddrStorage>) -> Self {
-        let Some(address) = address else {
-            return Peer::Unix;
-        };
-        let v4 = address
-            .as_sockaddr_in()
-            .map(|v4| SocketAddr::from(SocketAddrV4::from(*v4)));
-        let v6 = address
-            .as_sockaddr_in6()
-            .map(|v6| SocketAddr::from(SocketAddrV6::from(*v6)));
-        v4.or(v6).map_or(Peer::Unix, Peer::from)
     }
 }
 

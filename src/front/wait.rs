@@ -7,10 +7,12 @@
 #![forbid(unsafe_code)]
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
+use nix::sys::time::TimeSpec;
 use socket2::Socket;
 
 use crate::front::accept::Arrival;
@@ -24,7 +26,7 @@ use crate::front::roster::Roster;
 use crate::front::services::{Listener, Service};
 use crate::helper::wire::{Outcome, Request};
 use crate::ids::{ConnectionId, ListenerId, ServiceId};
-use crate::sys::front_calls::{Head, accept_queue, peek_head};
+use crate::sys::front_calls::{accept_queue, head_stamp};
 
 /// Datagrams of one socket that are looked at in a turn.
 const DATAGRAMS_PER_TURN: usize = 32;
@@ -70,7 +72,8 @@ struct Start {
     at: Instant,
     /// Where the request was.
     on: ListenerId,
-    head: Option<Head>,
+    /// The datagram that was at the head.
+    head: Option<TimeSpec>,
     queue: Option<u32>,
 }
 
@@ -107,13 +110,12 @@ impl Front {
             let Some(socket) = self.listeners.get(id).and_then(|l| l.socket.as_ref()) else {
                 return;
             };
-            let head = match peek_head(socket) {
-                Ok(head) => head,
+            let peer = match peek_peer(socket) {
+                Ok(peer) => peer,
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => return,
                 // An error kept for the socket (an ICMP message), told once and gone now.
                 Err(_) => continue,
             };
-            let peer = Peer::from(head.from);
             match self.admit(service, &peer, now) {
                 Ok(()) => return self.start_wait(service, id, Some(peer), now),
                 Err(Reason::ServiceRate | Reason::Instances | Reason::Load | Reason::Resting) => {
@@ -182,7 +184,7 @@ impl Front {
         let start = Start {
             at: now,
             on: id,
-            head: peer.and(socket).and_then(stamped_head),
+            head: peer.and(socket).and_then(head_identity),
             queue: socket.and_then(|socket| accept_queue(socket.as_fd())),
         };
         let Some(key) = work.slot else {
@@ -320,7 +322,7 @@ impl Front {
             return true;
         };
         if listener.datagram {
-            return start.head.is_none() || stamped_head(socket) != start.head;
+            return start.head.is_none() || head_identity(socket) != start.head;
         }
         if now.saturating_duration_since(start.at) >= QUICK || !has_waiting(socket) {
             return true;
@@ -348,16 +350,24 @@ fn has_waiting(listener: &Socket) -> bool {
     poll(&mut wanted, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
-/// The head of the queue with the time stamp that tells it from any other.
+/// Who sent the datagram at the head of the queue.
+fn peek_peer(socket: &Socket) -> io::Result<Peer> {
+    let mut byte = [MaybeUninit::uninit(); 1];
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    let (_, address) = socket.recv_from_with_flags(&mut byte, flags)?;
+    Ok(Peer::from(&address))
+}
+
+/// What tells the datagram at the head of the queue from any other: its time stamp.
 ///
 /// The kernel stamps a datagram when it is first looked at with stamps switched
 /// on, and never again. They are switched off before anybody else has the
 /// socket, so that the server finds it as it was.
-fn stamped_head(socket: &Socket) -> Option<Head> {
+fn head_identity(socket: &Socket) -> Option<TimeSpec> {
     setsockopt(socket, sockopt::ReceiveTimestampns, &true).ok()?;
-    let head = peek_head(socket).ok();
+    let stamp = head_stamp(socket);
     let _ = setsockopt(socket, sockopt::ReceiveTimestampns, &false);
-    head.filter(|head| head.stamp.is_some())
+    stamp
 }
 
 /// Throws away exactly one datagram.

@@ -9,17 +9,17 @@ use super::*;
 fn heads_are_told_apart(ours: &Socket, send: impl Fn()) {
     send();
     send();
-    let first = stamped_head(ours);
+    let first = head_identity(ours);
     assert!(first.is_some());
     send();
-    assert_eq!(stamped_head(ours), first);
+    assert_eq!(head_identity(ours), first);
     discard_one(Some(ours));
-    let second = stamped_head(ours);
+    let second = head_identity(ours);
     assert!(second.is_some());
     assert_ne!(second, first);
     discard_one(Some(ours));
     discard_one(Some(ours));
-    assert_eq!(stamped_head(ours), None);
+    assert_eq!(head_identity(ours), None);
     let on = nix::sys::socket::getsockopt(ours, sockopt::ReceiveTimestampns).unwrap();
     assert!(!on, "the server must find the socket as it was");
 }
@@ -54,6 +54,15 @@ fn equal_datagrams_of_one_unix_peer_are_told_apart() {
     heads_are_told_apart(&ours, || {
         peer.send(b"same").unwrap();
     });
+}
+
+#[test]
+fn a_unix_peer_without_a_name_has_no_address() {
+    let (ours, peer) = UnixDatagram::pair().unwrap();
+    peer.send(b"x").unwrap();
+    let ours = Socket::from(std::os::fd::OwnedFd::from(ours));
+    assert_eq!(peek_peer(&ours).unwrap(), Peer::Unix);
+    assert_eq!(peek_peer(&ours).unwrap(), Peer::Unix);
 }
 
 #[test]

@@ -4,9 +4,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg,
-};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use nix::sys::time::TimeSpec;
 
 use crate::helper::wire::MAX_DESCRIPTORS;
@@ -119,35 +117,23 @@ pub fn send_packet(
     Ok(())
 }
 
-/// The datagram at the head of a queue.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Head {
-    pub from: Option<SockaddrStorage>,
-    /// Its time stamp. The kernel sets it once, so two datagrams never share one.
-    pub stamp: Option<TimeSpec>,
-}
-
-/// Looks at the head of the queue without taking it. Never waits.
-pub fn peek_head(socket: impl AsFd) -> io::Result<Head> {
+/// The time stamp of the datagram at the head of a queue, which stays there.
+/// `None` if there is none, or stamps are switched off. Never waits.
+pub fn head_stamp(socket: impl AsFd) -> Option<TimeSpec> {
     let mut control = nix::cmsg_space!(TimeSpec);
     let mut byte = [0_u8; 1];
     let mut parts = [IoSliceMut::new(&mut byte)];
-    let message = recvmsg::<SockaddrStorage>(
+    // Without the sender's address: nix leaves that uninitialised for a unix peer without a name.
+    let message = recvmsg::<()>(
         socket.as_fd().as_raw_fd(),
         &mut parts,
         Some(&mut control),
         MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT,
-    )?;
-    let mut stamp = None;
-    // A truncated control message (somebody switched on other ones) is no stamp, not an error.
-    for part in message.cmsgs().into_iter().flatten() {
-        if let ControlMessageOwned::ScmTimestampns(at) = part {
-            stamp = Some(at);
-        }
-    }
-    Ok(Head {
-        from: message.address,
-        stamp,
+    )
+    .ok()?;
+    message.cmsgs().ok()?.find_map(|part| match part {
+        ControlMessageOwned::ScmTimestampns(at) => Some(at),
+        _ => None,
     })
 }
 
