@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::front::hours;
-use crate::front::limits::{Bucket, Sources, source_of};
 use crate::front::hours::WeekTime;
+use crate::front::limits::{Bucket, Sources, source_of};
 use crate::table::Rules;
 
 /// Why a request is not admitted, in the order in which it is asked.

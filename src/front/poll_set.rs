@@ -11,11 +11,11 @@ use mio::{Interest, Registry};
 
 use crate::front::deadlines::Timer;
 use crate::front::event_loop::Front;
+use crate::front::hours;
 use crate::front::services::{Listener, Service};
 use crate::front::slots::Source;
 use crate::front::wait::{Slot, SlotKey};
 use crate::ids::{ListenerId, ServiceId};
-use crate::front::hours;
 
 /// Why a listener stays out, and when to look again if not at the next event.
 type Out = Option<Instant>;

@@ -9,11 +9,11 @@ use socket2::Socket;
 use crate::front::admit::{Facts, LOAD_INTERVAL, Tally};
 use crate::front::builtin::datagram::Responder;
 use crate::front::deadlines::Alarm;
+use crate::front::hours::{self, WeekTime};
 use crate::front::limits::BackOff;
 use crate::front::plan::{ListenerPlan, ServePlan, ServicePlan};
 use crate::front::roster::Keyed;
 use crate::ids::{ListenerId, ServiceId};
-use crate::front::hours::{self, WeekTime};
 use crate::table::{OnFull, Rules};
 
 #[derive(Debug)]

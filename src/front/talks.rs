@@ -14,7 +14,6 @@ use crate::front::event_loop::Front;
 use crate::front::instances::Work;
 use crate::front::peer::Peer;
 use crate::front::slots::Source;
-use crate::front::tcpmux;
 use crate::front::tcpmux::GREETING;
 use crate::front::turn_away::turn_away;
 use crate::ids::{ConnectionId, ListenerId, ServiceId};
