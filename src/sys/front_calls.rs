@@ -162,14 +162,6 @@ pub fn accept_queue(listener: BorrowedFd<'_>) -> Option<u32> {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use std::time::Duration;
-
-    #[test]
-    fn monday_is_day_zero() {
-        // 1970-01-05 was a Monday; noon UTC is Monday nearly everywhere.
-        let monday = SystemTime::UNIX_EPOCH + Duration::from_secs(4 * 86_400 + 43_200);
-        assert_eq!(local_time(monday).weekday, 0);
-    }
 
     #[test]
     fn the_accept_queue_of_a_listener_is_counted() {
