@@ -62,6 +62,8 @@ pub struct Front {
     pub(super) planned: bool,
     pub(super) count: u64,
     pub(super) draining: bool,
+    /// The loop runs.
+    pub(super) serving: bool,
     pub(super) scratch: Box<[u8]>,
     pub(super) log: super::LogState,
     log_asked: Option<Instant>,
@@ -101,6 +103,7 @@ impl Front {
             planned: false,
             count: 0,
             draining: false,
+            serving: false,
             scratch: vec![0; super::SCRATCH].into(),
             log: super::LogState::default(),
             log_asked: None,
@@ -133,7 +136,8 @@ impl Front {
         needs
     }
 
-    /// Runs until the helper is gone, or drained conversations are over.
+    /// Runs until the helper is gone, or everything is over after a drain:
+    /// conversations, and servers, whose stderr is read here.
     ///
     /// Each turn takes the same steps in the same order. What the helper says
     /// (exits, mostly) and overdue work come before anything new is let in, so
@@ -143,6 +147,10 @@ impl Front {
         let Some(mut poll) = self.poll.take() else {
             return Exit::System;
         };
+        self.serving = true;
+        // The first plan was taken before the cage was closed.
+        self.link.send(&Request::Taken, None);
+        self.link.flush();
         loop {
             if let Err(err) = poll.poll(&mut events, self.patience())
                 && err.kind() != io::ErrorKind::Interrupted
@@ -179,7 +187,8 @@ impl Front {
         self.ask_for_log(now);
         self.link.flush();
         self.rebalance(now);
-        if self.draining && self.talks.is_empty() && self.link.is_flushed() {
+        let over = self.talks.is_empty() && self.instances.is_empty();
+        if self.draining && over && self.link.is_flushed() {
             self.ended.get_or_insert(Exit::Ok);
         }
     }

@@ -35,6 +35,12 @@ pub struct Running {
 }
 
 impl Instances {
+    /// Nothing runs and nothing was asked for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.asked.is_empty() && self.running.is_empty()
+    }
+
     /// A start was asked for.
     pub fn ask(&mut self, connection: ConnectionId, work: Work) {
         self.asked.insert(connection, work);

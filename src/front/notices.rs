@@ -8,7 +8,7 @@ use crate::front::event_loop::Front;
 use crate::front::instances::Work;
 use crate::front::plan::ServePlan;
 use crate::front::wait::SlotKey;
-use crate::helper::wire::{Notice, Outcome, Refusal};
+use crate::helper::wire::{Notice, Outcome, Refusal, Request};
 use crate::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
 
 impl Front {
@@ -160,6 +160,7 @@ impl Front {
             super::poll_set::leave(&self.registry, listener);
             listener.socket = None;
         }
+        self.link.send(&Request::Taken, None);
     }
 
     /// Whether the helper starts programs for this service.

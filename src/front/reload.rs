@@ -18,6 +18,7 @@ use crate::front::plan::{ListenerPlan, Plan, ServePlan, ServicePlan};
 use crate::front::poll_set::leave;
 use crate::front::services::{Listener, Service};
 use crate::front::wait::SlotKey;
+use crate::helper::wire::Request;
 use crate::ids::{ListenerId, ServiceId};
 use crate::sys::front_calls::trim_heap;
 use crate::table::Rules;
@@ -28,7 +29,12 @@ impl Front {
             return;
         };
         match read_plan(&memory) {
-            Ok(plan) => self.apply_plan(plan),
+            Ok(plan) => {
+                self.apply_plan(plan);
+                if self.serving {
+                    self.link.send(&Request::Taken, None);
+                }
+            }
             Err(err) => self.fail(&format_args!("unable to read the plan: {err}")),
         }
         trim_heap();

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -11,18 +12,18 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::error::Fatal;
-use crate::helper::front_process::{Front, Nursery, seal_plan};
+use crate::helper::front_process::{Front, Nursery, Order, seal_plan};
 use crate::helper::instances::Instances;
 use crate::helper::link::LinkError;
 use crate::helper::load::Source;
+use crate::helper::reload::Change;
 use crate::helper::services::Services;
 use crate::helper::sockets::registry::Registry;
 use crate::helper::start::{Answer, Ask, On, Starter};
 use crate::helper::timers::Timers;
 use crate::helper::tree::Member;
-use crate::helper::wire::{MAX_DESCRIPTORS, Notice, Request};
+use crate::helper::wire::{Notice, ProtocolError, Request};
 use crate::helper::{announce, logs};
-use crate::ids::ListenerId;
 use crate::sandbox::launch::Launcher;
 use crate::table::{Serve, Table};
 
@@ -60,6 +61,10 @@ pub struct Helper {
     /// Set once the ready line is out.
     pub(super) announced: bool,
     pub(super) last_log_reopen: Option<Instant>,
+    /// A table that the front has been told of and has not taken yet.
+    pub(super) change: Option<Change>,
+    /// SIGHUP came meanwhile.
+    pub(super) reload_again: bool,
     null: OwnedFd,
     poll: Poll,
     signals: SignalFd,
@@ -82,7 +87,7 @@ impl Helper {
     pub fn new(parts: Parts) -> Result<Self, Fatal> {
         let failed = |what: &str| {
             let what = what.to_owned();
-            move |err: std::io::Error| Fatal(format!("unable to {what}: {err}"))
+            move |err: io::Error| Fatal(format!("unable to {what}: {err}"))
         };
         let mut mask = SigSet::empty();
         for signal in [
@@ -129,6 +134,8 @@ impl Helper {
             phase: Phase::Serving,
             announced: false,
             last_log_reopen: None,
+            change: None,
+            reload_again: false,
             null,
             poll,
             signals,
@@ -153,7 +160,7 @@ impl Helper {
                 self.answer_requests(now);
             }
         }
-        self.registry.leave_all();
+        self.registry.close();
         Ok(())
     }
 
@@ -172,7 +179,7 @@ impl Helper {
             // epoll counts milliseconds and must not come back too early.
             .map(|wait| wait + Duration::from_millis(1));
         match self.poll.poll(events, timeout) {
-            Err(err) if err.kind() != std::io::ErrorKind::Interrupted => {
+            Err(err) if err.kind() != io::ErrorKind::Interrupted => {
                 Err(Fatal(format!("unable to wait for events: {err}")))
             }
             _ => Ok(()),
@@ -223,7 +230,7 @@ impl Helper {
 
     /// Starts a front and tells it everything: the plan, the listeners, the
     /// instances that run.
-    fn start_front(&mut self, now: Instant) -> std::io::Result<()> {
+    fn start_front(&mut self, now: Instant) -> io::Result<()> {
         let front = self
             .nursery
             .start(self.table.daemon.user.as_ref(), &mut self.launcher, now)?;
@@ -247,12 +254,9 @@ impl Helper {
                 front.link.notify(&notice);
             }
         }
-        let bound: Vec<ListenerId> = self
-            .registry
-            .bound()
-            .map(|(listener, _)| listener.id)
-            .collect();
-        self.send_listeners(&bound)?;
+        if let Some(front) = &mut self.front {
+            front.give_listeners(self.registry.iter())?;
+        }
         let pipes: Vec<_> = self.services.pipes.keys().copied().collect();
         for service in pipes {
             self.send_pipe(service)?;
@@ -261,43 +265,17 @@ impl Helper {
     }
 
     /// Tells the front which table is in force.
-    pub(super) fn send_plan(&mut self) -> std::io::Result<()> {
-        let plan = self
-            .services
-            .plan(&self.table, &self.registry, self.nursery.epoch);
-        let sealed = seal_plan(&plan)?;
-        if let Some(front) = &mut self.front {
-            front.link.notify_with(&Notice::Plan, vec![sealed]);
-        }
+    fn send_plan(&mut self) -> io::Result<()> {
+        let Some(front) = &mut self.front else {
+            return Ok(());
+        };
+        let epoch = self.nursery.epoch;
+        let plan = self.services.plan(&self.table, self.registry.iter(), epoch);
+        front.order(Order::Plan, Some(seal_plan(&plan)?));
         Ok(())
     }
 
-    /// Gives the front copies of these listeners.
-    pub(super) fn send_listeners(&mut self, ids: &[ListenerId]) -> std::io::Result<()> {
-        for chunk in ids.chunks(MAX_DESCRIPTORS) {
-            let mut names = Vec::new();
-            let mut descriptors = Vec::new();
-            for id in chunk {
-                let Some(listener) = self.registry.find(*id) else {
-                    continue;
-                };
-                if let Some(descriptor) = listener.share()? {
-                    names.push(*id);
-                    descriptors.push(descriptor);
-                }
-            }
-            if let Some(front) = &mut self.front {
-                front
-                    .link
-                    .notify_with(&Notice::Listeners(names), descriptors);
-                // Hold no more copies than one packet's.
-                let _ = front.link.flush();
-            }
-        }
-        Ok(())
-    }
-
-    fn send_pipe(&mut self, service: crate::ids::ServiceId) -> std::io::Result<()> {
+    fn send_pipe(&mut self, service: crate::ids::ServiceId) -> io::Result<()> {
         if let (Some(front), Some(pipe)) = (&mut self.front, self.services.pipes.get(&service)) {
             let read = pipe.read.try_clone()?;
             front
@@ -307,7 +285,7 @@ impl Helper {
         Ok(())
     }
 
-    pub(super) fn send_log(&mut self) -> std::io::Result<()> {
+    pub(super) fn send_log(&mut self) -> io::Result<()> {
         let descriptor = logs::open(&self.table.daemon.log)?;
         if let Some(front) = &mut self.front {
             front.link.notify_with(&Notice::Log, vec![descriptor]);
@@ -419,20 +397,22 @@ impl Helper {
             }
             (Request::Stop { instance }, _) => self.stop(instance, now),
             (Request::ReopenLog, _) => self.reopen_log(now),
-            (Request::Alive, _) => announce::when_ready(self),
+            (Request::Alive, _) => {}
+            (Request::Taken, _) => self.taken(now),
             (Request::Start { .. }, None) => unreachable!("decoding counts descriptors"),
         }
     }
 
     fn start(&mut self, ask: Ask, now: Instant) {
         let (connection, service) = (ask.connection, ask.service);
+        let draining = self.is_drained();
         let mut starter = Starter {
             services: &mut self.services,
             registry: &self.registry,
             instances: &mut self.instances,
             launcher: &mut self.launcher,
             null: self.null.as_fd(),
-            draining: self.phase == Phase::Draining,
+            draining,
         };
         let (answer, new_pipe) = starter.answer(ask, now);
         if new_pipe && let Err(err) = self.send_pipe(service) {
@@ -475,9 +455,24 @@ impl Helper {
         enabled.any(|service| matches!(service.serve, Serve::Forward(_)))
     }
 
-    /// A new front at once, without the old one's death counting against it.
-    pub(super) fn replace_front(&mut self) {
-        self.end_front();
+    /// The front has carried out what it was told.
+    fn taken(&mut self, now: Instant) {
+        let Some(front) = &mut self.front else { return };
+        match front.orders.pop_front() {
+            Some(Order::Plan) => {
+                announce::when_ready(self);
+                self.commit_change(now);
+            }
+            Some(Order::Drain) => self.drained(now),
+            None => self.lose_front(&LinkError::Malformed(ProtocolError::Unasked)),
+        }
+    }
+
+    /// Whether requests are refused because usherd ends. Those that the front
+    /// asked for before it heard of that are still served.
+    pub(super) fn is_drained(&self) -> bool {
+        let heard = |front: &Front| !front.orders.contains(&Order::Drain);
+        self.phase == Phase::Draining && self.front.as_ref().is_none_or(heard)
     }
 
     fn is_finished(&self) -> bool {

@@ -2,8 +2,10 @@
 //! dies, never trusted.
 #![forbid(unsafe_code)]
 
+use std::collections::VecDeque;
 use std::ffi::CString;
 use std::io::{self, Write};
+use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -12,6 +14,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use crate::front::plan::Plan;
 use crate::helper::link::Link;
 use crate::helper::services::Inheritance;
+use crate::helper::sockets::registry::Listener;
+use crate::helper::wire::{MAX_DESCRIPTORS, Notice};
 use crate::sandbox::launch::{Descriptors, Launcher, NotStarted, open_null};
 use crate::sandbox::plan::ExecPlan;
 use crate::sys::exec::{Argv, Environment};
@@ -19,15 +23,24 @@ use crate::table::{Activation, FrontUser};
 
 /// A front that lives this long was no failure of the start.
 const SETTLED: Duration = Duration::from_secs(5);
-/// Pause before the second front in a row that did not settle; doubles up to the last.
-const PAUSE_FIRST: Duration = Duration::from_millis(100);
-const PAUSE_LAST: Duration = Duration::from_secs(10);
+/// So many fronts in a row that did not settle are replaced at once.
+const NO_PAUSE: u32 = 5;
+/// Pause before the next one; doubles up to the last.
+const PAUSE_FIRST: Duration = Duration::from_millis(50);
+const PAUSE_LAST: Duration = Duration::from_secs(1);
 /// A front says it is alive every 10 s.
 const SILENCE: Duration = Duration::from_secs(35);
 
 /// What the front sees of usherd's own environment: the time zone for
 /// `hours`, and where its log lines go.
 const PASSED: [&str; 2] = ["TZ", "JOURNAL_STREAM"];
+
+/// What a front answers when it has carried it out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    Plan,
+    Drain,
+}
 
 /// A running front.
 #[derive(Debug)]
@@ -36,14 +49,52 @@ pub struct Front {
     pub link: Link,
     pub started: Instant,
     last_heard: Instant,
-    /// It has taken its plan and serves.
+    /// It has taken a plan and serves.
     pub ready: bool,
+    /// What it has been told and has not said [`Taken`](crate::helper::wire::Request::Taken) to, oldest first.
+    pub orders: VecDeque<Order>,
 }
 
 impl Front {
     /// Notes that a request came.
     pub fn heard(&mut self, now: Instant) {
         self.last_heard = now;
+    }
+
+    /// Tells it to do something that it will answer.
+    pub fn order(&mut self, order: Order, descriptor: Option<OwnedFd>) {
+        let notice = match order {
+            Order::Plan => Notice::Plan,
+            Order::Drain => Notice::Drain,
+        };
+        self.orders.push_back(order);
+        match descriptor {
+            Some(descriptor) => self.link.notify_with(&notice, vec![descriptor]),
+            None => self.link.notify(&notice),
+        }
+    }
+
+    /// Gives it copies of those listeners that are bound.
+    pub fn give_listeners<'a>(
+        &mut self,
+        listeners: impl Iterator<Item = &'a Listener>,
+    ) -> io::Result<()> {
+        let (mut ids, mut copies) = (Vec::new(), Vec::new());
+        let mut bound = listeners
+            .filter(|listener| listener.bound().is_some())
+            .peekable();
+        while let Some(listener) = bound.next() {
+            ids.push(listener.id);
+            copies.extend(listener.share()?);
+            if ids.len() == MAX_DESCRIPTORS || bound.peek().is_none() {
+                let (ids, copies) = (mem::take(&mut ids), mem::take(&mut copies));
+                self.link.notify_with(&Notice::Listeners(ids), copies);
+                // Hold no more copies than one packet's; what cannot be sent
+                // now is found out when the turn's packets are.
+                let _ = self.link.flush();
+            }
+        }
+        Ok(())
     }
 
     /// When it counts as hung unless it is heard before.
@@ -64,6 +115,8 @@ pub struct Nursery {
     pub epoch: u32,
     /// Fronts in a row that died before they had settled.
     died_young: u32,
+    /// Of them, those that never served.
+    never_ready: u32,
 }
 
 impl Nursery {
@@ -75,6 +128,7 @@ impl Nursery {
             cell,
             epoch: 0,
             died_young: 0,
+            never_ready: 0,
         }
     }
 
@@ -114,6 +168,7 @@ impl Nursery {
             started: now,
             last_heard: now,
             ready: false,
+            orders: VecDeque::new(),
         })
     }
 
@@ -124,10 +179,11 @@ impl Nursery {
             return Duration::ZERO;
         }
         self.died_young += 1;
-        match self.died_young {
-            1 => Duration::ZERO,
-            n => PAUSE_FIRST
-                .saturating_mul(1 << (n - 2).min(10))
+        self.never_ready = if front.ready { 0 } else { self.never_ready + 1 };
+        match self.died_young.checked_sub(NO_PAUSE + 1) {
+            None => Duration::ZERO,
+            Some(more) => PAUSE_FIRST
+                .saturating_mul(1 << more.min(10))
                 .min(PAUSE_LAST),
         }
     }
@@ -138,10 +194,10 @@ impl Nursery {
         &self.inheritance
     }
 
-    /// Whether the very first fronts died one after the other without serving.
+    /// Whether no front ever came to serve: the host does not let it.
     #[must_use]
     pub fn is_hopeless(&self) -> bool {
-        self.epoch == self.died_young && self.died_young >= 3
+        self.never_ready >= 3 && self.never_ready == self.epoch
     }
 
     fn exec_plan(&self, user: Option<&FrontUser>) -> ExecPlan {

@@ -34,8 +34,9 @@ impl Helper {
             return;
         };
         if self.phase == Phase::Draining {
-            return;
+            return self.drained(now);
         }
+        self.commit_change(now);
         let how = if reaped.signalled { "signal" } else { "status" };
         let pause = self.nursery.pause_after(&front, now);
         log::error!(pid = reaped.pid; "the front ended ({how} {}); starting another", reaped.status);

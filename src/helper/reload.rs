@@ -1,11 +1,30 @@
 //! A new table for the one in force: parsed, checked, compared, its sockets
-//! bound; only then is anything changed.
+//! bound; only then is anything changed, and not before the front has taken it.
+//!
+//! The order matters. The front is told first; what it asked for until it
+//! answers was admitted under the old table and is judged by the old table.
+//! So no request is lost between the two.
 #![forbid(unsafe_code)]
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::helper::core::{Helper, Phase};
+use crate::helper::front_process::{Order, seal_plan};
+use crate::helper::services::Compiled;
+use crate::helper::sockets::registry::Prepared;
+use crate::helper::timers::Due;
 use crate::table::{Table, diff};
+
+/// A front that has not taken a plan by then is replaced.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Everything that is put in force together.
+#[derive(Debug)]
+pub struct Change {
+    table: Table,
+    compiled: Compiled,
+    prepared: Prepared,
+}
 
 impl Helper {
     /// SIGHUP. Any complaint keeps everything as it is; the log tells.
@@ -13,23 +32,32 @@ impl Helper {
         if self.phase == Phase::Draining {
             return;
         }
-        let _ = sd_notify::notify(&[
-            sd_notify::NotifyState::Reloading,
-            sd_notify::NotifyState::monotonic_usec_now()
-                .unwrap_or(sd_notify::NotifyState::Reloading),
-        ]);
+        if self.change.is_some() {
+            self.reload_again = true;
+            return;
+        }
+        let mut states = vec![sd_notify::NotifyState::Reloading];
+        states.extend(sd_notify::NotifyState::monotonic_usec_now());
+        let _ = sd_notify::notify(&states);
         self.last_log_reopen = None;
+        self.reopen_log(now);
         match self.source.load() {
             Ok(table) => self.change_to(table, now),
             Err(complaints) => {
                 for complaint in &complaints {
-                    log::error!("{complaint}");
+                    log::error!("{}", complaint.trim_end());
                 }
-                let n = complaints.len();
-                log::error!("reload refused: {n} complaints; the table in force stays");
+                let (n, s) = (
+                    complaints.len(),
+                    if complaints.len() == 1 { "" } else { "s" },
+                );
+                self.refuse(&format!("{n} complaint{s}"));
             }
         }
-        self.reopen_log(now);
+    }
+
+    fn refuse(&self, why: &str) {
+        log::error!("reload refused: {why}; the table in force stays");
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     }
 
@@ -46,34 +74,85 @@ impl Helper {
             log::error!("{trouble}");
         }
         if hopeless {
-            log::error!("reload refused: not every address can be bound; the table in force stays");
-            return;
+            return self.refuse("not every address can be bound");
         }
         let inheritance = self.nursery.inheritance().clone();
-        if let Err(err) = self.services.replace(&table, &inheritance) {
-            log::error!("reload refused: {err}; the table in force stays");
-            return;
-        }
-        let new_cage = Self::forwards(&table) != Self::forwards(&self.table)
+        let compiled = match self.services.compile(&table, &inheritance) {
+            Ok(compiled) => compiled,
+            Err(err) => return self.refuse(&err),
+        };
+        // What the front may do is fixed when it starts.
+        let needs_other_front = Self::forwards(&table) != Self::forwards(&self.table)
             || table.daemon.user != self.table.daemon.user;
+        let change = Change {
+            table,
+            compiled,
+            prepared,
+        };
+        if needs_other_front {
+            self.change = Some(change);
+            self.end_front();
+        } else if let Err(err) = self.tell_front(&change) {
+            return self.refuse(&format!("unable to tell the front: {err}"));
+        } else {
+            self.change = Some(change);
+            self.timers.set(now + PATIENCE, Due::PlanTaken);
+        }
+        if self.front.is_none() {
+            self.commit_change(now);
+        }
+    }
+
+    fn tell_front(&mut self, change: &Change) -> std::io::Result<()> {
+        let Some(front) = &mut self.front else {
+            return Ok(());
+        };
+        let epoch = self.nursery.epoch;
+        let plan = self
+            .services
+            .plan(&change.table, change.prepared.iter(), epoch);
+        front.order(Order::Plan, Some(seal_plan(&plan)?));
+        front.give_listeners(change.prepared.new_ones())
+    }
+
+    /// The front did not answer in time, perhaps.
+    pub(super) fn plan_overdue(&mut self) {
+        if self.change.is_some() {
+            log::error!("the front does not take the new table; replacing it");
+            self.end_front();
+        }
+    }
+
+    /// Puts the new table in force here too: the front has taken it, or there
+    /// is none and the next one will.
+    pub(super) fn commit_change(&mut self, now: Instant) {
+        let Some(Change {
+            table,
+            compiled,
+            prepared,
+        }) = self.change.take()
+        else {
+            return;
+        };
         for change in diff::diff(&self.table, &table) {
             log::info!("{change}");
         }
+        let new_log = table.daemon.log != self.table.daemon.log;
         self.table = table;
-        let new = self.registry.commit(prepared);
+        self.services.put(compiled);
+        self.registry.commit(prepared);
         self.services.attach(&self.registry);
-        if new_cage {
-            // What the front may do is fixed when it starts.
-            self.replace_front();
-        } else if let Err(err) = self.send_plan().and_then(|()| self.send_listeners(&new)) {
-            log::error!("unable to tell the front about the new table: {err}; replacing it");
-            self.replace_front();
+        if new_log {
+            self.last_log_reopen = None;
+            self.reopen_log(now);
         }
         let listeners = self.registry.bound().count();
-        log::info!(
-            "reloaded: {} services, {listeners} listeners",
-            self.services.count()
-        );
+        let services = self.services.count();
+        log::info!("reloaded: {services} services, {listeners} listeners");
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         crate::sys::process::trim_heap();
+        if std::mem::take(&mut self.reload_again) {
+            self.reload(now);
+        }
     }
 }

@@ -107,10 +107,11 @@ fn serve(options: &Options, source: Source, table: Table, registry: Registry) ->
 /// Opens every listener. One that cannot be had is logged and tried again
 /// later; only when there is none at all is there no point in going on.
 fn listen(parts: &mut Parts, inheritance: &Inheritance) -> Result<(), Fatal> {
-    parts
+    let compiled = parts
         .services
-        .replace(&parts.table, inheritance)
+        .compile(&parts.table, inheritance)
         .map_err(Fatal)?;
+    parts.services.put(compiled);
     let numbered: Vec<_> = parts
         .table
         .services

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use crate::front::plan::{ListenerPlan, MuxPlan, Plan, ServePlan, ServicePlan};
-use crate::helper::sockets::registry::Registry;
+use crate::helper::sockets::registry::{Listener, Registry};
 use crate::ids::{ListenerId, ServiceId};
 use crate::sandbox::mounts::Mounts;
 use crate::sandbox::plan::ExecPlan;
@@ -54,6 +54,13 @@ pub struct Inheritance {
     pub files: (u64, u64),
 }
 
+/// A table ready to be put in force.
+#[derive(Debug)]
+pub struct Compiled {
+    active: HashMap<ServiceId, Active>,
+    muxes: Vec<ServiceId>,
+}
+
 /// All services, and the numbers given out for names.
 #[derive(Debug, Default)]
 pub struct Services {
@@ -91,9 +98,13 @@ impl Services {
         service.listeners.contains(&listener) || service.muxed && through_mux()
     }
 
-    /// Puts a table in force. Fails only on a string with a NUL in it, which
-    /// the table's check has ruled out.
-    pub fn replace(&mut self, table: &Table, inheritance: &Inheritance) -> Result<(), String> {
+    /// Makes a table ready to be used. Fails only on a string with a NUL in
+    /// it, which the table's check has ruled out.
+    pub fn compile(
+        &mut self,
+        table: &Table,
+        inheritance: &Inheritance,
+    ) -> Result<Compiled, String> {
         let mut active = HashMap::with_capacity(table.services.len());
         let mut muxes = Vec::new();
         let mounts = Mounts::read();
@@ -104,11 +115,15 @@ impl Services {
                 muxes.push(id);
             }
         }
-        self.active = active;
-        self.muxes = muxes;
+        Ok(Compiled { active, muxes })
+    }
+
+    /// Puts a compiled table in force.
+    pub fn put(&mut self, compiled: Compiled) {
+        self.active = compiled.active;
+        self.muxes = compiled.muxes;
         let active = &self.active;
         self.pipes.retain(|id, _| active.contains_key(id));
-        Ok(())
     }
 
     /// Takes note of which listeners each service has.
@@ -130,7 +145,12 @@ impl Services {
     }
 
     /// What the front is told.
-    pub fn plan(&mut self, table: &Table, registry: &Registry, epoch: u32) -> Plan {
+    pub fn plan<'a>(
+        &mut self,
+        table: &Table,
+        listeners: impl Iterator<Item = &'a Listener>,
+        epoch: u32,
+    ) -> Plan {
         let mut plan = Plan {
             epoch,
             log: table.daemon.log.clone(),
@@ -151,7 +171,7 @@ impl Services {
                     _ => None,
                 }));
         }
-        for listener in registry.iter() {
+        for listener in listeners {
             let bound_kind = listener
                 .bound()
                 .map(|bound| bound.kind == socket2::Type::DGRAM);

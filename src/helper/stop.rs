@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use crate::helper::core::{Helper, Phase};
+use crate::helper::front_process::Order;
 use crate::helper::instances::{self, Instance};
 use crate::helper::timers::Due;
 use crate::helper::tree;
-use crate::helper::wire::Notice;
 use crate::ids::InstanceId;
 
 /// What a server gets between its stop signal and the end when usherd itself
@@ -26,6 +26,9 @@ impl Helper {
                 Due::Stop(id) => self.stop(id, now),
                 Due::Kill(id) => self.kill(id),
                 Due::EndFront => self.end_front(),
+                Due::DrainTaken if self.is_drained() => {}
+                Due::DrainTaken => self.end_front(),
+                Due::PlanTaken => self.plan_overdue(),
                 Due::KillLeftover(pid) => {
                     if let Some(members) = self.leftovers.remove(&pid) {
                         tree::kill_all(&HashSet::from([pid]), &members);
@@ -36,7 +39,10 @@ impl Helper {
         let came = self.registry.retry(now);
         if !came.is_empty() {
             self.services.attach(&self.registry);
-            if let Err(err) = self.send_listeners(&came) {
+            let came = came.iter().filter_map(|id| self.registry.find(*id));
+            if let Some(front) = &mut self.front
+                && let Err(err) = front.give_listeners(came)
+            {
                 log::error!("unable to give the front a listener: {err}");
             }
         }
@@ -95,44 +101,48 @@ impl Helper {
         self.timers.set(at, Due::KillLeftover(instance.pid));
     }
 
-    /// The first stop request: no new clients; running instances may finish
-    /// within their grace, servers that own a listener are told at once. The
-    /// second: everything ends now.
+    /// The first stop request: no new clients. What the front has let in
+    /// until it hears of it is served. The second one: everything ends now.
     pub(super) fn drain(&mut self, now: Instant) {
         if self.phase == Phase::Draining {
             return self.end_now();
         }
         self.phase = Phase::Draining;
         self.front_due = None;
+        self.change = None;
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        if let Some(front) = &mut self.front {
-            front.link.notify(&Notice::Drain);
-        }
-        self.timers.set(now + FRONT_GRACE, Due::EndFront);
-        let mut longest = Duration::ZERO;
-        let (mut waits, mut others) = (Vec::new(), Vec::new());
-        for instance in self.instances.iter() {
-            longest = longest.max(instance.stop.grace);
-            let list = if instance.wait {
-                &mut waits
-            } else {
-                &mut others
-            };
-            list.push((instance.id, instance.stop.grace));
-        }
         let running = self.instances.len();
         if running > 0 {
-            log::info!(
-                "stopping: {running} running, up to {}; a second signal ends them now",
-                humantime::format_duration(longest)
-            );
+            log::info!("stopping: {running} running; a second signal ends them now");
         } else {
             log::info!("stopping");
         }
-        waits.into_iter().for_each(|(id, _)| self.stop(id, now));
-        for (id, grace) in others {
-            self.timers.set(now + grace, Due::Stop(id));
+        self.timers.set(now + FRONT_GRACE, Due::DrainTaken);
+        match &mut self.front {
+            Some(front) => front.order(Order::Drain, None),
+            None => self.drained(now),
         }
+    }
+
+    /// Nothing new will come. The listeners close; running instances may
+    /// finish within their grace, servers that own a listener never would and
+    /// are told at once.
+    pub(super) fn drained(&mut self, now: Instant) {
+        self.registry.close();
+        let mut waits = Vec::new();
+        let mut front_time = FRONT_GRACE;
+        for instance in self.instances.iter() {
+            // As long as servers run, the front reads what they write to stderr.
+            front_time = front_time.max(instance.stop.grace + LAST_WORD * 2);
+            if instance.wait {
+                waits.push(instance.id);
+            } else {
+                self.timers
+                    .set(now + instance.stop.grace, Due::Stop(instance.id));
+            }
+        }
+        self.timers.set(now + front_time, Due::EndFront);
+        waits.into_iter().for_each(|id| self.stop(id, now));
     }
 
     fn end_now(&mut self) {

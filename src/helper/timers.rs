@@ -16,6 +16,10 @@ pub enum Due {
     Kill(InstanceId),
     /// The same for what a server that is gone left behind.
     KillLeftover(i32),
+    /// The front should have taken the new table.
+    PlanTaken,
+    /// The front should have heard that usherd ends.
+    DrainTaken,
     /// A draining front has had its time.
     EndFront,
 }

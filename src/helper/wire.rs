@@ -38,6 +38,9 @@ pub enum Request {
     Stop { instance: InstanceId },
     /// Still here.
     Alive,
+    /// The oldest [`Notice::Plan`] or [`Notice::Drain`] not answered yet is in
+    /// force here: whatever this front asked for before, it asked under the rules before.
+    Taken,
     /// The log descriptor is broken (syslogd restarted): a new one, please.
     ReopenLog,
 }
@@ -121,7 +124,12 @@ pub enum ProtocolError {
     TrailingBytes,
     UnknownKind(u8),
     BadValue(&'static str),
-    DescriptorCount { want: usize, got: usize },
+    /// An answer to nothing that was asked.
+    Unasked,
+    DescriptorCount {
+        want: usize,
+        got: usize,
+    },
 }
 
 impl Request {
@@ -133,6 +141,7 @@ impl Request {
             Request::StartWait { .. }
             | Request::Stop { .. }
             | Request::Alive
+            | Request::Taken
             | Request::ReopenLog => 0,
         }
     }
@@ -169,6 +178,7 @@ impl Request {
             }
             Request::Alive => out.push(4),
             Request::ReopenLog => out.push(5),
+            Request::Taken => out.push(6),
         }
     }
 
@@ -200,6 +210,7 @@ impl Request {
             },
             4 => Request::Alive,
             5 => Request::ReopenLog,
+            6 => Request::Taken,
             kind => return Err(ProtocolError::UnknownKind(kind)),
         };
         if !bytes.0.is_empty() {
@@ -386,6 +397,7 @@ impl fmt::Display for ProtocolError {
             ProtocolError::Truncated => f.write_str("truncated packet"),
             ProtocolError::TrailingBytes => f.write_str("bytes after the end of a packet"),
             ProtocolError::UnknownKind(kind) => write!(f, "unknown kind of packet {kind}"),
+            ProtocolError::Unasked => f.write_str("an answer to nothing"),
             ProtocolError::BadValue(what) => write!(f, "impossible {what}"),
             ProtocolError::DescriptorCount { want, got } => {
                 write!(f, "{got} descriptors came with a packet that takes {want}")
@@ -493,6 +505,7 @@ mod tests {
             },
             Request::Alive,
             Request::ReopenLog,
+            Request::Taken,
         ]
     }
 

@@ -159,17 +159,64 @@ extern "C" fn do_nothing(_: c_int) {}
 /// back, so that servers do not inherit it, and makes SIGPIPE an error of the
 /// write instead of our end. A handler rather than "ignore": exec resets it.
 pub fn reset_signals() {
-    for signal in 1..=64 {
-        // SAFETY: sigaction is plain old data, for which zeroes are valid.
-        let mut action: libc::sigaction = unsafe { mem::zeroed() };
-        // SAFETY: a null new action only reads the old one into a live local.
-        let known = unsafe { libc::sigaction(signal, ptr::null(), &raw mut action) };
-        if known == 0 && action.sa_sigaction == libc::SIG_IGN {
-            set_action(signal, libc::SIG_DFL);
-        }
+    for signal in 1..=SIGNALS {
+        stop_ignoring(signal);
     }
     let handler: extern "C" fn(c_int) = do_nothing;
     set_action(libc::SIGPIPE, handler as libc::sighandler_t);
+}
+
+/// The kernel's own count: the C library hides two of them for itself.
+const SIGNALS: c_int = 64;
+
+/// `struct sigaction` as the kernel has it on every architecture that Rust
+/// builds for with a C library of ours, restorer or not: handler first, and
+/// room for the rest.
+#[repr(C)]
+struct KernelAction {
+    handler: libc::sighandler_t,
+    rest: [u64; 4],
+}
+
+/// By raw system call, because sigaction(3) refuses the two signals that the C
+/// library keeps for itself, and those can be inherited as ignored too.
+fn stop_ignoring(signal: c_int) {
+    const MASK_SIZE: usize = 8;
+    let mut action = KernelAction {
+        handler: 0,
+        rest: [0; 4],
+    };
+    let no_action = ptr::null::<KernelAction>();
+    // SAFETY: a null new action only reads the old one into a live local that
+    // is at least as large as the kernel's.
+    let known = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signal,
+            no_action,
+            &raw mut action,
+            MASK_SIZE,
+        )
+    };
+    if known != 0 || action.handler != libc::SIG_IGN {
+        return;
+    }
+    let default = KernelAction {
+        handler: libc::SIG_DFL,
+        rest: [0; 4],
+    };
+    let old = ptr::null_mut::<KernelAction>();
+    // SAFETY: the new action is a live local that the call only reads; the
+    // default action needs no restorer.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signal,
+            &raw const default,
+            old,
+            MASK_SIZE,
+        )
+    };
 }
 
 fn set_action(signal: c_int, action: libc::sighandler_t) {

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::complaint::{At, Complaint, Complaints, Fault, Place};
+use super::complaint::{At, Complaint, Complaints, Fault, Place, SourceFile};
 use super::host::Host;
 use super::schema::{Keys, RawService};
 use super::source::{self, Source};
@@ -46,7 +46,7 @@ pub fn load(source: Source<'_>, host: &Host) -> Result<Loaded, Complaints> {
     let services = check.services(&written.services, &written.defaults);
     check.distinct(&written.services, &services);
     let services: Vec<Service> = services.into_iter().flatten().collect();
-    check.something_to_do(&services);
+    check.something_to_do(&services, &written.files);
 
     let files = written.files;
     if !check.complaints.is_empty() {
@@ -230,8 +230,17 @@ impl Check<'_> {
         }
     }
 
-    fn something_to_do(&mut self, services: &[Service]) {
+    fn something_to_do(&mut self, services: &[Service], files: &[SourceFile]) {
         if !services.iter().any(|s| s.enabled) {
+            // A file that was cut down to nothing must not pass for a wish to serve nothing.
+            if files
+                .first()
+                .is_some_and(|file| file.text().trim().is_empty())
+            {
+                let fault =
+                    Fault::new("the table is empty").help("write at least one [service.NAME]");
+                return self.complain(Place::whole(0), fault);
+            }
             let fault = Fault::new("no service is enabled");
             self.warn(Place::whole(0), fault);
         }

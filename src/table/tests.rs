@@ -290,10 +290,18 @@ fn what_needs_root_is_refused_by_name() {
 fn the_front_is_never_root() {
     let said = complaints("daemon.user = 'root'\n", true);
     assert!(said.contains("never runs as root"), "{said}");
-    let table = load_ok("");
+    let table = load_ok("[daemon]\n");
     let user = table.daemon.user.unwrap();
     assert_eq!((user.name, user.uid, user.gid), (None, 61_184, 61_184));
-    assert_eq!(try_load("", false).unwrap().table.daemon.user, None);
+    assert_eq!(
+        try_load("[daemon]\n", false).unwrap().table.daemon.user,
+        None
+    );
+}
+
+#[test]
+fn a_file_cut_down_to_nothing_is_no_table() {
+    assert!(complaints(" \n", true).contains("the table is empty"));
 }
 
 #[test]

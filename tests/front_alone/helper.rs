@@ -132,7 +132,7 @@ impl Helper {
         send_packet(self.link.as_fd(), packet, descriptor).unwrap();
     }
 
-    /// The next request other than `Alive`, if one comes within `patience`.
+    /// The next request other than `Alive` and `Taken`, if one comes within `patience`.
     pub fn hear(&self, patience: Duration) -> Option<Asked> {
         let until = Instant::now() + patience;
         loop {
@@ -148,7 +148,7 @@ impl Helper {
                 panic!("the front is gone; its log:\n{}", self.log());
             };
             let request = Request::decode(&buffer[..length], sockets.len()).unwrap();
-            if request != Request::Alive {
+            if !matches!(request, Request::Alive | Request::Taken) {
                 let socket = sockets.pop();
                 return Some(Asked { request, socket });
             }

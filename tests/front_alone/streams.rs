@@ -311,8 +311,14 @@ fn out_of_descriptors_it_pauses_and_recovers_by_itself() {
 fn draining_ends_the_front_and_closes_nothing_of_ours() {
     let mut stream = Stream::new(open_rules());
     let _first = stream.connect();
-    stream.helper.hear_start();
+    let (connection, _) = stream.helper.hear_start();
     stream.helper.tell(&Notice::Drain, None);
+    // It stays for the server, whose stderr it reads.
+    let gone = Notice::Refused {
+        connection,
+        reason: Refusal::PeerGone,
+    };
+    stream.helper.tell(&gone, None);
     assert_eq!(stream.helper.exit_code(), Some(0));
     let _queued = stream.connect();
 }

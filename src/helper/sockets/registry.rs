@@ -1,7 +1,7 @@
 //! Every listener of the table in force, bound or waiting for its address.
 #![forbid(unsafe_code)]
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -83,7 +83,10 @@ pub struct Registry {
 /// What [`Registry::prepare`] bound: nothing of it is in force until it is committed.
 #[derive(Debug)]
 pub struct Prepared {
+    /// All that will be in force, sorted by id.
     listeners: Vec<Listener>,
+    /// Ids from here on are new.
+    first_new: u32,
     next: u32,
     pub troubles: Vec<Trouble>,
 }
@@ -137,6 +140,7 @@ impl Registry {
         }
         let mut prepared = Prepared {
             listeners: Vec::new(),
+            first_new: self.next,
             next: self.next,
             troubles: Vec::new(),
         };
@@ -224,9 +228,8 @@ impl Registry {
         bind::bind(&listener.listen, &listener.options, true)
     }
 
-    /// Puts `prepared` in force. Returns the listeners that are new and bound.
-    pub fn commit(&mut self, prepared: Prepared) -> Vec<ListenerId> {
-        let before: HashSet<ListenerId> = self.bound().map(|(listener, _)| listener.id).collect();
+    /// Puts `prepared` in force.
+    pub fn commit(&mut self, prepared: Prepared) {
         let old = std::mem::replace(&mut self.listeners, prepared.listeners);
         self.next = prepared.next;
         for listener in &old {
@@ -235,18 +238,13 @@ impl Registry {
             }
         }
         drop(old);
-        let mut new = Vec::new();
         for listener in &mut self.listeners {
             let State::Bound(bound) = &listener.state else {
                 continue;
             };
             let bound = Rc::clone(bound);
             listener.settle(&bound);
-            if !before.contains(&listener.id) {
-                new.push(listener.id);
-            }
         }
-        new
     }
 
     /// Tries the addresses again whose time has come. Returns those that came.
@@ -304,9 +302,23 @@ impl Registry {
             })
     }
 
-    /// Removes socket files and registrations: usherd ends.
-    pub fn leave_all(&self) {
+    /// Closes everything, with socket files and registrations: usherd ends.
+    pub fn close(&mut self) {
         self.listeners.iter().for_each(Listener::leave);
+        self.listeners.clear();
+    }
+}
+
+impl Prepared {
+    pub fn iter(&self) -> impl Iterator<Item = &Listener> {
+        self.listeners.iter()
+    }
+
+    /// Those that the front does not have yet.
+    pub fn new_ones(&self) -> impl Iterator<Item = &Listener> {
+        self.listeners
+            .iter()
+            .filter(|listener| listener.id.0 >= self.first_new)
     }
 }
 
