@@ -233,9 +233,10 @@ impl Check<'_> {
     fn something_to_do(&mut self, services: &[Service], files: &[SourceFile]) {
         if !services.iter().any(|s| s.enabled) {
             // A file that was cut down to nothing must not pass for a wish to serve nothing.
+            let says_nothing = |line: &str| line.trim().is_empty() || line.trim().starts_with('#');
             if files
                 .first()
-                .is_some_and(|file| file.text().trim().is_empty())
+                .is_some_and(|file| file.text().lines().all(says_nothing))
             {
                 let fault =
                     Fault::new("the table is empty").help("write at least one [service.NAME]");
