@@ -401,9 +401,9 @@ fn the_socket_of_a_server_blocks() {
 fn dir_umask_and_nice_are_as_the_table_says() {
     let said = output_of(
         "pwd; umask; nice",
-        "dir = \"/usr\"\numask = \"0027\"\nnice = 5\n",
+        "dir = \"/usr\"\numask = \"0027\"\nnice = 15\n",
     );
-    assert_eq!(said, "/usr\n0027\n5\n");
+    assert_eq!(said, "/usr\n0027\n15\n");
     let said = output_of("pwd; umask", "");
     assert_eq!(said, "/\n0022\n", "what nothing is said about");
 }
