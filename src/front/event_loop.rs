@@ -67,6 +67,8 @@ pub struct Front {
     pub(super) scratch: Box<[u8]>,
     pub(super) log: super::LogState,
     log_asked: Option<Instant>,
+    /// The helper has not taken all that was sent.
+    link_blocked: bool,
     ended: Option<Exit>,
 }
 
@@ -74,11 +76,10 @@ impl Front {
     pub fn new(link: Link) -> io::Result<Self> {
         let poll = Poll::new()?;
         let registry = poll.registry().try_clone()?;
-        let both = Interest::READABLE | Interest::WRITABLE;
         registry.register(
             &mut SourceFd(&link.as_fd().as_raw_fd()),
             Source::Helper.into(),
-            both,
+            Interest::READABLE,
         )?;
         let mut deadlines = Deadlines::default();
         deadlines.add(Instant::now(), Timer::Alive);
@@ -107,6 +108,7 @@ impl Front {
             scratch: vec![0; super::SCRATCH].into(),
             log: super::LogState::default(),
             log_asked: None,
+            link_blocked: false,
             ended: None,
         })
     }
@@ -185,11 +187,34 @@ impl Front {
             self.resume(source, now);
         }
         self.ask_for_log(now);
-        self.link.flush();
+        self.flush_link();
         self.rebalance(now);
         let over = self.talks.is_empty() && self.instances.is_empty();
         if self.draining && over && self.link.is_flushed() {
             self.ended.get_or_insert(Exit::Ok);
+        }
+    }
+
+    /// Room in the link is asked for only while it lacks: otherwise every
+    /// packet that the helper reads would wake us.
+    fn flush_link(&mut self) {
+        self.link.flush();
+        let blocked = !self.link.is_flushed();
+        if blocked == self.link_blocked {
+            return;
+        }
+        let mut interest = Interest::READABLE;
+        if blocked {
+            interest |= Interest::WRITABLE;
+        }
+        let fd = self.link.as_fd().as_raw_fd();
+        let source = Source::Helper.into();
+        match self
+            .registry
+            .reregister(&mut SourceFd(&fd), source, interest)
+        {
+            Ok(()) => self.link_blocked = blocked,
+            Err(err) => log::error!("unable to watch the helper: {err}"),
         }
     }
 

@@ -1,6 +1,8 @@
 //! Ready: said once, when the front serves for the first time.
 #![forbid(unsafe_code)]
 
+use std::io::Write;
+
 use crate::helper::core::Helper;
 use crate::table::{LogFormat, LogTarget};
 
@@ -23,7 +25,7 @@ pub fn when_ready(helper: &mut Helper) {
     if log.to == LogTarget::Stderr && log.format == LogFormat::Text {
         // The bare line, for whoever waits for it.
         // In one write, or a line of the front may come between.
-        eprint!("{}", format!("{line}\n"));
+        let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
     } else {
         log::info!("{line}");
     }

@@ -237,7 +237,7 @@ impl Helper {
         self.poll.registry().register(
             &mut SourceFd(&front.link.as_fd().as_raw_fd()),
             LINK,
-            Interest::READABLE | Interest::WRITABLE,
+            Interest::READABLE,
         )?;
         log::debug!(pid = front.pid; "front started");
         self.front = Some(front);
@@ -296,8 +296,13 @@ impl Helper {
     /// Sends what is queued; a front that cannot take it is replaced.
     fn flush(&mut self) {
         let Some(front) = &mut self.front else { return };
-        if let Err(err) = front.link.flush() {
-            self.lose_front(&err);
+        match front.link.flush() {
+            Ok(all) if all == front.is_blocked => {
+                front.is_blocked = !all;
+                self.watch_link();
+            }
+            Ok(_) => {}
+            Err(err) => self.lose_front(&err),
         }
     }
 
@@ -338,18 +343,23 @@ impl Helper {
                 Err(err) => return self.lose_front(&err),
             }
         }
-        self.look_again();
+        // More may wait, and an edge is told only once.
+        self.watch_link();
     }
 
-    /// More may wait, and an edge is told only once.
-    fn look_again(&mut self) {
+    /// Asks for the next readiness of the link; for room in it only while it
+    /// lacks, or every packet that the front reads would wake us.
+    fn watch_link(&mut self) {
         let Some(front) = &self.front else { return };
         let fd = front.link.as_fd().as_raw_fd();
-        let both = Interest::READABLE | Interest::WRITABLE;
+        let mut interest = Interest::READABLE;
+        if front.is_blocked {
+            interest |= Interest::WRITABLE;
+        }
         if let Err(err) = self
             .poll
             .registry()
-            .reregister(&mut SourceFd(&fd), LINK, both)
+            .reregister(&mut SourceFd(&fd), LINK, interest)
         {
             log::error!("unable to watch the front: {err}");
         }

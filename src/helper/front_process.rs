@@ -7,6 +7,7 @@ use std::ffi::CString;
 use std::io::{self, Write};
 use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -51,6 +52,8 @@ pub struct Front {
     last_heard: Instant,
     /// It has taken a plan and serves.
     pub ready: bool,
+    /// It has not taken all that was sent.
+    pub is_blocked: bool,
     /// What it has been told and has not said [`Taken`](crate::helper::wire::Request::Taken) to, oldest first.
     pub orders: VecDeque<Order>,
 }
@@ -110,8 +113,6 @@ pub struct Nursery {
     inheritance: Inheritance,
     /// NOFILE for the front: as much as for us.
     files: (u64, u64),
-    /// The last cell of the helper's: no instance ever has it.
-    cell: usize,
     pub epoch: u32,
     /// Fronts in a row that died before they had settled.
     died_young: u32,
@@ -121,11 +122,10 @@ pub struct Nursery {
 
 impl Nursery {
     #[must_use]
-    pub fn new(inheritance: Inheritance, files: (u64, u64), cell: usize) -> Self {
+    pub fn new(inheritance: Inheritance, files: (u64, u64)) -> Self {
         Self {
             inheritance,
             files,
-            cell,
             epoch: 0,
             died_young: 0,
             never_ready: 0,
@@ -155,19 +155,16 @@ impl Nursery {
             stderr: Some(stderr.as_fd()),
             sockets: &[theirs.as_fd()],
         };
-        let failed = |NotStarted { errno, .. }| io::Error::from_raw_os_error(errno);
         let pid = launcher
-            .launch(&plan, environment.seal(), &fds, self.cell)
-            .map_err(failed)?;
-        launcher
-            .failure(self.cell)
-            .map_or(Ok(()), |not| Err(failed(not)))?;
+            .launch(&Rc::new(plan), environment.seal(), &fds)
+            .map_err(|NotStarted { errno, .. }| io::Error::from_raw_os_error(errno))?;
         Ok(Front {
             pid,
             link,
             started: now,
             last_heard: now,
             ready: false,
+            is_blocked: false,
             orders: VecDeque::new(),
         })
     }
@@ -217,7 +214,6 @@ impl Nursery {
             umask: 0o077,
             dir: c"/".to_owned(),
             activation: Activation::ListenFds,
-            may_hang: false,
         }
     }
 }

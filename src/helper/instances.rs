@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::helper::policy::MAX_INSTANCES;
 use crate::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
 use crate::table::{LogEvents, Stop};
 
@@ -27,8 +26,6 @@ pub struct Instance {
     pub started: Instant,
     pub stop: Stop,
     pub log: LogEvents,
-    /// Where a failed step leaves its name.
-    pub cell: usize,
     pub phase: Phase,
 }
 
@@ -48,7 +45,6 @@ pub struct Instances {
     per_source: HashMap<(ServiceId, IpAddr), u32>,
     taken: HashSet<ListenerId>,
     next: u64,
-    cells: Vec<usize>,
 }
 
 impl Default for Instances {
@@ -60,7 +56,6 @@ impl Default for Instances {
             per_source: HashMap::new(),
             taken: HashSet::new(),
             next: 1,
-            cells: Vec::new(),
         }
     }
 }
@@ -107,20 +102,11 @@ impl Instances {
         self.by_pid.get_mut(self.pids.get(&id)?)
     }
 
-    /// A number for the next instance and a cell nobody else uses.
-    pub fn reserve(&mut self) -> (InstanceId, usize) {
+    /// A number that no instance has had.
+    pub fn next_id(&mut self) -> InstanceId {
         let id = InstanceId(self.next);
         self.next += 1;
-        let cell = self
-            .cells
-            .pop()
-            .unwrap_or_else(|| self.by_pid.len().min(MAX_INSTANCES - 1));
-        (id, cell)
-    }
-
-    /// Gives a reserved cell back: there was no clone.
-    pub fn release(&mut self, cell: usize) {
-        self.cells.push(cell);
+        id
     }
 
     pub fn add(&mut self, instance: Instance) {
@@ -149,7 +135,6 @@ impl Instances {
         if instance.wait {
             self.taken.remove(&instance.listener);
         }
-        self.cells.push(instance.cell);
         Some(instance)
     }
 }

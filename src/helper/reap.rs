@@ -37,6 +37,10 @@ impl Helper {
             return self.drained(now);
         }
         self.commit_change(now);
+        if let Some(NotStarted { step, errno }) = self.launcher.failure(reaped.pid) {
+            let err = io::Error::from_raw_os_error(errno);
+            log::error!("unable to start the front: {step}: {err}");
+        }
         let how = if reaped.signalled { "signal" } else { "status" };
         let pause = self.nursery.pause_after(&front, now);
         log::error!(pid = reaped.pid; "the front ended ({how} {}); starting another", reaped.status);
@@ -50,7 +54,7 @@ impl Helper {
         if instance.phase == instances::Phase::Stopping {
             self.end_leftovers(instance, now);
         }
-        let failure = self.launcher.failure(instance.cell);
+        let failure = self.launcher.failure(reaped.pid);
         let lasted = now.duration_since(instance.started);
         if let Some(failed) = &failure {
             self.log_failure(instance.service, instance.connection, failed);

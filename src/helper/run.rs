@@ -14,7 +14,6 @@ use crate::helper::front_process::Nursery;
 use crate::helper::load::Source;
 use crate::helper::logs;
 use crate::helper::pid_file::{NoPidFile, PidFile};
-use crate::helper::policy::MAX_INSTANCES;
 use crate::helper::services::{Inheritance, Services};
 use crate::helper::sockets::inherited::{self, is_datagram};
 use crate::helper::sockets::registry::Registry;
@@ -94,9 +93,8 @@ fn serve(options: &Options, source: Source, table: Table, registry: Registry) ->
         source,
         services: Services::default(),
         registry,
-        launcher: Launcher::new(MAX_INSTANCES)
-            .map_err(|err| Fatal(format!("unable to map memory: {err}")))?,
-        nursery: Nursery::new(inheritance.clone(), files, MAX_INSTANCES),
+        launcher: Launcher::default(),
+        nursery: Nursery::new(inheritance.clone(), files),
         null: open_null().map_err(|err| Fatal(format!("unable to open /dev/null: {err}")))?,
         table,
     };

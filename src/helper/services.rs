@@ -9,7 +9,6 @@ use std::rc::Rc;
 use crate::front::plan::{ListenerPlan, MuxPlan, Plan, ServePlan, ServicePlan};
 use crate::helper::sockets::registry::{Listener, Registry};
 use crate::ids::{ListenerId, ServiceId};
-use crate::sandbox::mounts::Mounts;
 use crate::sandbox::plan::ExecPlan;
 use crate::table::address::Listen;
 use crate::table::{Rules, Serve, Service, Stderr, Stop, Table};
@@ -32,7 +31,7 @@ pub struct Active {
 /// How to start it and how to end it.
 #[derive(Debug)]
 pub struct Program {
-    pub plan: ExecPlan,
+    pub plan: Rc<ExecPlan>,
     pub path: String,
     pub stderr: Stderr,
     pub stop: Stop,
@@ -107,10 +106,9 @@ impl Services {
     ) -> Result<Compiled, String> {
         let mut active = HashMap::with_capacity(table.services.len());
         let mut muxes = Vec::new();
-        let mounts = Mounts::read();
         for service in table.services.iter().filter(|service| service.enabled) {
             let id = self.id(&service.name);
-            active.insert(id, compile(service, inheritance, &mounts)?);
+            active.insert(id, compile(service, inheritance)?);
             if matches!(service.serve, Serve::Builtin(crate::table::Builtin::Tcpmux)) {
                 muxes.push(id);
             }
@@ -188,17 +186,13 @@ impl Services {
     }
 }
 
-fn compile(
-    service: &Service,
-    inheritance: &Inheritance,
-    mounts: &Mounts,
-) -> Result<Active, String> {
+fn compile(service: &Service, inheritance: &Inheritance) -> Result<Active, String> {
     let program = match &service.serve {
         Serve::Exec(exec) => {
-            let plan = ExecPlan::compile(exec, &inheritance.environment, inheritance.files, mounts)
+            let plan = ExecPlan::compile(exec, &inheritance.environment, inheritance.files)
                 .map_err(|err| format!("service \"{}\": {err}", service.name))?;
             Some(Rc::new(Program {
-                plan,
+                plan: Rc::new(plan),
                 path: exec.program.display().to_string(),
                 stderr: exec.stderr,
                 stop: exec.stop.clone(),

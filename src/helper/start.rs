@@ -189,16 +189,9 @@ impl Starter<'_> {
             stderr,
             sockets: &sockets,
         };
-        let (id, cell) = self.instances.reserve();
-        let launched = self.launcher.launch(&program.plan, envp, &fds, cell);
-        let launched = match (launched, self.launcher.failure(cell)) {
-            (Ok(_), Some(failed)) => Err(failed),
-            (launched, _) => launched,
-        };
-        let pid = launched.inspect_err(|_| {
-            self.instances.release(cell);
-            take_back(&handed);
-        })?;
+        let launched = self.launcher.launch(&program.plan, envp, &fds);
+        let pid = launched.inspect_err(|_| take_back(&handed))?;
+        let id = self.instances.next_id();
         let log = service.rules.log;
         if log.start {
             log::info!(
@@ -219,7 +212,6 @@ impl Starter<'_> {
             started: now,
             stop: program.stop.clone(),
             log,
-            cell,
             phase: Phase::Running,
         });
         Ok(id)

@@ -4,22 +4,19 @@
 use std::convert::Infallible;
 use std::fs::OpenOptions;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::atomic::Ordering;
-
-use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
-use nix::sys::stat::{Mode, umask};
-use nix::unistd::{chdir, setsid};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use crate::sandbox::Step;
 use crate::sandbox::plan::ExecPlan;
-use crate::sys::process::ChildStack;
-use crate::sys::shared::SharedCells;
-use crate::sys::{exec, process};
+use crate::sys::child::{Errand, Nursery};
+use crate::sys::exec::Envp;
+use crate::sys::raw::{self, Errno};
 use crate::table::Activation;
 
-/// Status of a child that never became a server; the cell says why.
-const NOT_STARTED: u8 = 127;
+/// Listeners live from this number on, so that none of them sits where
+/// another one of the same service is to be placed.
+pub const FIRST_LISTENER: i32 = 64;
 
 /// The descriptors of one child.
 #[derive(Clone, Debug)]
@@ -38,106 +35,125 @@ pub struct NotStarted {
     pub errno: i32,
 }
 
-/// Makes children, and remembers where their failures are written.
-#[derive(Debug)]
-pub struct Launcher {
-    cells: SharedCells,
-    stack: ChildStack,
-}
+/// Makes children, and hears of their failures.
+#[derive(Debug, Default)]
+pub struct Launcher(Nursery<Start>);
 
 impl Launcher {
-    /// For children with cells `0..=last_cell`.
-    pub fn new(last_cell: usize) -> io::Result<Self> {
-        Ok(Self {
-            cells: SharedCells::new(last_cell + 1)?,
-            stack: ChildStack::default(),
-        })
-    }
-
-    /// Clones and returns the child's pid. A step that fails in the child is
-    /// left in its cell as `code << 24 | errno`.
-    ///
-    /// Usually the child borrows our memory and we sleep until it has become
-    /// the server, so a failure is known on return. Where that could take for
-    /// ever (`plan.may_hang`) the child gets a copy, we go on at once, and a
-    /// failure is found by [`Self::failure`] when the child is reaped.
+    /// Clones and returns the child's pid at once. The caller may close the
+    /// descriptors: the child has its own. Whether it became the server is
+    /// known when it is reaped, by [`Self::failure`].
     pub fn launch(
         &mut self,
-        plan: &ExecPlan,
-        mut envp: exec::Envp,
+        plan: &Rc<ExecPlan>,
+        envp: Envp,
         fds: &Descriptors,
-        cell: usize,
     ) -> Result<i32, NotStarted> {
-        let word = self.cells.cell(cell);
-        word.store(0, Ordering::Relaxed);
-        let child = || {
-            let Err(failed) = become_server(plan, &mut envp, fds);
-            word.store(encode(&failed), Ordering::Release);
-            NOT_STARTED
+        let start = Start {
+            plan: Rc::clone(plan),
+            envp,
+            null: fds.null.as_raw_fd(),
+            stderr: fds.stderr.map(|fd| fd.as_raw_fd()),
+            sockets: fds.sockets.iter().map(AsRawFd::as_raw_fd).collect(),
         };
-        let cloned = if plan.may_hang {
-            process::spawn_copy(child)
-        } else {
-            process::spawn_sharing(&mut self.stack, child)
-        };
-        cloned.map_err(|err| NotStarted {
+        self.0.send(start).map_err(|err| NotStarted {
             step: Step::Clone,
-            errno: errno(&err),
+            errno: err.raw_os_error().unwrap_or(libc::EIO),
         })
     }
 
-    /// What a child left in its cell, if it failed before exec.
-    #[must_use]
-    pub fn failure(&self, cell: usize) -> Option<NotStarted> {
-        let word = self.cells.take(cell);
-        let code = u8::try_from(word >> 24).unwrap_or(0);
-        let errno = i32::try_from(word & 0x00ff_ffff).unwrap_or(0);
-        (word != 0).then(|| NotStarted {
+    /// Which step the child that was just reaped as `pid` failed at, if it
+    /// never became a server.
+    pub fn failure(&mut self, pid: i32) -> Option<NotStarted> {
+        let left = self.0.left_behind(pid)?;
+        let code = u8::try_from(left >> 24).unwrap_or(0);
+        Some(NotStarted {
             step: Step::from_code(code).unwrap_or(Step::Exec),
-            errno,
+            errno: i32::try_from(left & 0x00ff_ffff).unwrap_or(0),
         })
     }
 }
 
-fn encode(failed: &NotStarted) -> u32 {
-    // A clone never fails in the child, so the code is never zero.
-    u32::from(failed.step.code()) << 24 | failed.errno.unsigned_abs() & 0x00ff_ffff
+/// All that a child needs, with the descriptors as numbers of its own table,
+/// which is a copy of ours.
+#[derive(Debug)]
+struct Start {
+    plan: Rc<ExecPlan>,
+    envp: Envp,
+    null: i32,
+    stderr: Option<i32>,
+    sockets: Vec<i32>,
 }
 
-/// The child's whole life before exec. It may run in our own memory: no
-/// allocation, no logging, only system calls, in the order that [`Step`] gives reasons for.
-fn become_server(
-    plan: &ExecPlan,
-    envp: &mut exec::Envp,
-    fds: &Descriptors,
-) -> Result<Infallible, NotStarted> {
-    let at = |step: Step| {
-        move |err: io::Error| NotStarted {
-            step,
-            errno: errno(&err),
-        }
-    };
+impl Errand for Start {
+    fn run(&mut self) -> u32 {
+        let Err((step, errno)) = self.become_server();
+        // The clone is behind us, so the step's code is not zero.
+        u32::from(step.code()) << 24 | errno.unsigned_abs() & 0x00ff_ffff
+    }
+}
 
-    // Dispositions: the helper ignores nothing, and exec resets its handlers.
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
-        .map_err(|err| at(Step::Signals)(err.into()))?;
-    setsid().map_err(|err| at(Step::Session)(err.into()))?;
-    place_descriptors(plan.activation, fds).map_err(at(Step::Descriptors))?;
-    let (soft, hard) = plan.inherited_files;
-    process::set_limit(NOFILE, soft, hard).map_err(at(Step::Limits))?;
-    for limit in &plan.limits {
-        process::set_limit(limit.resource, limit.soft, limit.hard).map_err(at(Step::Limits))?;
+impl Start {
+    /// The child's whole life before exec, in our memory: no allocation, no
+    /// logging, nothing that can panic, only system calls, in the order that
+    /// [`Step`] gives reasons for.
+    fn become_server(&mut self) -> Result<Infallible, (Step, Errno)> {
+        let at = |step: Step| move |errno: Errno| (step, errno);
+        let plan = &*self.plan;
+        // Dispositions: the helper ignores nothing, and exec resets its handlers.
+        raw::unblock_signals().map_err(at(Step::Signals))?;
+        raw::new_session().map_err(at(Step::Session))?;
+        self.place_descriptors().map_err(at(Step::Descriptors))?;
+        let (soft, hard) = plan.inherited_files;
+        raw::set_limit(NOFILE, soft, hard).map_err(at(Step::Limits))?;
+        for limit in &plan.limits {
+            raw::set_limit(limit.resource, limit.soft, limit.hard).map_err(at(Step::Limits))?;
+        }
+        if let Some(nice) = plan.nice {
+            raw::set_nice(nice).map_err(at(Step::Nice))?;
+        }
+        if let Some(who) = &plan.credentials {
+            raw::become_user(who.uid, who.gid, &who.groups).map_err(at(Step::Credentials))?;
+        }
+        raw::set_umask(plan.umask);
+        raw::change_directory(&plan.dir).map_err(at(Step::Directory))?;
+        self.envp.fill_listen_pid();
+        Err((Step::Exec, raw::exec(&plan.program, &plan.argv, &self.envp)))
     }
-    if let Some(nice) = plan.nice {
-        process::set_nice(nice).map_err(at(Step::Nice))?;
+
+    /// The helper keeps 0, 1 and 2 open all its life, so no socket ever has one
+    /// of these numbers and nothing is overwritten before it is copied.
+    fn place_descriptors(&self) -> Result<(), Errno> {
+        match (self.plan.activation, self.sockets.as_slice()) {
+            (Activation::Inetd, [socket, ..]) => {
+                raw::place(*socket, 0)?;
+                raw::place(*socket, 1)?;
+                raw::place(self.stderr.unwrap_or(*socket), 2)?;
+                raw::close_on_exec_from(3)
+            }
+            (Activation::Inetd, []) => Err(libc::EBADF),
+            (Activation::ListenFds, sockets) => {
+                let stderr = self.stderr.unwrap_or(self.null);
+                raw::place(self.null, 0)?;
+                raw::place(stderr, 1)?;
+                raw::place(stderr, 2)?;
+                place_from_three(sockets)
+            }
+        }
     }
-    if let Some(who) = &plan.credentials {
-        process::become_user(who.uid, who.gid, &who.groups).map_err(at(Step::Credentials))?;
+}
+
+/// Puts `sockets` on 3, 4, ... A single one may come from anywhere, several
+/// are listeners and lie above all targets.
+fn place_from_three(sockets: &[i32]) -> Result<(), Errno> {
+    raw::close_on_exec_from(3)?;
+    for (target, socket) in (3..).zip(sockets) {
+        if target >= FIRST_LISTENER {
+            return Err(libc::EMFILE);
+        }
+        raw::place(*socket, target)?;
     }
-    umask(Mode::from_bits_truncate(plan.umask));
-    chdir(plan.dir.as_c_str()).map_err(|err| at(Step::Directory)(err.into()))?;
-    envp.fill_listen_pid();
-    Err(at(Step::Exec)(exec::exec(&plan.program, &plan.argv, envp)))
+    Ok(())
 }
 
 #[allow(
@@ -145,48 +161,6 @@ fn become_server(
     reason = "a small constant whose type differs between libcs"
 )]
 const NOFILE: i32 = libc::RLIMIT_NOFILE as i32;
-
-/// Listeners live from this number on, so that none of them sits where
-/// another one of the same service is to be placed.
-pub const FIRST_LISTENER: i32 = 64;
-
-/// The helper keeps 0, 1 and 2 open all its life, so no socket ever has one of
-/// these numbers and nothing is overwritten before it is copied.
-fn place_descriptors(activation: Activation, fds: &Descriptors) -> io::Result<()> {
-    match (activation, fds.sockets) {
-        (Activation::Inetd, [socket, ..]) => {
-            process::place(*socket, 0)?;
-            process::place(*socket, 1)?;
-            process::place(fds.stderr.unwrap_or(*socket), 2)?;
-            process::close_on_exec_from(3)
-        }
-        (Activation::Inetd, []) => Err(io::Error::from_raw_os_error(libc::EBADF)),
-        (Activation::ListenFds, sockets) => {
-            let stderr = fds.stderr.unwrap_or(fds.null);
-            process::place(fds.null, 0)?;
-            process::place(stderr, 1)?;
-            process::place(stderr, 2)?;
-            place_from_three(sockets)
-        }
-    }
-}
-
-/// Puts `sockets` on 3, 4, ... A single one may come from anywhere, several
-/// are listeners and lie above all targets.
-fn place_from_three(sockets: &[BorrowedFd]) -> io::Result<()> {
-    process::close_on_exec_from(3)?;
-    for (target, socket) in (3..).zip(sockets) {
-        if target >= FIRST_LISTENER {
-            return Err(io::Error::from_raw_os_error(libc::EMFILE));
-        }
-        process::place(*socket, target)?;
-    }
-    Ok(())
-}
-
-fn errno(err: &io::Error) -> i32 {
-    err.raw_os_error().unwrap_or(libc::EIO)
-}
 
 /// The null device for servers that get no input.
 pub fn open_null() -> io::Result<OwnedFd> {

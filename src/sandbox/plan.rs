@@ -5,7 +5,6 @@ use std::ffi::{CString, NulError};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use crate::sandbox::mounts::Mounts;
 use crate::sys::exec::{Argv, Environment};
 use crate::table::{Activation, Exec, Identity, Limit};
 
@@ -29,8 +28,6 @@ pub struct ExecPlan {
     pub umask: u32,
     pub dir: CString,
     pub activation: Activation,
-    /// Program or directory lie where a lookup can take for ever.
-    pub may_hang: bool,
 }
 
 /// See credentials(7).
@@ -43,13 +40,11 @@ pub struct Credentials {
 
 impl ExecPlan {
     /// Compiles `exec`. `own_environment` is what usherd itself was started
-    /// with (for `pass_env`), `inherited_files` its NOFILE limits (soft, hard),
-    /// `mounts` what is mounted now.
+    /// with (for `pass_env`), `inherited_files` its NOFILE limits (soft, hard).
     pub fn compile(
         exec: &Exec,
         own_environment: &[(std::ffi::OsString, std::ffi::OsString)],
         inherited_files: (u64, u64),
-        mounts: &Mounts,
     ) -> Result<Self, NulError> {
         let mut argv = vec![CString::new(argv0(exec))?];
         for arg in &exec.args {
@@ -71,9 +66,6 @@ impl ExecPlan {
             umask: exec.umask,
             dir: CString::new(exec.dir.as_os_str().as_bytes())?,
             activation: exec.activation,
-            may_hang: [&exec.program, &exec.dir]
-                .into_iter()
-                .any(|path| mounts.is_remote(path)),
         })
     }
 }

@@ -1,7 +1,6 @@
 //! Argument and environment arrays for execve(2), laid out before the clone.
 
-use std::ffi::{CStr, CString, c_char};
-use std::io;
+use std::ffi::{CString, c_char};
 use std::ptr;
 
 /// `argv`: owns its strings and the null-terminated array of pointers to them.
@@ -24,6 +23,12 @@ impl Argv {
             pointers,
             _strings: strings,
         }
+    }
+
+    /// For execve(2): valid as long as `self`.
+    #[must_use]
+    pub fn as_ptr(&self) -> *const *const c_char {
+        self.pointers.as_ptr()
     }
 }
 
@@ -89,10 +94,16 @@ pub struct Envp {
 }
 
 impl Envp {
+    /// For execve(2): valid as long as `self`.
+    #[must_use]
+    pub fn as_ptr(&self) -> *const *const c_char {
+        self.pointers.as_ptr()
+    }
+
     /// In the child: writes our own pid where `LISTEN_PID` is, if it is there.
     pub fn fill_listen_pid(&mut self) {
         let Some(at) = self.listen_pid else { return };
-        let mut pid = std::process::id();
+        let mut pid = super::raw::own_pid();
         let mut digits = [0u8; Environment::PID_ROOM];
         let mut first = digits.len();
         while pid > 0 {
@@ -107,22 +118,10 @@ impl Envp {
     }
 }
 
-/// execve(2). Returns only if it failed.
-pub fn exec(program: &CStr, argv: &Argv, envp: &Envp) -> io::Error {
-    // SAFETY: both arrays end in a null pointer, and every string they point
-    // to ends in NUL and is owned by the value we borrow.
-    unsafe {
-        libc::execve(
-            program.as_ptr(),
-            argv.pointers.as_ptr(),
-            envp.pointers.as_ptr(),
-        )
-    };
-    io::Error::last_os_error()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::ffi::CStr;
+
     use super::*;
 
     #[test]

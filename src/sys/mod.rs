@@ -5,12 +5,13 @@
     reason = "this is the fence: raw system calls live here and nowhere else"
 )]
 
+pub mod child;
 pub mod clock;
 pub mod exec;
 pub mod front_calls;
 pub mod inherit;
 pub mod link;
 pub mod process;
-pub mod shared;
+pub mod raw;
 pub mod socket;
 pub mod splice;

@@ -1,78 +1,11 @@
-//! Making, signalling and reaping processes.
+//! Signalling and reaping processes.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::c_int;
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::time::Duration;
-
-/// Clones this process (clone3(2), no flags: everything is copied) and runs
-/// `child` in the copy, which ends in exec, or here with the status that
-/// `child` returns. The caller goes on at once.
-pub fn spawn_copy<F: FnOnce() -> u8>(child: F) -> io::Result<i32> {
-    // SAFETY: clone_args is plain old data, for which zeroes mean "none".
-    let mut args: libc::clone_args = unsafe { mem::zeroed() };
-    args.exit_signal = u64::from(libc::SIGCHLD.unsigned_abs());
-    // SAFETY: the pointer and the size describe `args`, which outlives the
-    // call; without CLONE_VM the child has its own copy of the stack.
-    let pid = unsafe {
-        libc::syscall(
-            libc::SYS_clone3,
-            &raw mut args,
-            mem::size_of::<libc::clone_args>(),
-        )
-    };
-    match pid {
-        -1 => Err(io::Error::last_os_error()),
-        0 => exit_now(c_int::from(child())),
-        pid => i32::try_from(pid).map_err(io::Error::other),
-    }
-}
-
-/// A stack for children that share our memory. One is enough: the caller
-/// sleeps while such a child uses it.
-#[derive(Debug)]
-pub struct ChildStack(Vec<u128>);
-
-impl Default for ChildStack {
-    /// 64 KiB; the recipe before exec is a few frames deep.
-    fn default() -> Self {
-        Self(vec![0; 4096])
-    }
-}
-
-/// Clones this process without copying its memory (clone(2) with `CLONE_VM`
-/// and `CLONE_VFORK`, what posix_spawn(3) does) and sleeps until the child
-/// has ended or become another program. A third of the cost of a copy, and
-/// no page fault afterwards.
-///
-/// `child` must make system calls only: what it writes, we read.
-pub fn spawn_sharing<F: FnOnce() -> u8>(stack: &mut ChildStack, child: F) -> io::Result<i32> {
-    extern "C" fn start<F: FnOnce() -> u8>(argument: *mut c_void) -> c_int {
-        // SAFETY: `argument` is the slot below, which outlives the child's use
-        // of our memory because the parent sleeps meanwhile.
-        let slot = unsafe { &mut *argument.cast::<Option<F>>() };
-        slot.take().map_or(0, |child| c_int::from(child()))
-    }
-    let mut slot = Some(child);
-    let top = stack.0.as_mut_ptr_range().end;
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-    // SAFETY: `top` is the aligned end of a buffer that only this child uses,
-    // stacks grow down on every Linux target, and `slot` is what `start` takes.
-    let pid = unsafe { libc::clone(start::<F>, top.cast(), flags, (&raw mut slot).cast()) };
-    if pid < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(pid)
-    }
-}
-
-/// Ends this process at once: no destructors, no exit handlers (`_exit(2)`).
-pub fn exit_now(status: c_int) -> ! {
-    // SAFETY: _exit never returns and touches no memory of ours.
-    unsafe { libc::_exit(status) }
-}
 
 /// The end of a child, as wait4(2) tells it.
 #[derive(Clone, Copy, Debug)]
@@ -233,88 +166,4 @@ pub fn trim_heap() {
     unsafe {
         libc::malloc_trim(0);
     }
-}
-
-/// setrlimit(2) by number, for limits nix has no name for.
-pub fn set_limit(resource: i32, soft: u64, hard: u64) -> io::Result<()> {
-    let limit = libc::rlimit {
-        rlim_cur: soft,
-        rlim_max: hard,
-    };
-    #[cfg(target_env = "gnu")]
-    let resource = resource.unsigned_abs();
-    // SAFETY: `limit` is a live local that the call only reads.
-    let result = unsafe { libc::setrlimit(resource, &raw const limit) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
-}
-
-/// setpriority(2) of this process.
-pub fn set_nice(nice: i32) -> io::Result<()> {
-    // SAFETY: no pointers are passed.
-    let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
-}
-
-/// Marks every descriptor from `first` on close-on-exec (close_range(2)).
-pub fn close_on_exec_from(first: u32) -> io::Result<()> {
-    // SAFETY: no pointers are passed; the flag closes nothing by itself.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            first,
-            u32::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        )
-    };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
-}
-
-/// dup2(2): `from` becomes `to`, open across exec. A `from` that already has
-/// the number only loses its close-on-exec mark.
-pub fn place(from: BorrowedFd, to: i32) -> io::Result<()> {
-    let from = from.as_raw_fd();
-    let result = if from == to {
-        // SAFETY: no pointers are passed.
-        unsafe { libc::fcntl(to, libc::F_SETFD, 0) }
-    } else {
-        // SAFETY: no pointers are passed; the caller is a fresh child in
-        // which nobody owns the number `to`.
-        unsafe { libc::dup2(from, to) }
-    };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
-}
-
-/// setgroups(2), setresgid(2), setresuid(2), in this order, by raw system
-/// call: glibc's own would try to do it for all threads.
-pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
-    // SAFETY: pointer and length describe `groups`, which is only read.
-    let result = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: no pointers are passed.
-    if unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: no pointers are passed.
-    if unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
 }
