@@ -24,6 +24,8 @@ pub struct Change {
     table: Table,
     compiled: Compiled,
     prepared: Prepared,
+    /// When a front that has not taken it is replaced.
+    overdue: Instant,
 }
 
 impl Helper {
@@ -74,12 +76,16 @@ impl Helper {
             log::error!("{trouble}");
         }
         if hopeless {
+            prepared.abandon();
             return self.refuse("not every address can be bound");
         }
         let inheritance = self.nursery.inheritance().clone();
         let compiled = match self.services.compile(&table, &inheritance) {
             Ok(compiled) => compiled,
-            Err(err) => return self.refuse(&err),
+            Err(err) => {
+                prepared.abandon();
+                return self.refuse(&err);
+            }
         };
         // What the front may do is fixed when it starts.
         let needs_other_front = Self::forwards(&table) != Self::forwards(&self.table)
@@ -88,15 +94,19 @@ impl Helper {
             table,
             compiled,
             prepared,
+            overdue: now + PATIENCE,
         };
         if needs_other_front {
             self.change = Some(change);
             self.end_front();
         } else if let Err(err) = self.tell_front(&change) {
+            // It may have heard half of it; the next front hears of the table in force.
+            self.end_front();
+            change.prepared.abandon();
             return self.refuse(&format!("unable to tell the front: {err}"));
         } else {
+            self.timers.set(change.overdue, Due::PlanTaken);
             self.change = Some(change);
-            self.timers.set(now + PATIENCE, Due::PlanTaken);
         }
         if self.front.is_none() {
             self.commit_change(now);
@@ -115,11 +125,22 @@ impl Helper {
         front.give_listeners(change.prepared.new_ones())
     }
 
-    /// The front did not answer in time, perhaps.
-    pub(super) fn plan_overdue(&mut self) {
-        if self.change.is_some() {
+    /// The front did not answer in time, perhaps: the timer may be that of an earlier reload.
+    pub(super) fn plan_overdue(&mut self, now: Instant) {
+        if self
+            .change
+            .as_ref()
+            .is_some_and(|change| change.overdue <= now)
+        {
             log::error!("the front does not take the new table; replacing it");
             self.end_front();
+        }
+    }
+
+    /// usherd ends: a table that is not in force yet never will be.
+    pub(super) fn abandon_change(&mut self) {
+        if let Some(change) = self.change.take() {
+            change.prepared.abandon();
         }
     }
 
@@ -130,6 +151,7 @@ impl Helper {
             table,
             compiled,
             prepared,
+            overdue: _,
         }) = self.change.take()
         else {
             return;

@@ -28,7 +28,7 @@ impl Helper {
                 Due::EndFront => self.end_front(),
                 Due::DrainTaken if self.is_drained() => {}
                 Due::DrainTaken => self.end_front(),
-                Due::PlanTaken => self.plan_overdue(),
+                Due::PlanTaken => self.plan_overdue(now),
                 Due::KillLeftover(pid) => {
                     if let Some(members) = self.leftovers.remove(&pid) {
                         tree::kill_all(&HashSet::from([pid]), &members);
@@ -109,7 +109,7 @@ impl Helper {
         }
         self.phase = Phase::Draining;
         self.front_due = None;
-        self.change = None;
+        self.abandon_change();
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         let running = self.instances.len();
         if running > 0 {

@@ -21,6 +21,8 @@ tests![
     a_stale_unix_socket_is_replaced,
     a_file_that_is_no_socket_is_left_alone,
     a_unix_socket_goes_with_the_daemon,
+    a_link_in_place_of_a_unix_socket_is_not_followed,
+    a_refused_reload_leaves_no_socket_behind,
     an_inherited_socket_is_served,
     a_port_below_1024_needs_root_and_says_so,
     no_listener_leaks_into_a_server,
@@ -176,6 +178,39 @@ fn a_unix_socket_goes_with_the_daemon() {
         !Path::new(&path).exists(),
         "the socket is still in the file system"
     );
+}
+
+fn a_link_in_place_of_a_unix_socket_is_not_followed() {
+    let dir = Dir::new();
+    let folder = dir.open_folder("sockets");
+    let (path, secret) = (folder.clone() + "/s", folder + "/secret");
+    let table = service("unix", &format!("\"unix:{path}\"")) + "socket = { mode = \"0666\" }\n";
+    let daemon = Daemon::start(&dir, &table);
+    std::fs::write(&secret, "key").expect("unable to write");
+    let mode = || {
+        let meta = std::fs::metadata(&secret).expect("it is gone");
+        meta.permissions().mode() & 0o777
+    };
+    set_mode(Path::new(&secret), 0o600);
+    // Whoever may write the folder, such as the user of the service, can do this at any time.
+    std::fs::remove_file(&path).expect("no socket");
+    std::os::unix::fs::symlink(&secret, &path).expect("unable to link");
+    assert!(daemon.reload_as_it_is());
+    assert_eq!(mode(), 0o600, "the reload changed what the link points to");
+    daemon.log.wait_for("another file has taken its place");
+}
+
+fn a_refused_reload_leaves_no_socket_behind() {
+    let (dir, port) = (Dir::new(), free_port());
+    let path = dir.open_folder("sockets") + "/s";
+    let table = service("good", &format!("\"tcp:127.0.0.1:{port}\""));
+    let daemon = Daemon::start(&dir, &table);
+    let held = free_port();
+    let _holder = std::net::TcpListener::bind(("127.0.0.1", held)).expect("unable to bind");
+    let more = service("unix", &format!("\"unix:{path}\""))
+        + &service("bad", &format!("\"tcp:127.0.0.1:{held}\""));
+    assert!(!daemon.reload(&dir, &(table + &more)));
+    assert!(!Path::new(&path).exists(), "a socket nobody serves");
 }
 
 /// Binds a listener on descriptor 3 and executes the rest of its arguments.

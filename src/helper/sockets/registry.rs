@@ -12,8 +12,8 @@ use socket2::{Domain, Type};
 
 use super::bind::{self, BindError, Bound};
 use super::inherited::Inherited;
+use super::options;
 use super::rpcbind::{self, Program};
-use super::{options, unix};
 use crate::helper::filter;
 use crate::ids::{ListenerId, ServiceId};
 use crate::sys::socket::set_filter;
@@ -314,6 +314,11 @@ impl Prepared {
         self.listeners.iter()
     }
 
+    /// It will not be put in force: what was bound for it leaves nothing behind.
+    pub fn abandon(self) {
+        self.new_ones().for_each(Listener::leave);
+    }
+
     /// Those that the front does not have yet.
     pub fn new_ones(&self) -> impl Iterator<Item = &Listener> {
         self.listeners
@@ -369,9 +374,10 @@ impl Listener {
             log::warn!(address:% = address; "unable to set socket.{}: {}", bad.name, bad.error);
         }
         if let Some(file) = &bound.file
-            && let Err(err) = unix::adjust(file.path(), &self.options)
+            && let Err(err) = file.adjust(&self.options)
         {
-            log::warn!(address:% = address; "unable to change the socket's owner or mode: {err:?}");
+            let err = BindError::Path(err);
+            log::warn!(address:% = address; "unable to change the socket's owner or mode: {err}");
         }
         if bound.kind == Type::STREAM
             && let Err(err) = bind::listen(&bound.socket, &self.options)

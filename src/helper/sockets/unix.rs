@@ -3,10 +3,13 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{AtFlags, OFlag, open};
 use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Gid, Uid, fchownat};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::table::SocketOptions;
@@ -47,17 +50,8 @@ pub fn bind_path(
     umask(old);
     bound.map_err(|err| PathError::Io("bind", err))?;
     let file = SocketFile::remember(path).map_err(|err| PathError::Io("look at", err))?;
-    adjust(path, want)?;
+    file.adjust(want).inspect_err(|_| file.remove())?;
     Ok(file)
-}
-
-/// Owner, group and mode as the table says; a reload calls this again.
-pub fn adjust(path: &Path, want: &SocketOptions) -> Result<(), PathError> {
-    if want.owner.is_some() || want.group.is_some() {
-        chown(path, want.owner, want.group).map_err(|err| PathError::Io("chown", err))?;
-    }
-    let mode = fs::Permissions::from_mode(want.mode.unwrap_or(DEFAULT_MODE));
-    fs::set_permissions(path, mode).map_err(|err| PathError::Io("chmod", err))
 }
 
 /// A socket nobody answers at is left from a daemon that died: unix(7) says
@@ -93,15 +87,44 @@ impl SocketFile {
         })
     }
 
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Owner, group and mode as the table says; a reload calls this again.
+    ///
+    /// Whoever may write the directory can have put something else there
+    /// meanwhile, a symbolic link to /etc/shadow for one. So the file is held
+    /// first, then known again, and only then changed.
+    pub fn adjust(&self, want: &SocketOptions) -> Result<(), PathError> {
+        let failed = |what| move |err| PathError::Io(what, err);
+        let file = self.hold().map_err(failed("look at"))?;
+        let (owner, group) = (want.owner.map(Uid::from_raw), want.group.map(Gid::from_raw));
+        if owner.is_some() || group.is_some() {
+            fchownat(&file, c"", owner, group, AtFlags::AT_EMPTY_PATH)
+                .map_err(|err| failed("chown")(err.into()))?;
+        }
+        let mode = fs::Permissions::from_mode(want.mode.unwrap_or(DEFAULT_MODE));
+        // The way to chmod a descriptor that stands for a path only (open(2), O_PATH).
+        let held = format!("/proc/self/fd/{}", file.as_raw_fd());
+        fs::set_permissions(held, mode).map_err(failed("chmod"))
+    }
+
+    /// The file itself, if it is still the one that was bound.
+    fn hold(&self) -> io::Result<OwnedFd> {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = open(&self.path, flags, Mode::empty())?;
+        let found = fs::File::from(file.try_clone()?).metadata()?;
+        if found.file_type().is_socket() && self.is(&found) {
+            Ok(file)
+        } else {
+            Err(io::Error::other("another file has taken its place"))
+        }
+    }
+
+    fn is(&self, found: &fs::Metadata) -> bool {
+        (found.dev(), found.ino()) == (self.device, self.inode)
     }
 
     /// Removes the file, unless another one has taken its place.
     pub fn remove(&self) {
-        let ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode));
+        let ours = fs::symlink_metadata(&self.path).is_ok_and(|found| self.is(&found));
         if ours && let Err(err) = fs::remove_file(&self.path) {
             log::warn!("unable to remove {}: {err}", self.path.display());
         }
