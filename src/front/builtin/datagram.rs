@@ -308,12 +308,19 @@ fn send(socket: &Socket, answer: &[u8], source: &Source) -> Result<usize, Errno>
     sendmsg(fd, &parts, control.as_slice(), flags, Some(from))
 }
 
-/// The kernel picks the interface by its routes.
-fn any_interface(info: libc::in_pktinfo) -> libc::in_pktinfo {
-    libc::in_pktinfo {
-        ipi_ifindex: 0,
-        ..info
+/// The kernel picks the interface by its routes. As a source it refuses an
+/// address that is not our own, such as a broadcast.
+fn any_interface(mut info: libc::in_pktinfo) -> libc::in_pktinfo {
+    if came_early(info) {
+        info.ipi_spec_dst = info.ipi_addr;
     }
+    info.ipi_ifindex = 0;
+    info
+}
+
+/// It was queued before [`prepare`]: the kernel has noted no local address for it.
+fn came_early(info: libc::in_pktinfo) -> bool {
+    info.ipi_spec_dst.s_addr == 0
 }
 
 /// The same, but a link-local address means nothing without its interface.
@@ -337,7 +344,9 @@ fn canonical(source: &SockaddrStorage) -> Option<SocketAddr> {
 fn destination(queried: Option<Queried>) -> Result<Option<IpAddr>, Silence> {
     Ok(match queried {
         // They differ for a broadcast: the header's address is then not our own.
-        Some(Queried::V4(info)) if info.ipi_addr.s_addr != info.ipi_spec_dst.s_addr => {
+        Some(Queried::V4(info))
+            if !came_early(info) && info.ipi_addr.s_addr != info.ipi_spec_dst.s_addr =>
+        {
             return Err(Silence::Destination);
         }
         Some(Queried::V4(info)) => Some(IpAddr::from(info.ipi_addr.s_addr.to_ne_bytes())),

@@ -152,3 +152,17 @@ fn a_unix_peer_with_a_name_is_answered_and_one_without_is_not() {
     assert_eq!(&heard[..3], b"two");
     assert_eq!(echo.answered(), 1);
 }
+
+#[test]
+fn a_request_that_came_before_the_responder_is_answered() {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+    let anywhere: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+    socket.bind(&anywhere.into()).unwrap();
+    let to = socket.local_addr().unwrap().as_socket().unwrap();
+    let peer = peer("127.0.0.1:0");
+    peer.send_to(b"early", to).unwrap();
+    prepare(&socket).unwrap();
+    serve(&mut responder(Builtin::Echo), &socket);
+    let mut answer = [0; 16];
+    assert_eq!(peer.recv(&mut answer).unwrap(), 5);
+}
