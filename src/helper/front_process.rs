@@ -2,6 +2,7 @@
 //! dies, never trusted.
 #![forbid(unsafe_code)]
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ffi::CString;
 use std::io::{self, Write};
@@ -217,7 +218,7 @@ impl Nursery {
             umask: 0o077,
             dir: c"/".to_owned(),
             activation: Activation::ListenFds,
-            may_hang: false,
+            may_hang: Cell::new(false),
         }
     }
 }

@@ -6,11 +6,13 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{chdir, setsid};
 
+use crate::logging::Bytes;
 use crate::sandbox::Step;
 use crate::sandbox::plan::ExecPlan;
 use crate::sys::process::ChildStack;
@@ -20,6 +22,13 @@ use crate::table::Activation;
 
 /// Status of a child that never became a server; the cell says why.
 const NOT_STARTED: u8 = 127;
+
+/// How long we sleep for a child that shares our memory. It takes less than a
+/// millisecond; but a file system may be slow, and from the change of user on
+/// other processes of that user may stop the child, and with it us.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// A program whose start took longer than this is not slept for again.
+const SLOW: Duration = Duration::from_millis(250);
 
 /// The descriptors of one child.
 #[derive(Clone, Debug)]
@@ -71,14 +80,24 @@ impl Launcher {
         let word = self.cells.cell(cell);
         word.store(0, Ordering::Relaxed);
         let child = || {
+            if !plan.may_hang.get() {
+                // Without it there is only no limit.
+                let _ = process::end_without_exec(PATIENCE);
+            }
             let Err(failed) = become_server(plan, &mut envp, fds);
             word.store(encode(&failed), Ordering::Release);
             NOT_STARTED
         };
-        let cloned = if plan.may_hang {
+        let cloned = if plan.may_hang.get() {
             process::spawn_copy(child)
         } else {
-            process::spawn_sharing(&mut self.stack, child)
+            let began = Instant::now();
+            let cloned = process::spawn_sharing(&mut self.stack, child);
+            if began.elapsed() > SLOW {
+                log::warn!(program:% = Bytes(plan.program.to_bytes()); "slow to start: its next starts are not waited for");
+                plan.may_hang.set(true);
+            }
+            cloned
         };
         cloned.map_err(|err| NotStarted {
             step: Step::Clone,

@@ -1,6 +1,7 @@
 //! What a service's child needs, worked out when the table is loaded.
 #![forbid(unsafe_code)]
 
+use std::cell::Cell;
 use std::ffi::{CString, NulError};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -29,8 +30,8 @@ pub struct ExecPlan {
     pub umask: u32,
     pub dir: CString,
     pub activation: Activation,
-    /// Program or directory lie where a lookup can take for ever.
-    pub may_hang: bool,
+    /// Program or directory lie where a lookup can take for ever, or a start took long.
+    pub may_hang: Cell<bool>,
 }
 
 /// See credentials(7).
@@ -71,9 +72,11 @@ impl ExecPlan {
             umask: exec.umask,
             dir: CString::new(exec.dir.as_os_str().as_bytes())?,
             activation: exec.activation,
-            may_hang: [&exec.program, &exec.dir]
-                .into_iter()
-                .any(|path| mounts.is_remote(path)),
+            may_hang: Cell::new(
+                [&exec.program, &exec.dir]
+                    .into_iter()
+                    .any(|path| mounts.is_remote(path)),
+            ),
         })
     }
 }

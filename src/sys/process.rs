@@ -68,6 +68,42 @@ pub fn spawn_sharing<F: FnOnce() -> u8>(stack: &mut ChildStack, child: F) -> io:
     }
 }
 
+/// Has the kernel kill this process `after` from now, unless it becomes
+/// another program before: exec takes the timer away (timer_create(2)).
+/// Nothing but SIGKILL reaches a process that somebody has stopped.
+pub fn end_without_exec(after: Duration) -> io::Result<()> {
+    // SAFETY: sigevent is plain old data, for which zeroes are valid.
+    let mut event: libc::sigevent = unsafe { mem::zeroed() };
+    event.sigev_notify = libc::SIGEV_SIGNAL;
+    event.sigev_signo = libc::SIGKILL;
+    let mut timer: c_int = 0;
+    // SAFETY: both pointers are to live locals of the kernel's types. The raw
+    // call, because the C library's may allocate.
+    let made = unsafe {
+        libc::syscall(
+            libc::SYS_timer_create,
+            libc::CLOCK_MONOTONIC,
+            &raw mut event,
+            &raw mut timer,
+        )
+    };
+    if made < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: itimerspec is plain old data, for which zeroes mean "once".
+    let mut when: libc::itimerspec = unsafe { mem::zeroed() };
+    when.it_value.tv_sec = libc::time_t::try_from(after.as_secs()).unwrap_or(libc::time_t::MAX);
+    when.it_value.tv_nsec = after.subsec_nanos().into();
+    let old = ptr::null_mut::<libc::itimerspec>();
+    // SAFETY: the call only reads the live local, and the old value is not asked for.
+    let set = unsafe { libc::syscall(libc::SYS_timer_settime, timer, 0, &raw const when, old) };
+    if set < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
 /// Ends this process at once: no destructors, no exit handlers (`_exit(2)`).
 pub fn exit_now(status: c_int) -> ! {
     // SAFETY: _exit never returns and touches no memory of ours.
@@ -317,4 +353,25 @@ pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_is_stopped_before_exec_does_not_hold_us_up() {
+        let pid = spawn_sharing(&mut ChildStack::default(), || {
+            let _ = end_without_exec(Duration::from_millis(100));
+            // SAFETY: no pointers are passed.
+            unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) };
+            0
+        })
+        .unwrap();
+        let mut status = 0;
+        // SAFETY: the pointer is to a live local of the right type.
+        assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+        assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGKILL);
+    }
 }
