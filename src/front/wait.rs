@@ -334,8 +334,14 @@ impl Front {
         }
     }
 
+    /// The slot is free. Whoever has the listener now looks at it again: a
+    /// reload may have given it to another service while the server ran.
     fn vacate(&mut self, key: SlotKey) -> Option<Start> {
-        self.slots.get_mut(&key)?.started.take()
+        let start = self.slots.get_mut(&key)?.started.take()?;
+        if let Some(owner) = self.listeners.get(start.on).map(|on| on.service) {
+            self.touch(owner);
+        }
+        Some(start)
     }
 }
 
