@@ -15,6 +15,8 @@
 //! - [`sandbox`]: the steps between clone and exec
 //! - [`sys`]: the only unsafe code, a function per system call that the crates lack
 //! - [`logging`]: one event a line, for both processes
+//! - [`ids`], [`error`]: the numbers that front and helper use for things; exit codes
+//! - [`commands`]: what works without a running daemon
 
 pub mod commands;
 pub mod error;

@@ -10,10 +10,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::MsgFlags;
 
 use crate::helper::wire::{MAX_PACKET, Notice, Request};
-use crate::sys::front_calls::{receive_packet, send_packet};
+use crate::sys::link;
 
 /// As many requests may wait for the helper before accepting stops.
 const CONGESTED: usize = 256;
@@ -78,15 +77,19 @@ impl Link {
     }
 
     fn receive_one(&mut self) -> Result<Packet, LinkError> {
-        let flags = MsgFlags::MSG_DONTWAIT;
-        let (length, descriptors) =
-            receive_packet(self.socket.as_fd(), self.scratch.as_mut_slice(), flags)
-                .map_err(|err| match err.kind() {
-                    io::ErrorKind::ConnectionReset => LinkError::Ended,
-                    _ => LinkError::Io(err),
-                })?
-                .ok_or(LinkError::Ended)?;
-        let notices = Notice::decode_all(&self.scratch[..length])
+        let received = link::receive(self.socket.as_fd(), self.scratch.as_mut_slice());
+        let packet = received.map_err(|err| match err.kind() {
+            io::ErrorKind::ConnectionReset => LinkError::Ended,
+            _ => LinkError::Io(err),
+        })?;
+        let descriptors = packet.descriptors;
+        if packet.length == 0 && descriptors.is_empty() {
+            return Err(LinkError::Ended);
+        }
+        if packet.truncated {
+            return Err(LinkError::Malformed("a packet that is too long".into()));
+        }
+        let notices = Notice::decode_all(&self.scratch[..packet.length])
             .map_err(|err| LinkError::Malformed(err.to_string()))?;
         let want = match notices.as_slice() {
             [Notice::Plan | Notice::Stderr { .. } | Notice::Log] => 1,
@@ -128,15 +131,11 @@ impl Link {
     /// seen where it is read.
     fn try_send(&self, packet: &[u8], descriptor: Option<&OwnedFd>) -> bool {
         loop {
-            let sent = send_packet(self.socket.as_fd(), packet, descriptor.map(OwnedFd::as_fd));
+            let descriptor = descriptor.map(OwnedFd::as_fd);
+            let sent = link::send(self.socket.as_fd(), packet, descriptor.as_slice());
             let Err(err) = sent else { return true };
-            match err.raw_os_error() {
-                Some(libc::EINTR) => {}
-                // ETOOMANYREFS: too many descriptors are under way (unix(7)), which passes.
-                Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM | libc::ETOOMANYREFS) => {
-                    return false;
-                }
-                _ => return true,
+            if err.kind() != io::ErrorKind::Interrupted {
+                return !link::is_passing(&err);
             }
         }
     }
@@ -182,9 +181,7 @@ mod tests {
         }
         let mut seen = 0;
         let mut buffer = [0; MAX_PACKET];
-        while let Ok(Some((length, _))) =
-            receive_packet(far.as_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT)
-        {
+        while let Ok(link::Packet { length, .. }) = link::receive(far.as_fd(), &mut buffer) {
             let instance = crate::ids::InstanceId(seen);
             assert_eq!(
                 Request::decode(&buffer[..length], 0).unwrap(),

@@ -20,7 +20,7 @@ use crate::front::services::{Listener, Service};
 use crate::front::wait::SlotKey;
 use crate::helper::wire::Request;
 use crate::ids::{ListenerId, ServiceId};
-use crate::sys::front_calls::trim_heap;
+use crate::sys::process::trim_heap;
 use crate::table::Rules;
 
 impl Front {

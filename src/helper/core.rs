@@ -12,7 +12,8 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::error::Fatal;
-use crate::helper::front_process::{Front, Nursery, Order, seal_plan};
+use crate::helper::announce;
+use crate::helper::front_process::{Front, Fronts, Order};
 use crate::helper::instances::Instances;
 use crate::helper::link::LinkError;
 use crate::helper::load::Source;
@@ -23,12 +24,11 @@ use crate::helper::start::{Answer, Ask, On, Starter};
 use crate::helper::timers::Timers;
 use crate::helper::tree::Member;
 use crate::helper::wire::{Notice, ProtocolError, Request};
-use crate::helper::{announce, logs};
 use crate::sandbox::launch::Launcher;
 use crate::table::{Serve, Table};
 
 const SIGNALS: Token = Token(0);
-const LINK: Token = Token(1);
+pub(super) const LINK: Token = Token(1);
 
 /// Requests answered before signals and deadlines get their turn again.
 const REQUESTS_PER_TURN: usize = 64;
@@ -51,7 +51,7 @@ pub struct Helper {
     pub(super) instances: Instances,
     pub(super) timers: Timers,
     pub(super) launcher: Launcher,
-    pub(super) nursery: Nursery,
+    pub(super) fronts: Fronts,
     pub(super) front: Option<Front>,
     /// When the next front may start, while there is none.
     pub(super) front_due: Option<Instant>,
@@ -66,7 +66,7 @@ pub struct Helper {
     /// SIGHUP came meanwhile.
     pub(super) reload_again: bool,
     null: OwnedFd,
-    poll: Poll,
+    pub(super) poll: Poll,
     signals: SignalFd,
 }
 
@@ -78,7 +78,7 @@ pub struct Parts {
     pub services: Services,
     pub registry: Registry,
     pub launcher: Launcher,
-    pub nursery: Nursery,
+    pub fronts: Fronts,
     pub null: OwnedFd,
 }
 
@@ -116,7 +116,7 @@ impl Helper {
             services,
             registry,
             launcher,
-            nursery,
+            fronts,
             null,
         } = parts;
         Ok(Self {
@@ -127,7 +127,7 @@ impl Helper {
             instances: Instances::default(),
             timers: Timers::default(),
             launcher,
-            nursery,
+            fronts,
             front: None,
             front_due: Some(Instant::now()),
             leftovers: HashMap::new(),
@@ -201,136 +201,6 @@ impl Helper {
         }
     }
 
-    /// Keeps a front running: starts one that is due, replaces one that is silent.
-    fn tend_front(&mut self, now: Instant) -> Result<(), Fatal> {
-        if let Some(front) = &self.front
-            && now >= front.patience_ends()
-        {
-            log::error!(pid = front.pid; "the front has been silent for too long; replacing it");
-            self.end_front();
-        }
-        if self.front_due.is_none_or(|due| due > now) {
-            return Ok(());
-        }
-        if self.nursery.is_hopeless() {
-            return Err(Fatal(
-                "the front cannot be kept running; see the lines above".into(),
-            ));
-        }
-        self.front_due = None;
-        if self.phase == Phase::Draining {
-            return Ok(());
-        }
-        if let Err(err) = self.start_front(now) {
-            log::error!("unable to start the front: {err}");
-            self.front_due = Some(now + Duration::from_secs(1));
-        }
-        Ok(())
-    }
-
-    /// Starts a front and tells it everything: the plan, the listeners, the
-    /// instances that run.
-    fn start_front(&mut self, now: Instant) -> io::Result<()> {
-        let front = self
-            .nursery
-            .start(self.table.daemon.user.as_ref(), &mut self.launcher, now)?;
-        self.poll.registry().register(
-            &mut SourceFd(&front.link.as_fd().as_raw_fd()),
-            LINK,
-            Interest::READABLE,
-        )?;
-        log::debug!(pid = front.pid; "front started");
-        self.front = Some(front);
-        self.send_log()?;
-        self.send_plan()?;
-        for instance in self.instances.iter() {
-            let notice = Notice::Running {
-                instance: instance.id,
-                service: instance.service,
-                listener: instance.listener,
-                source: instance.peer,
-            };
-            if let Some(front) = &mut self.front {
-                front.link.notify(&notice);
-            }
-        }
-        if let Some(front) = &mut self.front {
-            front.give_listeners(self.registry.iter())?;
-        }
-        let pipes: Vec<_> = self.services.pipes.keys().copied().collect();
-        for service in pipes {
-            self.send_pipe(service)?;
-        }
-        Ok(())
-    }
-
-    /// Tells the front which table is in force.
-    fn send_plan(&mut self) -> io::Result<()> {
-        let Some(front) = &mut self.front else {
-            return Ok(());
-        };
-        let epoch = self.nursery.epoch;
-        let plan = self.services.plan(&self.table, self.registry.iter(), epoch);
-        front.order(Order::Plan, Some(seal_plan(&plan)?));
-        Ok(())
-    }
-
-    fn send_pipe(&mut self, service: crate::ids::ServiceId) -> io::Result<()> {
-        if let (Some(front), Some(pipe)) = (&mut self.front, self.services.pipes.get(&service)) {
-            let read = pipe.read.try_clone()?;
-            front
-                .link
-                .notify_with(&Notice::Stderr { service }, vec![read]);
-        }
-        Ok(())
-    }
-
-    pub(super) fn send_log(&mut self) -> io::Result<()> {
-        let descriptor = logs::open(&self.table.daemon.log)?;
-        if let Some(front) = &mut self.front {
-            front.link.notify_with(&Notice::Log, vec![descriptor]);
-        }
-        Ok(())
-    }
-
-    /// Sends what is queued; a front that cannot take it is replaced.
-    fn flush(&mut self) {
-        let Some(front) = &mut self.front else { return };
-        match front.link.flush() {
-            Ok(all) if all == front.is_blocked => {
-                front.is_blocked = !all;
-                self.watch_link();
-            }
-            Ok(_) => {}
-            Err(err) => self.lose_front(&err),
-        }
-    }
-
-    /// Ends a front that broke the rules. It is reaped, and replaced then.
-    fn lose_front(&mut self, err: &LinkError) {
-        let Some(pid) = self.front.as_ref().map(|front| front.pid) else {
-            return;
-        };
-        match err {
-            LinkError::Closed => {}
-            LinkError::Malformed(err) => {
-                log::error!(pid = pid; "the front is not to be trusted: {err}");
-            }
-            LinkError::NotReading => {
-                log::error!(pid = pid; "the front does not read; replacing it");
-            }
-            LinkError::Io(err) => log::error!(pid = pid; "unable to speak to the front: {err}"),
-        }
-        self.end_front();
-    }
-
-    pub(super) fn end_front(&mut self) {
-        let Some(front) = &self.front else { return };
-        // Our own child, not reaped yet: the number is still its own.
-        let pid = nix::unistd::Pid::from_raw(front.pid);
-        let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
-    }
-
     fn answer_requests(&mut self, now: Instant) {
         for _ in 0..REQUESTS_PER_TURN {
             let Some(front) = &mut self.front else { return };
@@ -345,24 +215,6 @@ impl Helper {
         }
         // More may wait, and an edge is told only once.
         self.watch_link();
-    }
-
-    /// Asks for the next readiness of the link; for room in it only while it
-    /// lacks, or every packet that the front reads would wake us.
-    fn watch_link(&mut self) {
-        let Some(front) = &self.front else { return };
-        let fd = front.link.as_fd().as_raw_fd();
-        let mut interest = Interest::READABLE;
-        if front.is_blocked {
-            interest |= Interest::WRITABLE;
-        }
-        if let Err(err) = self
-            .poll
-            .registry()
-            .reregister(&mut SourceFd(&fd), LINK, interest)
-        {
-            log::error!("unable to watch the front: {err}");
-        }
     }
 
     /// Decoded already, so well-formed; whether it is allowed is asked next.

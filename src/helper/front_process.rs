@@ -109,7 +109,7 @@ impl Front {
 
 /// Starts fronts, with growing pauses while they keep dying young.
 #[derive(Debug)]
-pub struct Nursery {
+pub struct Fronts {
     inheritance: Inheritance,
     /// NOFILE for the front: as much as for us.
     files: (u64, u64),
@@ -120,7 +120,7 @@ pub struct Nursery {
     never_ready: u32,
 }
 
-impl Nursery {
+impl Fronts {
     #[must_use]
     pub fn new(inheritance: Inheritance, files: (u64, u64)) -> Self {
         Self {

@@ -78,7 +78,7 @@ impl Link {
         if self.outbox.is_empty() && !self.batch.is_empty() {
             match self.send(&self.batch, &[]) {
                 Ok(()) => self.batch.clear(),
-                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
+                Err(err) if link::is_passing(&err) => {}
                 Err(err) => return Err(failed(err)),
             }
         }
@@ -86,7 +86,7 @@ impl Link {
         while let Some((packet, descriptors)) = self.outbox.front() {
             match self.send(packet, descriptors) {
                 Ok(()) => drop(self.outbox.pop_front()),
-                Err(err) if err.kind() == io::ErrorKind::WouldBlock => {
+                Err(err) if link::is_passing(&err) => {
                     let hung = self.outbox.len() > MAX_OUTBOX;
                     return if hung {
                         Err(LinkError::NotReading)

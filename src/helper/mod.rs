@@ -60,6 +60,7 @@ pub mod services;
 pub mod sockets;
 pub mod start;
 pub mod stop;
+pub mod tend;
 pub mod timers;
 pub mod tree;
 pub mod welcome;

@@ -79,7 +79,7 @@ impl Helper {
             prepared.abandon();
             return self.refuse("not every address can be bound");
         }
-        let inheritance = self.nursery.inheritance().clone();
+        let inheritance = self.fronts.inheritance().clone();
         let compiled = match self.services.compile(&table, &inheritance) {
             Ok(compiled) => compiled,
             Err(err) => {
@@ -117,7 +117,7 @@ impl Helper {
         let Some(front) = &mut self.front else {
             return Ok(());
         };
-        let epoch = self.nursery.epoch;
+        let epoch = self.fronts.epoch;
         let plan = self
             .services
             .plan(&change.table, change.prepared.iter(), epoch);

@@ -10,7 +10,7 @@ use nix::unistd::Uid;
 
 use crate::error::{Exit, Fatal};
 use crate::helper::core::{Helper, Parts};
-use crate::helper::front_process::Nursery;
+use crate::helper::front_process::Fronts;
 use crate::helper::load::Source;
 use crate::helper::logs;
 use crate::helper::pid_file::{NoPidFile, PidFile};
@@ -94,7 +94,7 @@ fn serve(options: &Options, source: Source, table: Table, registry: Registry) ->
         services: Services::default(),
         registry,
         launcher: Launcher::default(),
-        nursery: Nursery::new(inheritance.clone(), files),
+        fronts: Fronts::new(inheritance.clone(), files),
         null: open_null().map_err(|err| Fatal(format!("unable to open /dev/null: {err}")))?,
         table,
     };

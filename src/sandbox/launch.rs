@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use crate::sandbox::Step;
 use crate::sandbox::plan::ExecPlan;
-use crate::sys::child::{Errand, Nursery};
+use crate::sys::child::{Berths, Errand};
 use crate::sys::exec::Envp;
 use crate::sys::raw::{self, Errno};
 use crate::table::Activation;
@@ -37,7 +37,7 @@ pub struct NotStarted {
 
 /// Makes children, and hears of their failures.
 #[derive(Debug, Default)]
-pub struct Launcher(Nursery<Start>);
+pub struct Launcher(Berths<Start>);
 
 impl Launcher {
     /// Clones and returns the child's pid at once. The caller may close the

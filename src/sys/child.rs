@@ -41,18 +41,18 @@ struct Berth<E> {
 
 /// As many berths as there ever were children on their way at once.
 #[derive(Debug)]
-pub struct Nursery<E> {
+pub struct Berths<E> {
     // Boxed, because a child holds pointers into its berth.
     berths: Vec<Box<Berth<E>>>,
 }
 
-impl<E> Default for Nursery<E> {
+impl<E> Default for Berths<E> {
     fn default() -> Self {
         Self { berths: Vec::new() }
     }
 }
 
-impl<E: Errand> Nursery<E> {
+impl<E: Errand> Berths<E> {
     /// Starts a child on `errand` and returns its pid at once.
     pub fn send(&mut self, errand: E) -> io::Result<i32> {
         let at = self.free_berth();
@@ -158,17 +158,17 @@ mod tests {
 
     #[test]
     fn what_children_leave_behind_is_found_by_pid() {
-        let mut nursery = Nursery::default();
-        let pids: Vec<i32> = (1..=20).map(|n| nursery.send(Leave(n)).unwrap()).collect();
+        let mut all = Berths::default();
+        let pids: Vec<i32> = (1..=20).map(|n| all.send(Leave(n)).unwrap()).collect();
         for (n, pid) in (1..=20).zip(&pids) {
             let status = waitpid(Pid::from_raw(*pid), None).unwrap();
             assert_eq!(status, WaitStatus::Exited(Pid::from_raw(*pid), 127));
-            assert_eq!(nursery.left_behind(*pid), Some(n));
-            assert_eq!(nursery.left_behind(*pid), None);
+            assert_eq!(all.left_behind(*pid), Some(n));
+            assert_eq!(all.left_behind(*pid), None);
         }
-        let berths = nursery.berths.len();
-        let pid = nursery.send(Leave(1)).unwrap();
+        let berths = all.berths.len();
+        let pid = all.send(Leave(1)).unwrap();
         waitpid(Pid::from_raw(pid), None).unwrap();
-        assert_eq!(nursery.berths.len(), berths, "a free berth is used again");
+        assert_eq!(all.berths.len(), berths, "a free berth is used again");
     }
 }

@@ -1,22 +1,11 @@
 //! What the front asks of the kernel and the C library, one safe function a call.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::sys::time::TimeSpec;
-
-use crate::helper::wire::MAX_DESCRIPTORS;
-
-/// Gives free heap pages back to the kernel, after a large plan was read.
-pub fn trim_heap() {
-    #[cfg(target_env = "gnu")]
-    {
-        // SAFETY: malloc_trim(3) touches free chunks only.
-        unsafe { libc::malloc_trim(0) };
-    }
-}
 
 /// Ignores the signals that a terminal or a supervisor sends to the whole
 /// group: the front ends when the helper says so, or is gone.
@@ -61,60 +50,6 @@ pub fn drop_capabilities() -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
-}
-
-/// Receives one packet with its descriptors, all close-on-exec. `None` is the end.
-pub fn receive_packet(
-    socket: BorrowedFd<'_>,
-    buffer: &mut [u8],
-    flags: MsgFlags,
-) -> io::Result<Option<(usize, Vec<OwnedFd>)>> {
-    let mut control = nix::cmsg_space!([RawFd; MAX_DESCRIPTORS]);
-    let mut parts = [IoSliceMut::new(buffer)];
-    let message = recvmsg::<()>(
-        socket.as_raw_fd(),
-        &mut parts,
-        Some(&mut control),
-        flags | MsgFlags::MSG_CMSG_CLOEXEC,
-    )?;
-    let mut descriptors = Vec::new();
-    for part in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(raw) = part {
-            descriptors.extend(raw.into_iter().map(|raw| {
-                // SAFETY: the kernel has just installed this descriptor for us, nobody else owns it.
-                unsafe { OwnedFd::from_raw_fd(raw) }
-            }));
-        }
-    }
-    if message.flags.contains(MsgFlags::MSG_TRUNC) {
-        return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
-    }
-    let ended = message.bytes == 0 && descriptors.is_empty();
-    Ok((!ended).then_some((message.bytes, descriptors)))
-}
-
-/// Sends one packet, with at most one descriptor, without waiting.
-pub fn send_packet(
-    socket: BorrowedFd<'_>,
-    packet: &[u8],
-    descriptor: Option<BorrowedFd<'_>>,
-) -> io::Result<()> {
-    let raw: [RawFd; 1] = descriptor.map_or([-1], |fd| [fd.as_raw_fd()]);
-    let rights = [ControlMessage::ScmRights(&raw)];
-    let control = if descriptor.is_some() {
-        &rights[..]
-    } else {
-        &[]
-    };
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-    sendmsg::<()>(
-        socket.as_raw_fd(),
-        &[IoSlice::new(packet)],
-        control,
-        flags,
-        None,
-    )?;
-    Ok(())
 }
 
 /// The time stamp of the datagram at the head of a queue, which stays there.

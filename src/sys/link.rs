@@ -57,3 +57,13 @@ pub fn receive(link: BorrowedFd, buffer: &mut [u8]) -> io::Result<Packet> {
         truncated,
     })
 }
+
+/// Whether a packet could not be sent just now: no room, no memory, or too
+/// many descriptors under way (`ETOOMANYREFS`, unix(7)).
+#[must_use]
+pub fn is_passing(err: &io::Error) -> bool {
+    matches!(
+        err.raw_os_error(),
+        Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM | libc::ETOOMANYREFS)
+    )
+}

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use usherd::front::plan::{ListenerPlan, Plan, ServePlan, ServicePlan};
 use usherd::helper::wire::{MAX_PACKET, Notice, Outcome, Request};
 use usherd::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
-use usherd::sys::front_calls::{receive_packet, send_packet};
+use usherd::sys::link;
 use usherd::table::{
     Access, Banner, LogEvents, LogFormat, LogLevel, LogSettings, LogTarget, OnFull, Rules,
     SourcePrefix,
@@ -129,7 +129,7 @@ impl Helper {
 
     pub fn tell_bytes(&self, packet: &[u8], descriptor: Option<OwnedFd>) {
         let descriptor = descriptor.as_ref().map(AsFd::as_fd);
-        send_packet(self.link.as_fd(), packet, descriptor).unwrap();
+        link::send(self.link.as_fd(), packet, descriptor.as_slice()).unwrap();
     }
 
     /// The next request other than `Alive` and `Taken`, if one comes within `patience`.
@@ -143,8 +143,14 @@ impl Helper {
                 return None;
             }
             let mut buffer = [0; MAX_PACKET];
-            let packet = receive_packet(self.link.as_fd(), &mut buffer, MsgFlags::empty());
-            let Ok(Some((length, mut sockets))) = packet else {
+            let packet = link::receive(self.link.as_fd(), &mut buffer);
+            let packet = packet.ok().filter(|packet| packet.length > 0);
+            let Some(link::Packet {
+                length,
+                descriptors: mut sockets,
+                ..
+            }) = packet
+            else {
                 panic!("the front is gone; its log:\n{}", self.log());
             };
             let request = Request::decode(&buffer[..length], sockets.len()).unwrap();

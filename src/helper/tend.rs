@@ -1,0 +1,167 @@
+//! The front seen from here: started, told, watched, replaced.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
+
+use mio::Interest;
+use mio::unix::SourceFd;
+use nix::sys::signal::Signal;
+
+use crate::error::Fatal;
+use crate::helper::core::{Helper, LINK, Phase};
+use crate::helper::front_process::{Order, seal_plan};
+use crate::helper::link::LinkError;
+use crate::helper::logs;
+use crate::helper::wire::Notice;
+
+impl Helper {
+    /// Keeps a front running: starts one that is due, replaces one that is silent.
+    pub(super) fn tend_front(&mut self, now: Instant) -> Result<(), Fatal> {
+        if let Some(front) = &self.front
+            && now >= front.patience_ends()
+        {
+            log::error!(pid = front.pid; "the front has been silent for too long; replacing it");
+            self.end_front();
+        }
+        if self.front_due.is_none_or(|due| due > now) {
+            return Ok(());
+        }
+        if self.fronts.is_hopeless() {
+            return Err(Fatal(
+                "the front cannot be kept running; see the lines above".into(),
+            ));
+        }
+        self.front_due = None;
+        if self.phase == Phase::Draining {
+            return Ok(());
+        }
+        if let Err(err) = self.start_front(now) {
+            log::error!("unable to start the front: {err}");
+            self.front_due = Some(now + Duration::from_secs(1));
+        }
+        Ok(())
+    }
+
+    /// Starts a front and tells it everything: the plan, the listeners, the
+    /// instances that run.
+    pub(super) fn start_front(&mut self, now: Instant) -> io::Result<()> {
+        let front = self
+            .fronts
+            .start(self.table.daemon.user.as_ref(), &mut self.launcher, now)?;
+        self.poll.registry().register(
+            &mut SourceFd(&front.link.as_fd().as_raw_fd()),
+            LINK,
+            Interest::READABLE,
+        )?;
+        log::debug!(pid = front.pid; "front started");
+        self.front = Some(front);
+        self.send_log()?;
+        self.send_plan()?;
+        for instance in self.instances.iter() {
+            let notice = Notice::Running {
+                instance: instance.id,
+                service: instance.service,
+                listener: instance.listener,
+                source: instance.peer,
+            };
+            if let Some(front) = &mut self.front {
+                front.link.notify(&notice);
+            }
+        }
+        if let Some(front) = &mut self.front {
+            front.give_listeners(self.registry.iter())?;
+        }
+        let pipes: Vec<_> = self.services.pipes.keys().copied().collect();
+        for service in pipes {
+            self.send_pipe(service)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the front which table is in force.
+    pub(super) fn send_plan(&mut self) -> io::Result<()> {
+        let Some(front) = &mut self.front else {
+            return Ok(());
+        };
+        let epoch = self.fronts.epoch;
+        let plan = self.services.plan(&self.table, self.registry.iter(), epoch);
+        front.order(Order::Plan, Some(seal_plan(&plan)?));
+        Ok(())
+    }
+
+    pub(super) fn send_pipe(&mut self, service: crate::ids::ServiceId) -> io::Result<()> {
+        if let (Some(front), Some(pipe)) = (&mut self.front, self.services.pipes.get(&service)) {
+            let read = pipe.read.try_clone()?;
+            front
+                .link
+                .notify_with(&Notice::Stderr { service }, vec![read]);
+        }
+        Ok(())
+    }
+
+    pub(super) fn send_log(&mut self) -> io::Result<()> {
+        let descriptor = logs::open(&self.table.daemon.log)?;
+        if let Some(front) = &mut self.front {
+            front.link.notify_with(&Notice::Log, vec![descriptor]);
+        }
+        Ok(())
+    }
+
+    /// Sends what is queued; a front that cannot take it is replaced.
+    pub(super) fn flush(&mut self) {
+        let Some(front) = &mut self.front else { return };
+        match front.link.flush() {
+            Ok(all) if all == front.is_blocked => {
+                front.is_blocked = !all;
+                self.watch_link();
+            }
+            Ok(_) => {}
+            Err(err) => self.lose_front(&err),
+        }
+    }
+
+    /// Ends a front that broke the rules. It is reaped, and replaced then.
+    pub(super) fn lose_front(&mut self, err: &LinkError) {
+        let Some(pid) = self.front.as_ref().map(|front| front.pid) else {
+            return;
+        };
+        match err {
+            LinkError::Closed => {}
+            LinkError::Malformed(err) => {
+                log::error!(pid = pid; "the front is not to be trusted: {err}");
+            }
+            LinkError::NotReading => {
+                log::error!(pid = pid; "the front does not read; replacing it");
+            }
+            LinkError::Io(err) => log::error!(pid = pid; "unable to speak to the front: {err}"),
+        }
+        self.end_front();
+    }
+
+    pub(super) fn end_front(&mut self) {
+        let Some(front) = &self.front else { return };
+        // Our own child, not reaped yet: the number is still its own.
+        let pid = nix::unistd::Pid::from_raw(front.pid);
+        let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+    }
+
+    /// Asks for the next readiness of the link; for room in it only while it
+    /// lacks, or every packet that the front reads would wake us.
+    pub(super) fn watch_link(&mut self) {
+        let Some(front) = &self.front else { return };
+        let fd = front.link.as_fd().as_raw_fd();
+        let mut interest = Interest::READABLE;
+        if front.is_blocked {
+            interest |= Interest::WRITABLE;
+        }
+        if let Err(err) = self
+            .poll
+            .registry()
+            .reregister(&mut SourceFd(&fd), LINK, interest)
+        {
+            log::error!("unable to watch the front: {err}");
+        }
+    }
+}

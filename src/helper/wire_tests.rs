@@ -1,0 +1,107 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+
+fn requests() -> Vec<Request> {
+    let (connection, service, listener) = (ConnectionId(7), ServiceId(3), ListenerId(9));
+    let peer = Some(Peer {
+        ip: "2001:db8::1".parse().unwrap(),
+        port: 69,
+    });
+    vec![
+        Request::Start {
+            connection,
+            service,
+            listener,
+        },
+        Request::StartWait {
+            connection,
+            service,
+            listener,
+            peer,
+        },
+        Request::StartWait {
+            connection,
+            service,
+            listener,
+            peer: None,
+        },
+        Request::Stop {
+            instance: InstanceId(5),
+        },
+        Request::Alive,
+        Request::ReopenLog,
+        Request::Taken,
+    ]
+}
+
+#[test]
+fn every_request_survives_the_wire_and_no_cut_or_addition_does() {
+    for request in requests() {
+        let mut packet = Vec::new();
+        request.encode(&mut packet);
+        let fds = request.descriptors();
+        assert_eq!(Request::decode(&packet, fds), Ok(request));
+        for cut in 0..packet.len() {
+            assert_eq!(
+                Request::decode(&packet[..cut], fds),
+                Err(ProtocolError::Truncated)
+            );
+        }
+        packet.push(0);
+        assert_eq!(
+            Request::decode(&packet, fds),
+            Err(ProtocolError::TrailingBytes)
+        );
+    }
+}
+
+#[test]
+fn a_wrong_number_of_descriptors_is_malformed() {
+    let mut packet = Vec::new();
+    Request::Alive.encode(&mut packet);
+    assert_eq!(
+        Request::decode(&packet, 1),
+        Err(ProtocolError::DescriptorCount { want: 0, got: 1 })
+    );
+}
+
+#[test]
+fn notices_can_share_a_packet() {
+    let outcome = Outcome {
+        status: 11,
+        signalled: true,
+        core: true,
+        micros: 1_500,
+    };
+    let notices = vec![
+        Notice::Started {
+            connection: ConnectionId(1),
+            instance: InstanceId(2),
+        },
+        Notice::Refused {
+            connection: ConnectionId(1),
+            reason: Refusal::Draining,
+        },
+        Notice::Failed {
+            connection: ConnectionId(1),
+            step: Step::Exec,
+            errno: 2,
+        },
+        Notice::Exited {
+            instance: InstanceId(2),
+            outcome,
+        },
+        Notice::Listeners(vec![ListenerId(1), ListenerId(2)]),
+        Notice::Running {
+            instance: InstanceId(1),
+            service: ServiceId(2),
+            listener: ListenerId(3),
+            source: Some("192.0.2.1".parse().unwrap()),
+        },
+        Notice::Drain,
+    ];
+    let mut packet = Vec::new();
+    notices.iter().for_each(|n| n.encode(&mut packet));
+    assert_eq!(Notice::decode_all(&packet), Ok(notices));
+}
