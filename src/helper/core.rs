@@ -24,6 +24,7 @@ use crate::helper::timers::Timers;
 use crate::helper::tree::Member;
 use crate::helper::wire::{Notice, ProtocolError, Request};
 use crate::helper::{announce, logs};
+use crate::logging;
 use crate::sandbox::launch::Launcher;
 use crate::table::{Serve, Table};
 
@@ -169,7 +170,7 @@ impl Helper {
             self.timers.next(),
             self.registry.next_retry(),
             self.front_due,
-            self.front.as_ref().map(Front::patience_ends),
+            self.front.as_ref().and_then(Front::patience_ends),
         ];
         let timeout = deadlines
             .into_iter()
@@ -204,7 +205,7 @@ impl Helper {
     /// Keeps a front running: starts one that is due, replaces one that is silent.
     fn tend_front(&mut self, now: Instant) -> Result<(), Fatal> {
         if let Some(front) = &self.front
-            && now >= front.patience_ends()
+            && front.patience_ends().is_some_and(|at| now >= at)
         {
             log::error!(pid = front.pid; "the front has been silent for too long; replacing it");
             self.end_front();
@@ -223,6 +224,7 @@ impl Helper {
         }
         if let Err(err) = self.start_front(now) {
             log::error!("unable to start the front: {err}");
+            self.end_front();
             self.front_due = Some(now + Duration::from_secs(1));
         }
         Ok(())
@@ -286,7 +288,9 @@ impl Helper {
     }
 
     pub(super) fn send_log(&mut self) -> io::Result<()> {
-        let descriptor = logs::open(&self.table.daemon.log)?;
+        // A log that cannot be had is no reason to serve nobody: the front asks again.
+        let settings = &self.table.daemon.log;
+        let descriptor = logs::open(settings).or_else(|_| logging::share())?;
         if let Some(front) = &mut self.front {
             front.link.notify_with(&Notice::Log, vec![descriptor]);
         }
@@ -303,9 +307,9 @@ impl Helper {
 
     /// Ends a front that broke the rules. It is reaped, and replaced then.
     fn lose_front(&mut self, err: &LinkError) {
-        let Some(pid) = self.front.as_ref().map(|front| front.pid) else {
-            return;
-        };
+        let Some(front) = &mut self.front else { return };
+        let pid = front.pid;
+        front.distrusted |= matches!(err, LinkError::Malformed(_));
         match err {
             LinkError::Closed => {}
             LinkError::Malformed(err) => {
@@ -320,7 +324,10 @@ impl Helper {
     }
 
     pub(super) fn end_front(&mut self) {
-        let Some(front) = &self.front else { return };
+        let Some(front) = &mut self.front else { return };
+        if std::mem::replace(&mut front.ended, true) {
+            return;
+        }
         // Our own child, not reaped yet: the number is still its own.
         let pid = nix::unistd::Pid::from_raw(front.pid);
         let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
@@ -328,7 +335,9 @@ impl Helper {
 
     fn answer_requests(&mut self, now: Instant) {
         for _ in 0..REQUESTS_PER_TURN {
-            let Some(front) = &mut self.front else { return };
+            let Some(front) = self.front.as_mut().filter(|front| !front.distrusted) else {
+                return;
+            };
             match front.link.receive() {
                 Ok(Some((request, descriptor))) => {
                     front.heard(now);
@@ -339,6 +348,15 @@ impl Helper {
             }
         }
         self.look_again();
+    }
+
+    /// What a front asked for before it died was admitted and has a peer that waits.
+    pub(super) fn hear_out(&mut self, now: Instant) {
+        while let Some(front) = self.front.as_mut().filter(|front| !front.distrusted)
+            && let Ok(Some((request, descriptor))) = front.link.receive()
+        {
+            self.answer(request, descriptor, now);
+        }
     }
 
     /// More may wait, and an edge is told only once.
@@ -460,8 +478,12 @@ impl Helper {
         let Some(front) = &mut self.front else { return };
         match front.orders.pop_front() {
             Some(Order::Plan) => {
+                // The first plan of a front may be older than the change it is told of next.
+                let took_all = !front.orders.contains(&Order::Plan);
                 announce::when_ready(self);
-                self.commit_change(now);
+                if took_all {
+                    self.commit_change(now);
+                }
             }
             Some(Order::Drain) => self.drained(now),
             None => self.lose_front(&LinkError::Malformed(ProtocolError::Unasked)),

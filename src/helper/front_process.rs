@@ -52,6 +52,10 @@ pub struct Front {
     last_heard: Instant,
     /// It has taken a plan and serves.
     pub ready: bool,
+    /// It has been killed, or has died, and only its pid and what it asked for before are left.
+    pub ended: bool,
+    /// It broke the rules: nothing it asked for counts.
+    pub distrusted: bool,
     /// What it has been told and has not said [`Taken`](crate::helper::wire::Request::Taken) to, oldest first.
     pub orders: VecDeque<Order>,
 }
@@ -100,8 +104,8 @@ impl Front {
 
     /// When it counts as hung unless it is heard before.
     #[must_use]
-    pub fn patience_ends(&self) -> Instant {
-        self.last_heard + SILENCE
+    pub fn patience_ends(&self) -> Option<Instant> {
+        (!self.ended).then(|| self.last_heard + SILENCE)
     }
 }
 
@@ -169,6 +173,8 @@ impl Nursery {
             started: now,
             last_heard: now,
             ready: false,
+            ended: false,
+            distrusted: false,
             orders: VecDeque::new(),
         })
     }
