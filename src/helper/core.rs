@@ -169,7 +169,7 @@ impl Helper {
             self.timers.next(),
             self.registry.next_retry(),
             self.front_due,
-            self.front.as_ref().map(Front::patience_ends),
+            self.front.as_ref().and_then(Front::patience_ends),
         ];
         let timeout = deadlines
             .into_iter()
@@ -203,7 +203,9 @@ impl Helper {
 
     fn answer_requests(&mut self, now: Instant) {
         for _ in 0..REQUESTS_PER_TURN {
-            let Some(front) = &mut self.front else { return };
+            let Some(front) = self.front.as_mut().filter(|front| !front.distrusted) else {
+                return;
+            };
             match front.link.receive() {
                 Ok(Some((request, descriptor))) => {
                     front.heard(now);
@@ -215,6 +217,15 @@ impl Helper {
         }
         // More may wait, and an edge is told only once.
         self.watch_link();
+    }
+
+    /// What a front asked for before it died was admitted and has a peer that waits.
+    pub(super) fn hear_out(&mut self, now: Instant) {
+        while let Some(front) = self.front.as_mut().filter(|front| !front.distrusted)
+            && let Ok(Some((request, descriptor))) = front.link.receive()
+        {
+            self.answer(request, descriptor, now);
+        }
     }
 
     /// Decoded already, so well-formed; whether it is allowed is asked next.
@@ -322,8 +333,12 @@ impl Helper {
         let Some(front) = &mut self.front else { return };
         match front.orders.pop_front() {
             Some(Order::Plan) => {
+                // The first plan of a front may be older than the change it is told of next.
+                let took_all = !front.orders.contains(&Order::Plan);
                 announce::when_ready(self);
-                self.commit_change(now);
+                if took_all {
+                    self.commit_change(now);
+                }
             }
             Some(Order::Drain) => self.drained(now),
             None => self.lose_front(&LinkError::Malformed(ProtocolError::Unasked)),

@@ -52,6 +52,10 @@ pub struct Front {
     last_heard: Instant,
     /// It has taken a plan and serves.
     pub ready: bool,
+    /// It has been killed, or has died, and only its pid and what it asked for before are left.
+    pub ended: bool,
+    /// It broke the rules: nothing it asked for counts.
+    pub distrusted: bool,
     /// It has not taken all that was sent.
     pub is_blocked: bool,
     /// What it has been told and has not said [`Taken`](crate::helper::wire::Request::Taken) to, oldest first.
@@ -102,8 +106,8 @@ impl Front {
 
     /// When it counts as hung unless it is heard before.
     #[must_use]
-    pub fn patience_ends(&self) -> Instant {
-        self.last_heard + SILENCE
+    pub fn patience_ends(&self) -> Option<Instant> {
+        (!self.ended).then(|| self.last_heard + SILENCE)
     }
 }
 
@@ -164,6 +168,8 @@ impl Fronts {
             started: now,
             last_heard: now,
             ready: false,
+            ended: false,
+            distrusted: false,
             is_blocked: false,
             orders: VecDeque::new(),
         })

@@ -7,6 +7,7 @@ use std::time::Instant;
 use crate::helper::core::{Helper, Phase};
 use crate::helper::instances::{self, Instance};
 use crate::helper::start::take_back;
+use crate::helper::timers::Due;
 use crate::helper::wire::{Notice, Outcome};
 use crate::ids::{ConnectionId, InstanceId, ServiceId};
 use crate::sandbox::launch::NotStarted;
@@ -30,6 +31,10 @@ impl Helper {
     }
 
     fn front_ended(&mut self, reaped: &Reaped, now: Instant) {
+        if let Some(front) = &mut self.front {
+            front.ended = true; // its number may be another's from now on
+        }
+        self.hear_out(now);
         let Some(front) = self.front.take() else {
             return;
         };
@@ -121,8 +126,12 @@ impl Helper {
             .find(service)
             .and_then(|service| service.rules.max_runtime);
         if let Some(limit) = limit {
-            self.timers
-                .set(now + limit, crate::helper::timers::Due::Stop(id));
+            self.timers.set(now + limit, Due::Stop(id));
+            let instances = &self.instances;
+            self.timers.tidy(instances.len(), |due| match due {
+                Due::Stop(id) | Due::Kill(id) => instances.find(id).is_some(),
+                _ => true,
+            });
         }
     }
 }

@@ -15,12 +15,13 @@ use crate::helper::front_process::{Order, seal_plan};
 use crate::helper::link::LinkError;
 use crate::helper::logs;
 use crate::helper::wire::Notice;
+use crate::logging;
 
 impl Helper {
     /// Keeps a front running: starts one that is due, replaces one that is silent.
     pub(super) fn tend_front(&mut self, now: Instant) -> Result<(), Fatal> {
         if let Some(front) = &self.front
-            && now >= front.patience_ends()
+            && front.patience_ends().is_some_and(|at| now >= at)
         {
             log::error!(pid = front.pid; "the front has been silent for too long; replacing it");
             self.end_front();
@@ -39,6 +40,7 @@ impl Helper {
         }
         if let Err(err) = self.start_front(now) {
             log::error!("unable to start the front: {err}");
+            self.end_front();
             self.front_due = Some(now + Duration::from_secs(1));
         }
         Ok(())
@@ -102,7 +104,9 @@ impl Helper {
     }
 
     pub(super) fn send_log(&mut self) -> io::Result<()> {
-        let descriptor = logs::open(&self.table.daemon.log)?;
+        // A log that cannot be had is no reason to serve nobody: the front asks again.
+        let settings = &self.table.daemon.log;
+        let descriptor = logs::open(settings).or_else(|_| logging::share())?;
         if let Some(front) = &mut self.front {
             front.link.notify_with(&Notice::Log, vec![descriptor]);
         }
@@ -124,9 +128,9 @@ impl Helper {
 
     /// Ends a front that broke the rules. It is reaped, and replaced then.
     pub(super) fn lose_front(&mut self, err: &LinkError) {
-        let Some(pid) = self.front.as_ref().map(|front| front.pid) else {
-            return;
-        };
+        let Some(front) = &mut self.front else { return };
+        let pid = front.pid;
+        front.distrusted |= matches!(err, LinkError::Malformed(_));
         match err {
             LinkError::Closed => {}
             LinkError::Malformed(err) => {
@@ -141,7 +145,12 @@ impl Helper {
     }
 
     pub(super) fn end_front(&mut self) {
-        let Some(front) = &self.front else { return };
+        let Some(front) = &mut self.front else {
+            return;
+        };
+        if std::mem::replace(&mut front.ended, true) {
+            return;
+        }
         // Our own child, not reaped yet: the number is still its own.
         let pid = nix::unistd::Pid::from_raw(front.pid);
         let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);

@@ -24,14 +24,24 @@ pub enum Due {
     EndFront,
 }
 
-/// Deadlines are never taken back: what is no longer true when one comes up
-/// is found out then.
+/// What is no longer true when a deadline comes up is found out then; only a
+/// great many of such deadlines are taken back ([`Timers::tidy`]).
 #[derive(Debug, Default)]
 pub struct Timers(BinaryHeap<Reverse<(Instant, Due)>>);
 
 impl Timers {
     pub fn set(&mut self, at: Instant, due: Due) {
         self.0.push(Reverse((at, due)));
+    }
+
+    /// Drops what is not `wanted` any more, once at least half of it may be of
+    /// that kind: `living` is how many entries are certainly wanted.
+    pub fn tidy(&mut self, living: usize, wanted: impl Fn(Due) -> bool) {
+        /// Below this it is not worth the walk.
+        const FEW: usize = 1024;
+        if self.0.len() > FEW + 2 * living {
+            self.0.retain(|Reverse((_, due))| wanted(*due));
+        }
     }
 
     #[must_use]
@@ -45,5 +55,22 @@ impl Timers {
             return None;
         }
         self.0.pop().map(|Reverse((_, due))| due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn deadlines_of_instances_that_are_gone_do_not_pile_up() {
+        let (mut timers, start) = (Timers::default(), Instant::now());
+        for n in 0..100_000 {
+            timers.set(start + Duration::from_secs(n), Due::Stop(InstanceId(n)));
+            timers.tidy(1, |due| due == Due::Stop(InstanceId(n)));
+        }
+        assert!(timers.0.len() <= 1026, "{}", timers.0.len());
+        timers.tidy(0, |_| false);
     }
 }

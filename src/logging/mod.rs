@@ -8,10 +8,11 @@
 #![forbid(unsafe_code)]
 
 use std::cell::RefCell;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Mutex, TryLockError};
+use std::sync::{Mutex, PoisonError, TryLockError};
 use std::time::SystemTime;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -75,6 +76,12 @@ pub fn attach(fd: OwnedFd, settings: &LogSettings) {
     LOGGER.style.store(style.into(), Ordering::Relaxed);
     LOGGER.broken.store(false, Ordering::Relaxed);
     log::set_max_level(filter(settings.level));
+}
+
+/// Another descriptor for where the log goes now, broken or not.
+pub fn share() -> io::Result<OwnedFd> {
+    let sink = LOGGER.sink.lock().unwrap_or_else(PoisonError::into_inner);
+    sink.share()
 }
 
 /// Whether syslogd went away, so that only a new descriptor helps.

@@ -132,6 +132,12 @@ impl Sink {
         }
     }
 
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        let stderr = io::stderr();
+        let fd = self.fd.as_ref().map_or(stderr.as_fd(), AsFd::as_fd);
+        fd.try_clone_to_owned()
+    }
+
     /// How lines look here; `journal`: whether stderr is the journal.
     pub fn style(&self, format: LogFormat, journal: bool) -> Style {
         match (format, self.target) {

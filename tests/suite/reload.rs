@@ -23,6 +23,8 @@ tests![
     a_changed_bind_while_a_datagram_server_runs,
     from_one_address_to_all_and_back,
     a_renamed_service_keeps_the_port_open,
+    a_datagram_service_can_be_renamed_while_its_server_runs,
+    reloads_five_seconds_apart_keep_the_front: 60,
     many_reloads_in_a_row_lose_no_connection,
     a_signal_before_ready_is_not_lost,
     limits_change_with_the_table_and_count_what_runs,
@@ -264,6 +266,38 @@ fn a_renamed_service_keeps_the_port_open() {
         "the same address, the same socket"
     );
     echoes(&mut held, "after\n");
+}
+
+fn a_datagram_service_can_be_renamed_while_its_server_runs() {
+    let (dir, port) = (Dir::new(), free_port());
+    let old = datagram(&dir, &format!("udp:127.0.0.1:{port}"));
+    let daemon = Daemon::start(&dir, &old);
+    assert!(UdpPeer::new(port).ask("one").starts_with("one "));
+    assert!(daemon.reload(&dir, &old.replace("service.dgram", "service.other")));
+    daemon.wait_servers(0);
+    assert!(UdpPeer::new(port).ask("two").starts_with("two "));
+}
+
+fn reloads_five_seconds_apart_keep_the_front() {
+    let (dir, port) = (Dir::new(), free_port());
+    let daemon = Daemon::start(&dir, &service("s", port, ""));
+    let front = daemon.front();
+    process::kill(front, Signal::SIGSTOP);
+    daemon.signal(Signal::SIGHUP);
+    std::thread::sleep(Duration::from_millis(3_000));
+    process::kill(front, Signal::SIGCONT);
+    daemon.log.wait_for("reloaded");
+    process::kill(front, Signal::SIGSTOP);
+    daemon.signal(Signal::SIGHUP);
+    std::thread::sleep(Duration::from_millis(3_000));
+    process::kill(front, Signal::SIGCONT);
+    daemon.log.wait_count(2, &["reloaded"]);
+    assert_eq!(
+        daemon.front(),
+        front,
+        "the timer of the first reload is not the second one's"
+    );
+    assert_eq!(ask(port, "x"), "x");
 }
 
 fn many_reloads_in_a_row_lose_no_connection() {

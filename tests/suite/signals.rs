@@ -16,6 +16,8 @@ tests![
     an_interrupt_from_the_terminal_ends_the_daemon,
     an_idle_daemon_ends_at_once_with_code_0,
     a_killed_front_is_replaced_and_nothing_else_changes,
+    what_a_front_asked_for_before_it_died_is_served,
+    a_hundred_servers_end_together: 60,
     a_front_killed_again_and_again_is_replaced_each_time,
     connections_wait_while_the_front_is_replaced,
     a_datagram_server_survives_the_front_and_keeps_its_socket,
@@ -142,6 +144,32 @@ fn a_killed_front_is_replaced_and_nothing_else_changes() {
         "third\n",
         "the end of the old instance is not counted"
     );
+}
+
+fn what_a_front_asked_for_before_it_died_is_served() {
+    let (dir, port) = (Dir::new(), free_port());
+    let daemon = Daemon::start(&dir, &cat(port, ""));
+    let front = daemon.front();
+    process::kill(daemon.pid, Signal::SIGSTOP);
+    let mut peer = Peer::tcp(port);
+    daemon.log.wait_for("accepted");
+    process::kill(front, Signal::SIGKILL);
+    process::kill(daemon.pid, Signal::SIGCONT);
+    echoes(&mut peer, "not lost\n");
+}
+
+fn a_hundred_servers_end_together() {
+    let (dir, port) = (Dir::new(), free_port());
+    let daemon = Daemon::start(
+        &dir,
+        &cat(port, "instances = 200\nstop = { grace = \"1s\" }"),
+    );
+    let peers: Vec<_> = (0..100).map(|_| Peer::tcp(port)).collect();
+    daemon.wait_servers(100);
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.exit_code(), Some(0));
+    assert_eq!(daemon.log.count(&["stopping service="]), 100);
+    drop(peers);
 }
 
 fn a_front_killed_again_and_again_is_replaced_each_time() {
