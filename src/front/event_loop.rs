@@ -64,6 +64,8 @@ pub struct Front {
     pub(super) draining: bool,
     /// The loop runs.
     pub(super) serving: bool,
+    /// Listeners of the first plan that are still to come; `None` after that.
+    pub(super) awaited: Option<usize>,
     pub(super) scratch: Box<[u8]>,
     pub(super) log: super::LogState,
     log_asked: Option<Instant>,
@@ -105,6 +107,7 @@ impl Front {
             count: 0,
             draining: false,
             serving: false,
+            awaited: None,
             scratch: vec![0; super::SCRATCH].into(),
             log: super::LogState::default(),
             log_asked: None,
@@ -150,9 +153,7 @@ impl Front {
             return Exit::System;
         };
         self.serving = true;
-        // The first plan was taken before the cage was closed.
-        self.link.send(&Request::Taken, None);
-        self.link.flush();
+        self.serve_first_plan();
         loop {
             if let Err(err) = poll.poll(&mut events, self.patience())
                 && err.kind() != io::ErrorKind::Interrupted
@@ -166,6 +167,15 @@ impl Front {
                 self.tell_refusals();
                 return exit;
             }
+        }
+    }
+
+    /// Answers the first plan, once its listeners are here and not before the
+    /// cage is closed.
+    pub(super) fn serve_first_plan(&mut self) {
+        if self.serving && self.awaited.take_if(|awaited| *awaited == 0).is_some() {
+            self.link.send(&Request::Taken, None);
+            self.link.flush();
         }
     }
 

@@ -21,10 +21,13 @@ impl Front {
         match notice {
             Notice::Plan => self.take_plan(descriptors.pop(), now),
             Notice::Listeners(ids) => {
+                let count = ids.len();
                 for (id, socket) in ids.into_iter().zip(descriptors.drain(..)) {
                     self.take_listener(id, socket);
                 }
                 self.tell_own_ports();
+                self.awaited = self.awaited.map(|awaited| awaited.saturating_sub(count));
+                self.serve_first_plan();
             }
             Notice::Stderr { service } => {
                 if let Some(pipe) = descriptors.pop() {

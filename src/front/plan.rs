@@ -44,6 +44,8 @@ pub struct ListenerPlan {
     /// As in the table: `tcp:7`.
     pub label: String,
     pub datagram: bool,
+    /// Its address is there: the descriptor follows without delay.
+    pub bound: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -30,9 +30,13 @@ impl Front {
         };
         match read_plan(&memory) {
             Ok(plan) => {
+                let bound = plan.listeners.iter().filter(|listener| listener.bound);
+                let bound = bound.count();
                 self.apply_plan(plan);
                 if self.serving {
                     self.link.send(&Request::Taken, None);
+                } else {
+                    self.awaited = Some(bound);
                 }
             }
             Err(err) => self.fail(&format_args!("unable to read the plan: {err}")),

@@ -174,6 +174,7 @@ impl Services {
                 .bound()
                 .map(|bound| bound.kind == socket2::Type::DGRAM);
             plan.listeners.push(ListenerPlan {
+                bound: bound_kind.is_some(),
                 id: listener.id,
                 service: listener.service,
                 label: listener.listen.to_string(),

@@ -105,6 +105,7 @@ impl Helper {
                 service: ServiceId(id),
                 label: format!("tcp:{id}"),
                 datagram,
+                bound: true,
             });
         }
         self.send_plan(&plan);

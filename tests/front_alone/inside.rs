@@ -31,6 +31,7 @@ fn serving(kind: Builtin, rules: Rules, target: Rules) -> (Helper, TcpListener) 
         service: SERVICE,
         label: "tcp:1".to_owned(),
         datagram: false,
+        bound: true,
     });
     plan.tcpmux.push(MuxPlan {
         name: "target".to_owned(),
@@ -164,6 +165,7 @@ fn a_server_of_all_listeners_silences_all_of_them() {
             service: SERVICE,
             label: format!("tcp:{id}"),
             datagram: false,
+            bound: true,
         });
     }
     let mut helper = Helper::start(None);

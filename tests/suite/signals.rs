@@ -148,11 +148,15 @@ fn a_killed_front_is_replaced_and_nothing_else_changes() {
 
 fn what_a_front_asked_for_before_it_died_is_served() {
     let (dir, port) = (Dir::new(), free_port());
-    let daemon = Daemon::start(&dir, &cat(port, ""));
+    let daemon = Daemon::start(&dir, &cat(port, "log = [\"accept\"]"));
     let front = daemon.front();
     process::kill(daemon.pid, Signal::SIGSTOP);
     let mut peer = Peer::tcp(port);
     daemon.log.wait_for("accepted");
+    // The line comes just before the request: wait for the end of that turn.
+    until("a front that sleeps", SOON, || {
+        (process::state(front) == Some('S')).then_some(())
+    });
     process::kill(front, Signal::SIGKILL);
     process::kill(daemon.pid, Signal::SIGCONT);
     echoes(&mut peer, "not lost\n");
