@@ -23,7 +23,8 @@ pub fn when_ready(helper: &mut Helper) {
     if log.to == LogTarget::Stderr && log.format == LogFormat::Text {
         // The bare line, for whoever waits for it.
         // In one write, or a line of the front may come between.
-        eprint!("{}", format!("{line}\n"));
+        let line = format!("{line}\n");
+        eprint!("{line}");
     } else {
         log::info!("{line}");
     }

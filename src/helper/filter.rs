@@ -127,7 +127,7 @@ mod tests {
 
     /// Runs the program the way the kernel does, on the source address alone.
     fn verdict(program: &[Instruction], source: IpAddr) -> bool {
-        let mut header = vec![0u8; 40];
+        let mut header = [0u8; 40];
         match source {
             IpAddr::V4(v4) => {
                 header[0] = 0x45;

@@ -364,8 +364,9 @@ mod tests {
     fn a_child_that_is_stopped_before_exec_does_not_hold_us_up() {
         let pid = spawn_sharing(&mut ChildStack::default(), || {
             let _ = end_without_exec(Duration::from_millis(100));
+            let own = i32::try_from(std::process::id()).unwrap_or(0);
             // SAFETY: no pointers are passed.
-            unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) };
+            unsafe { libc::kill(own, libc::SIGSTOP) };
             0
         })
         .unwrap();

@@ -148,7 +148,7 @@ fn a_killed_front_is_replaced_and_nothing_else_changes() {
 
 fn what_a_front_asked_for_before_it_died_is_served() {
     let (dir, port) = (Dir::new(), free_port());
-    let daemon = Daemon::start(&dir, &cat(port, ""));
+    let daemon = Daemon::start(&dir, &cat(port, "log = [\"accept\"]"));
     let front = daemon.front();
     process::kill(daemon.pid, Signal::SIGSTOP);
     let mut peer = Peer::tcp(port);
