@@ -24,6 +24,7 @@ use crate::helper::start::{Answer, Ask, On, Starter};
 use crate::helper::timers::Timers;
 use crate::helper::tree::Member;
 use crate::helper::wire::{Notice, ProtocolError, Request};
+use crate::ids::InstanceId;
 use crate::sandbox::launch::Launcher;
 use crate::table::{Serve, Table};
 
@@ -57,6 +58,8 @@ pub struct Helper {
     pub(super) front_due: Option<Instant>,
     /// What servers that are gone left behind and still has to end.
     pub(super) leftovers: HashMap<i32, Vec<Member>>,
+    /// What the front asked to end in this turn.
+    pub(super) to_stop: Vec<InstanceId>,
     pub(super) phase: Phase,
     /// Set once the ready line is out.
     pub(super) announced: bool,
@@ -131,6 +134,7 @@ impl Helper {
             front: None,
             front_due: Some(Instant::now()),
             leftovers: HashMap::new(),
+            to_stop: Vec::new(),
             phase: Phase::Serving,
             announced: false,
             last_log_reopen: None,
@@ -159,6 +163,8 @@ impl Helper {
             if events.iter().any(|event| event.token() == LINK) {
                 self.answer_requests(now);
             }
+            let to_stop = std::mem::take(&mut self.to_stop);
+            self.stop_all(&to_stop, now);
         }
         self.registry.close();
         Ok(())
@@ -268,7 +274,7 @@ impl Helper {
                     now,
                 );
             }
-            (Request::Stop { instance }, _) => self.stop(instance, now),
+            (Request::Stop { instance }, _) => self.to_stop.push(instance),
             (Request::ReopenLog, _) => self.reopen_log(now),
             (Request::Alive, _) => {}
             (Request::Taken, _) => self.taken(now),

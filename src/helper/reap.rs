@@ -16,6 +16,7 @@ use crate::sys::process::{Reaped, reap};
 impl Helper {
     /// Reaps until nobody is left: one SIGCHLD may stand for many ends.
     pub(super) fn reap_all(&mut self, now: Instant) {
+        let mut stopped = Vec::new();
         while let Some(reaped) = reap() {
             if self
                 .front
@@ -25,9 +26,13 @@ impl Helper {
                 self.front_ended(&reaped, now);
             } else if let Some(instance) = self.instances.remove(reaped.pid) {
                 self.instance_ended(&instance, &reaped, now);
+                if instance.phase == instances::Phase::Stopping {
+                    stopped.push(instance.pid);
+                }
             }
             // Anything else is an orphan that some server left to us.
         }
+        self.end_leftovers(&stopped, now);
     }
 
     fn front_ended(&mut self, reaped: &Reaped, now: Instant) {
@@ -55,9 +60,6 @@ impl Helper {
     fn instance_ended(&mut self, instance: &Instance, reaped: &Reaped, now: Instant) {
         if instance.wait {
             self.take_listeners_back(instance);
-        }
-        if instance.phase == instances::Phase::Stopping {
-            self.end_leftovers(instance, now);
         }
         let failure = self.launcher.failure(reaped.pid);
         let lasted = now.duration_since(instance.started);

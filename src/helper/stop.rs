@@ -1,14 +1,13 @@
 //! How things end: one instance, and usherd itself.
 #![forbid(unsafe_code)]
 
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use crate::helper::core::{Helper, Phase};
 use crate::helper::front_process::Order;
-use crate::helper::instances::{self, Instance};
+use crate::helper::instances;
 use crate::helper::timers::Due;
-use crate::helper::tree;
+use crate::helper::tree::{self, Snapshot};
 use crate::ids::InstanceId;
 
 /// What a server gets between its stop signal and the end when usherd itself
@@ -21,21 +20,25 @@ const FRONT_GRACE: Duration = Duration::from_secs(5);
 impl Helper {
     /// What is due now.
     pub(super) fn expire(&mut self, now: Instant) {
+        let (mut stops, mut kills, mut leftovers) = (Vec::new(), Vec::new(), Vec::new());
         while let Some(due) = self.timers.pop(now) {
             match due {
-                Due::Stop(id) => self.stop(id, now),
-                Due::Kill(id) => self.kill(id),
+                Due::Stop(id) => stops.push(id),
+                Due::Kill(id) => kills.push(id),
                 Due::EndFront => self.end_front(),
                 Due::DrainTaken if self.is_drained() => {}
                 Due::DrainTaken => self.end_front(),
                 Due::PlanTaken => self.plan_overdue(now),
-                Due::KillLeftover(pid) => {
-                    if let Some(members) = self.leftovers.remove(&pid) {
-                        tree::kill_all(&HashSet::from([pid]), &members);
-                    }
-                }
+                Due::KillLeftover(pid) => leftovers.push(pid),
             }
         }
+        self.stop_all(&stops, now);
+        self.kill_all(&kills);
+        self.kill_leftovers(&leftovers);
+        self.retry_addresses(now);
+    }
+
+    fn retry_addresses(&mut self, now: Instant) {
         let came = self.registry.retry(now);
         if !came.is_empty() {
             self.services.attach(&self.registry);
@@ -48,16 +51,28 @@ impl Helper {
         }
     }
 
-    /// Sends the table's stop signal to an instance and all it started, and
+    /// Sends the table's stop signal to instances and all they started, and
     /// sees to it that nothing outlives the grace.
-    pub(super) fn stop(&mut self, id: InstanceId, now: Instant) {
+    pub(super) fn stop_all(&mut self, ids: &[InstanceId], now: Instant) {
+        let is_running = |id: &&InstanceId| {
+            let instance = self.instances.find(**id);
+            instance.is_some_and(|instance| instance.phase == instances::Phase::Running)
+        };
+        let running: Vec<_> = ids.iter().filter(is_running).copied().collect();
+        if running.is_empty() {
+            return;
+        }
+        let processes = Snapshot::take();
+        for id in running {
+            self.stop(id, &processes, now);
+        }
+    }
+
+    fn stop(&mut self, id: InstanceId, processes: &Snapshot, now: Instant) {
         let draining = self.phase == Phase::Draining;
         let Some(instance) = self.instances.find_mut(id) else {
             return;
         };
-        if instance.phase == instances::Phase::Stopping {
-            return;
-        }
         instance.phase = instances::Phase::Stopping;
         let grace = if draining && !instance.wait {
             instance.stop.grace.min(LAST_WORD)
@@ -68,28 +83,41 @@ impl Helper {
             service = &*instance.name, conn:% = instance.connection, pid = instance.pid;
             "stopping"
         );
-        for member in tree::members(&HashSet::from([instance.pid])) {
+        for member in processes.members(instance.pid) {
             member.signal(instance.stop.signal);
         }
         self.timers.set(now + grace, Due::Kill(id));
     }
 
-    fn kill(&mut self, id: InstanceId) {
-        let Some(instance) = self.instances.find(id) else {
-            return;
-        };
-        log::warn!(
-            service = &*instance.name, conn:% = instance.connection, pid = instance.pid;
-            "did not stop in its grace; killing it"
-        );
-        tree::kill_all(&HashSet::from([instance.pid]), &[]);
+    fn kill_all(&mut self, ids: &[InstanceId]) {
+        let instances: Vec<_> = ids
+            .iter()
+            .filter_map(|id| self.instances.find(*id))
+            .collect();
+        for instance in &instances {
+            log::warn!(
+                service = &*instance.name, conn:% = instance.connection, pid = instance.pid;
+                "did not stop in its grace; killing it"
+            );
+        }
+        let roots: Vec<_> = instances.iter().map(|instance| instance.pid).collect();
+        if !roots.is_empty() {
+            tree::kill_all(&roots);
+        }
     }
 
-    /// The server of a stopped instance is gone: what it started and left in
-    /// its session gets the rest of the grace.
-    pub(super) fn end_leftovers(&mut self, instance: &Instance, now: Instant) {
-        let left = tree::members(&HashSet::from([instance.pid]));
-        if left.is_empty() {
+    fn kill_leftovers(&mut self, pids: &[i32]) {
+        let found = pids.iter().filter_map(|pid| self.leftovers.remove(pid));
+        let members: Vec<_> = found.flatten().collect();
+        if !members.is_empty() {
+            tree::kill_leftovers(pids, &members);
+        }
+    }
+
+    /// The servers of stopped instances are gone: what they started and left
+    /// in their sessions gets the rest of the grace.
+    pub(super) fn end_leftovers(&mut self, gone: &[i32], now: Instant) {
+        if gone.is_empty() {
             return;
         }
         let at = if self.phase == Phase::Draining {
@@ -97,8 +125,14 @@ impl Helper {
         } else {
             now + LAST_WORD
         };
-        self.leftovers.insert(instance.pid, left);
-        self.timers.set(at, Due::KillLeftover(instance.pid));
+        let processes = Snapshot::take();
+        for pid in gone {
+            let left = processes.leftovers(*pid);
+            if !left.is_empty() {
+                self.leftovers.entry(*pid).or_default().extend(left);
+                self.timers.set(at, Due::KillLeftover(*pid));
+            }
+        }
     }
 
     /// The first stop request: no new clients. What the front has let in
@@ -142,18 +176,15 @@ impl Helper {
             }
         }
         self.timers.set(now + front_time, Due::EndFront);
-        waits.into_iter().for_each(|id| self.stop(id, now));
+        self.stop_all(&waits, now);
     }
 
     fn end_now(&mut self) {
         log::warn!("ending {} instances now", self.instances.len());
-        let roots: HashSet<i32> = self.instances.iter().map(|instance| instance.pid).collect();
-        let left: Vec<_> = self
-            .leftovers
-            .drain()
-            .flat_map(|(_, members)| members)
-            .collect();
-        tree::kill_all(&roots, &left);
+        let roots: Vec<i32> = self.instances.iter().map(|instance| instance.pid).collect();
+        let gone: Vec<i32> = self.leftovers.keys().copied().collect();
+        self.kill_leftovers(&gone);
+        tree::kill_all(&roots);
         self.end_front();
     }
 }

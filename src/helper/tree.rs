@@ -42,64 +42,114 @@ impl Member {
     }
 }
 
-/// Everything that belongs to the servers `roots` now, themselves included
-/// while they live.
-#[must_use]
-pub fn members(roots: &HashSet<i32>) -> Vec<Member> {
-    select(&processes(), roots)
-        .into_iter()
-        .filter_map(|pid| pidfd_open(pid).ok().map(|pidfd| Member { pid, pidfd }))
-        .collect()
+/// All processes as they were at one moment. Reading /proc takes long where
+/// many run, so those who look for many servers look once.
+#[derive(Debug)]
+pub struct Snapshot {
+    processes: Vec<Process>,
+    /// By pid, group and session: the places of those that have it.
+    having: HashMap<i32, Vec<usize>>,
+    children: HashMap<i32, Vec<usize>>,
 }
 
-/// Kills the trees of `roots` and `others` until nothing of them is left to kill.
-pub fn kill_all(roots: &HashSet<i32>, others: &[Member]) {
-    others
-        .iter()
-        .for_each(|member| member.signal(libc::SIGKILL));
-    for _ in 0..ROUNDS {
-        let found = members(roots);
-        if found.is_empty() {
-            return;
-        }
-        found.iter().for_each(|member| member.signal(libc::SIGKILL));
+impl Snapshot {
+    #[must_use]
+    pub fn take() -> Self {
+        Self::of(processes())
     }
-}
 
-fn select(processes: &[Process], roots: &HashSet<i32>) -> Vec<i32> {
-    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
-    for process in processes {
-        children
-            .entry(process.parent)
-            .or_default()
-            .push(process.pid);
-    }
-    let mut found: HashSet<i32> = processes
-        .iter()
-        .filter(|p| {
-            [p.pid, p.group, p.session]
-                .iter()
-                .any(|id| roots.contains(id))
-        })
-        .map(|p| p.pid)
-        .collect();
-    let mut look: Vec<i32> = found.iter().copied().collect();
-    while let Some(pid) = look.pop() {
-        for child in children.get(&pid).into_iter().flatten() {
-            if found.insert(*child) {
-                look.push(*child);
+    fn of(processes: Vec<Process>) -> Self {
+        let mut having: HashMap<i32, Vec<usize>> = HashMap::new();
+        let mut children: HashMap<i32, Vec<usize>> = HashMap::new();
+        for (at, process) in processes.iter().enumerate() {
+            children.entry(process.parent).or_default().push(at);
+            for id in HashSet::from([process.pid, process.group, process.session]) {
+                having.entry(id).or_default().push(at);
             }
         }
+        Self {
+            processes,
+            having,
+            children,
+        }
     }
-    let zombies: HashSet<i32> = processes
-        .iter()
-        .filter(|p| p.zombie)
-        .map(|p| p.pid)
-        .collect();
-    found
+
+    /// Everything that belongs to the server `root` now, itself included while it lives.
+    #[must_use]
+    pub fn members(&self, root: i32) -> Vec<Member> {
+        hold(self.select(root))
+    }
+
+    /// What the server `root`, which has been reaped, left behind.
+    #[must_use]
+    pub fn leftovers(&self, root: i32) -> Vec<Member> {
+        if self.is_reused(root) {
+            return Vec::new();
+        }
+        self.members(root)
+    }
+
+    /// The kernel gives a number out again only when no process, group and
+    /// session has it any more: a process with the number of one that was
+    /// reaped is somebody else's, and so is all that goes by it.
+    fn is_reused(&self, gone: i32) -> bool {
+        self.processes.iter().any(|process| process.pid == gone)
+    }
+
+    fn select(&self, root: i32) -> Vec<i32> {
+        let mut found: HashSet<usize> = self
+            .having
+            .get(&root)
+            .into_iter()
+            .flatten()
+            .copied()
+            .collect();
+        let mut look: Vec<usize> = found.iter().copied().collect();
+        while let Some(at) = look.pop() {
+            let pid = self.processes[at].pid;
+            for child in self.children.get(&pid).into_iter().flatten() {
+                if found.insert(*child) {
+                    look.push(*child);
+                }
+            }
+        }
+        let found = found.into_iter().map(|at| &self.processes[at]);
+        found.filter(|p| !p.zombie).map(|p| p.pid).collect()
+    }
+}
+
+fn hold(pids: Vec<i32>) -> Vec<Member> {
+    let held = pids
         .into_iter()
-        .filter(|pid| !zombies.contains(pid))
-        .collect()
+        .map(|pid| pidfd_open(pid).ok().map(|pidfd| Member { pid, pidfd }));
+    held.flatten().collect()
+}
+
+/// Kills the trees of `living` servers until nothing of them is left to kill.
+pub fn kill_all(living: &[i32]) {
+    kill_found(living, Snapshot::members);
+}
+
+/// Kills what the servers `gone` left behind: what was seen of it, and what
+/// that has started since.
+pub fn kill_leftovers(gone: &[i32], seen: &[Member]) {
+    seen.iter().for_each(|member| member.signal(libc::SIGKILL));
+    kill_found(gone, Snapshot::leftovers);
+}
+
+fn kill_found(roots: &[i32], find: impl Fn(&Snapshot, i32) -> Vec<Member>) {
+    for _ in 0..ROUNDS {
+        let now = Snapshot::take();
+        let mut left = false;
+        for root in roots {
+            let found = find(&now, *root);
+            found.iter().for_each(|member| member.signal(libc::SIGKILL));
+            left |= !found.is_empty();
+        }
+        if !left {
+            return;
+        }
+    }
 }
 
 fn processes() -> Vec<Process> {
@@ -161,9 +211,17 @@ mod tests {
             process(13, 1, 10),  // orphan that stayed in the session
             process(20, 1, 20),
         ];
-        let mut found = select(&all, &HashSet::from([10]));
+        let mut found = Snapshot::of(all.to_vec()).select(10);
         found.sort_unstable();
         assert_eq!(found, [10, 11, 12, 13]);
+    }
+
+    #[test]
+    fn a_number_given_out_again_is_not_what_a_server_left_behind() {
+        let left = [process(1, 0, 1), process(13, 1, 10)];
+        assert!(!Snapshot::of(left.to_vec()).is_reused(10));
+        let reused = [process(1, 0, 1), process(10, 1, 10), process(11, 10, 10)];
+        assert!(Snapshot::of(reused.to_vec()).is_reused(10));
     }
 
     #[test]
