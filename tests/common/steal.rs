@@ -30,3 +30,21 @@ fn own(got: libc::c_long) -> io::Result<OwnedFd> {
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+/// A TCP option that is a number.
+pub fn tcp_option(fd: RawFd, option: i32) -> i32 {
+    let mut value: libc::c_int = -1;
+    let mut size = libc::socklen_t::try_from(size_of::<libc::c_int>()).expect("a small number");
+    // SAFETY: both pointers are to live locals, and the size is that of the value.
+    let got = unsafe {
+        libc::getsockopt(
+            fd,
+            libc::IPPROTO_TCP,
+            option,
+            (&raw mut value).cast(),
+            &raw mut size,
+        )
+    };
+    assert_eq!(got, 0, "no TCP option {option}");
+    value
+}

@@ -19,6 +19,7 @@ mod helper;
 mod limits;
 mod listeners;
 mod logging;
+mod options;
 mod regression;
 mod reload;
 mod serve;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     common::runner::main(&[
         serve::TESTS,
         listeners::TESTS,
+        options::TESTS,
         limits::TESTS,
         builtin::TESTS,
         forward::TESTS,
