@@ -19,6 +19,7 @@ tests![
     an_unchanged_address_keeps_its_socket_and_its_queue,
     a_removed_service_closes_but_its_instance_goes_on,
     a_removed_service_that_comes_back_counts_its_old_instance,
+    a_removed_service_may_still_complain,
     an_address_can_move_from_one_service_to_another,
     a_changed_bind_while_a_datagram_server_runs,
     from_one_address_to_all_and_back,
@@ -201,6 +202,30 @@ fn a_removed_service_that_comes_back_counts_its_old_instance() {
     );
     held.finish();
     assert_eq!(next.read_line(), "next\n");
+}
+
+/// Answers each line on both sides.
+const COMPLAINS: &str = r#"#!/usr/bin/perl
+$| = 1;
+while (<STDIN>) { print STDERR "heard $_"; print "heard $_" }
+"#;
+
+fn a_removed_service_may_still_complain() {
+    let (dir, one, two) = (Dir::new(), free_port(), free_port());
+    let program = dir.script("server", COMPLAINS);
+    let loud =
+        format!("[service.loud]\nlisten = \"tcp:127.0.0.1:{one}\"\nexec = [\"{program}\"]\n");
+    let other = service("other", two, "");
+    let daemon = Daemon::start(&dir, &(loud + &other));
+    let mut peer = Peer::tcp(one);
+    peer.send("first\n");
+    assert_eq!(peer.read_line(), "heard first\n");
+    assert!(daemon.reload(&dir, &other));
+    process::kill(daemon.front(), Signal::SIGKILL);
+    daemon.log.wait_for("the front ended");
+    peer.send("second\n");
+    assert_eq!(peer.read_line(), "heard second\n");
+    daemon.log.wait_for("heard second");
 }
 
 fn an_address_can_move_from_one_service_to_another() {
