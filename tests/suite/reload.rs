@@ -24,6 +24,7 @@ tests![
     a_changed_bind_while_a_datagram_server_runs,
     from_one_address_to_all_and_back,
     a_renamed_service_keeps_the_port_open,
+    a_changed_device_is_put_in_force,
     a_datagram_service_can_be_renamed_while_its_server_runs,
     reloads_five_seconds_apart_keep_the_front: 60,
     many_reloads_in_a_row_lose_no_connection,
@@ -291,6 +292,23 @@ fn a_renamed_service_keeps_the_port_open() {
         "the same address, the same socket"
     );
     echoes(&mut held, "after\n");
+}
+
+fn a_changed_device_is_put_in_force() {
+    needs_root();
+    let (dir, port) = (Dir::new(), free_port());
+    let daemon = Daemon::start(&dir, &service("s", port, ""));
+    let before = process::listeners(port);
+    let on_loopback = service("s", port, "socket = { device = \"lo\" }");
+    assert!(daemon.reload(&dir, &on_loopback));
+    let after = process::listeners(port);
+    assert_ne!(
+        before, after,
+        "the old socket takes packets of every device"
+    );
+    assert_eq!(ask(port, "x"), "x");
+    assert!(daemon.reload(&dir, &on_loopback));
+    assert_eq!(process::listeners(port), after);
 }
 
 fn a_datagram_service_can_be_renamed_while_its_server_runs() {

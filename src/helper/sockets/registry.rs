@@ -126,12 +126,20 @@ impl Registry {
         let mut kept = Vec::new();
         for (id, service) in services.iter().filter(|(_, service)| service.enabled) {
             for (listen, index) in service.listen.iter().flat_map(|l| self.sockets_of(l)) {
-                let known =
+                // Its options at bind(2) are there for good: with other ones it is another socket.
+                let stays = old.get(&(listen, index)).is_some_and(|listener| {
+                    options::bind_alike(&listener.options, &service.socket)
+                        || matches!(listen, Listen::Inherited { .. })
+                });
+                let known = if stays {
                     old.remove(&(listen, index))
-                        .and_then(|listener| match &listener.state {
-                            State::Bound(bound) => Some((listener, Rc::clone(bound))),
-                            State::Waiting { .. } => None,
-                        });
+                } else {
+                    None
+                };
+                let known = known.and_then(|listener| match &listener.state {
+                    State::Bound(bound) => Some((listener, Rc::clone(bound))),
+                    State::Waiting { .. } => None,
+                });
                 match known {
                     Some((listener, bound)) => kept.push((*id, *service, listener, bound)),
                     None => wanted.push((*id, *service, listen, index)),
