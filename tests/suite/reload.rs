@@ -23,6 +23,7 @@ tests![
     an_address_can_move_from_one_service_to_another,
     a_changed_bind_while_a_datagram_server_runs,
     from_one_address_to_all_and_back,
+    who_waits_at_an_address_that_goes_is_served,
     a_renamed_service_keeps_the_port_open,
     a_changed_device_is_put_in_force,
     a_datagram_service_can_be_renamed_while_its_server_runs,
@@ -275,6 +276,27 @@ fn from_one_address_to_all_and_back() {
             let peer = UdpPeer::new(port);
             peer.try_ask("again", Duration::from_millis(500))
         });
+    }
+}
+
+fn who_waits_at_an_address_that_goes_is_served() {
+    let (dir, port) = (Dir::new(), free_port());
+    let daemon = Daemon::start(&dir, &service("s", port, ""));
+    let front = daemon.front();
+    process::kill(front, Signal::SIGSTOP);
+    let mut peers: Vec<_> = (0..40).map(|_| Peer::tcp(port)).collect();
+    let all = service("s", port, "").replace("127.0.0.1:", "");
+    fs::write(&daemon.config, daemon::table(&dir, &all)).expect("unable to write the table");
+    let mark = daemon.log.mark();
+    daemon.signal(Signal::SIGHUP);
+    // The helper has told the front once it holds both sockets.
+    until("the new socket", SOON, || {
+        (process::listeners(port).len() == 2).then_some(())
+    });
+    process::kill(front, Signal::SIGCONT);
+    daemon.log.wait_after(mark, &["reloaded"]);
+    for peer in &mut peers {
+        echoes(peer, "served\n");
     }
 }
 
