@@ -63,12 +63,20 @@ impl Front {
     }
 
     fn accept_all(&mut self, service: ServiceId, id: ListenerId, now: Instant) {
+        if self.accept_some(service, id, now) {
+            self.postpone(id);
+        }
+    }
+
+    /// A turn's share of connections; whether there may be more.
+    pub(super) fn accept_some(&mut self, service: ServiceId, id: ListenerId, now: Instant) -> bool {
         for _ in 0..ACCEPTS_PER_TURN {
             if !self.takes_more(service, now) {
-                return self.touch(service); // leaves the poll set at the end of the turn
+                self.touch(service); // leaves the poll set at the end of the turn
+                return false;
             }
             let Some((socket, peer)) = self.accept_one(service, id, now) else {
-                return;
+                return false;
             };
             let arrival = Arrival {
                 socket,
@@ -84,7 +92,7 @@ impl Front {
                 break;
             }
         }
-        self.postpone(id);
+        true
     }
 
     /// Whether a service that queues has room; the others refuse one by one.

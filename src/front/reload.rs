@@ -23,8 +23,11 @@ use crate::ids::{ListenerId, ServiceId};
 use crate::sys::process::trim_heap;
 use crate::table::Rules;
 
+/// Turns' worth of connections taken from a listener that goes: together a usual backlog.
+const EMPTYING: usize = 64;
+
 impl Front {
-    pub(super) fn take_plan(&mut self, memory: Option<OwnedFd>, _now: Instant) {
+    pub(super) fn take_plan(&mut self, memory: Option<OwnedFd>, now: Instant) {
         let Some(memory) = memory else {
             return;
         };
@@ -32,6 +35,7 @@ impl Front {
             Ok(plan) => {
                 let bound = plan.listeners.iter().filter(|listener| listener.bound);
                 let bound = bound.count();
+                self.empty_leaving(&plan.listeners, now);
                 self.apply_plan(plan);
                 if self.serving {
                     self.link.send(&Request::Taken, None);
@@ -62,6 +66,26 @@ impl Front {
         let services: Vec<ServiceId> = self.services.iter().map(|service| service.id).collect();
         services.into_iter().for_each(|id| self.touch(id));
         self.tell_own_ports();
+    }
+
+    /// What waits at a listener that goes would be lost with it, also where
+    /// another one takes its place. The helper still judges by the old table.
+    fn empty_leaving(&mut self, plans: &[ListenerPlan], now: Instant) {
+        let wanted: HashSet<ListenerId> = plans.iter().map(|plan| plan.id).collect();
+        let goes = |listener: &&Listener| {
+            let service = self.services.get(listener.service);
+            let accepts = service.is_some_and(|service| !service.hands_over(listener));
+            accepts && listener.polled && !listener.datagram && !wanted.contains(&listener.id)
+        };
+        let leaving: Vec<_> = self.listeners.iter().filter(goes).collect();
+        let leaving: Vec<_> = leaving.iter().map(|l| (l.service, l.id)).collect();
+        for (service, id) in leaving {
+            for _ in 0..EMPTYING {
+                if !self.may_accept() || !self.accept_some(service, id, now) {
+                    break;
+                }
+            }
+        }
     }
 
     fn drop_missing_listeners(&mut self, plans: &[ListenerPlan]) {

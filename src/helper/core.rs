@@ -23,8 +23,9 @@ use crate::helper::sockets::registry::Registry;
 use crate::helper::start::{Answer, Ask, On, Starter};
 use crate::helper::timers::Timers;
 use crate::helper::tree::Member;
-use crate::helper::wire::{Notice, ProtocolError, Request};
-use crate::ids::InstanceId;
+use crate::helper::wire::{Notice, ProtocolError, Refusal, Request};
+use crate::ids::{ConnectionId, InstanceId, ServiceId};
+use crate::logging::Pace;
 use crate::sandbox::launch::Launcher;
 use crate::table::{Serve, Table};
 
@@ -33,6 +34,9 @@ pub(super) const LINK: Token = Token(1);
 
 /// Requests answered before signals and deadlines get their turn again.
 const REQUESTS_PER_TURN: usize = 64;
+
+/// Refusals in the log per second.
+const REFUSALS_TOLD: u32 = 50;
 
 /// What is going on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +68,8 @@ pub struct Helper {
     /// Set once the ready line is out.
     pub(super) announced: bool,
     pub(super) last_log_reopen: Option<Instant>,
+    /// Of refusals: a front may ask for what it cannot have as fast as it likes.
+    refusals: Pace,
     /// A table that the front has been told of and has not taken yet.
     pub(super) change: Option<Change>,
     /// SIGHUP came meanwhile.
@@ -138,6 +144,7 @@ impl Helper {
             phase: Phase::Serving,
             announced: false,
             last_log_reopen: None,
+            refusals: Pace::new(REFUSALS_TOLD, Duration::from_secs(1)),
             change: None,
             reload_again: false,
             null,
@@ -306,11 +313,7 @@ impl Helper {
                 }
             }
             Answer::Refused(reason) => {
-                let name = self
-                    .services
-                    .find(service)
-                    .map_or("?", |service| &service.name);
-                log::warn!(service = name, conn:% = connection; "refused: {reason}");
+                self.log_refusal(service, connection, reason, now);
                 Notice::Refused { connection, reason }
             }
             Answer::Failed(failed) => {
@@ -325,6 +328,22 @@ impl Helper {
         if let Some(front) = &mut self.front {
             front.link.notify(&notice);
         }
+    }
+
+    fn log_refusal(
+        &mut self,
+        service: ServiceId,
+        connection: ConnectionId,
+        reason: Refusal,
+        now: Instant,
+    ) {
+        let Some(held_back) = self.refusals.admit(now) else {
+            return;
+        };
+        let before = (held_back > 0).then_some(held_back);
+        let service = self.services.find(service);
+        let name = service.map_or("?", |service| &service.name);
+        log::warn!(service = name, conn:% = connection, held_back = before; "refused: {reason}");
     }
 
     /// Whether the plan has anything that must connect to somewhere.

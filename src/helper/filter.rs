@@ -67,6 +67,12 @@ pub fn compile(access: &Access) -> Vec<Instruction> {
     program
 }
 
+/// The program that lets nobody in.
+#[must_use]
+pub fn nobody() -> Vec<Instruction> {
+    vec![instruction(RETURN, DROP)]
+}
+
 fn match_v4(program: &mut Vec<Instruction>, addr: Ipv4Addr, bits: u8, verdict: u32) {
     let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
     program.push(instruction(LOAD_WORD, IPV4_SOURCE));

@@ -161,7 +161,9 @@ impl Helper {
         }
         let new_log = table.daemon.log != self.table.daemon.log;
         self.table = table;
-        self.services.put(compiled);
+        let instances = &self.instances;
+        self.services
+            .put(compiled, |service| instances.of_service(service) > 0);
         self.registry.commit(prepared);
         self.services.attach(&self.registry);
         if new_log {

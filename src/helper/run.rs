@@ -109,7 +109,7 @@ fn listen(parts: &mut Parts, inheritance: &Inheritance) -> Result<(), Fatal> {
         .services
         .compile(&parts.table, inheritance)
         .map_err(Fatal)?;
-    parts.services.put(compiled);
+    parts.services.put(compiled, |_| false);
     let numbered: Vec<_> = parts
         .table
         .services

@@ -116,12 +116,14 @@ impl Services {
         Ok(Compiled { active, muxes })
     }
 
-    /// Puts a compiled table in force.
-    pub fn put(&mut self, compiled: Compiled) {
+    /// Puts a compiled table in force. A service that is gone keeps its pipe
+    /// as long as servers of it run: to write to one that nobody holds ends them.
+    pub fn put(&mut self, compiled: Compiled, runs: impl Fn(ServiceId) -> bool) {
         self.active = compiled.active;
         self.muxes = compiled.muxes;
         let active = &self.active;
-        self.pipes.retain(|id, _| active.contains_key(id));
+        self.pipes
+            .retain(|id, _| active.contains_key(id) || runs(*id));
     }
 
     /// Takes note of which listeners each service has.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::common::peer::{ask, hear};
 use crate::common::*;
+use crate::programs::DATAGRAM_LOOP;
 use crate::tests;
 
 tests![
@@ -19,6 +20,7 @@ tests![
     under_load_a_service_refuses,
     a_denied_peer_reads_the_refusal,
     the_longest_prefix_decides,
+    a_list_too_long_for_the_kernel_is_no_open_door,
     a_banner_comes_before_the_servers_words,
     a_server_that_runs_too_long_is_ended,
     limits_of_one_service_do_not_touch_another,
@@ -197,6 +199,23 @@ fn the_longest_prefix_decides() {
     assert_eq!(from([127, 0, 1, 9]), "");
     assert_eq!(from([127, 0, 1, 7]), "x");
     assert_eq!(from([127, 9, 0, 1]), "");
+}
+
+fn a_list_too_long_for_the_kernel_is_no_open_door() {
+    let (dir, port) = (Dir::new(), free_port());
+    let program = dir.script("server", DATAGRAM_LOOP);
+    let denied: Vec<String> = (1..=500)
+        .map(|n| format!("\"2001:db8::{n:x}/128\""))
+        .collect();
+    let deny = denied.join(", ");
+    let daemon = Daemon::start(
+        &dir,
+        &format!(
+            "[service.s]\nlisten = \"udp:127.0.0.1:{port}\"\nexec = [\"{program}\"]\ndeny = [{deny}]\n"
+        ),
+    );
+    daemon.log.wait_for("everybody is kept out");
+    assert_eq!(UdpPeer::new(port).send("x").try_receive(A_WHILE), None);
 }
 
 fn a_banner_comes_before_the_servers_words() {

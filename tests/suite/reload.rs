@@ -19,10 +19,13 @@ tests![
     an_unchanged_address_keeps_its_socket_and_its_queue,
     a_removed_service_closes_but_its_instance_goes_on,
     a_removed_service_that_comes_back_counts_its_old_instance,
+    a_removed_service_may_still_complain,
     an_address_can_move_from_one_service_to_another,
     a_changed_bind_while_a_datagram_server_runs,
     from_one_address_to_all_and_back,
+    who_waits_at_an_address_that_goes_is_served,
     a_renamed_service_keeps_the_port_open,
+    a_changed_device_is_put_in_force,
     a_datagram_service_can_be_renamed_while_its_server_runs,
     reloads_five_seconds_apart_keep_the_front: 60,
     many_reloads_in_a_row_lose_no_connection,
@@ -203,6 +206,30 @@ fn a_removed_service_that_comes_back_counts_its_old_instance() {
     assert_eq!(next.read_line(), "next\n");
 }
 
+/// Answers each line on both sides.
+const COMPLAINS: &str = r#"#!/usr/bin/perl
+$| = 1;
+while (<STDIN>) { print STDERR "heard $_"; print "heard $_" }
+"#;
+
+fn a_removed_service_may_still_complain() {
+    let (dir, one, two) = (Dir::new(), free_port(), free_port());
+    let program = dir.script("server", COMPLAINS);
+    let loud =
+        format!("[service.loud]\nlisten = \"tcp:127.0.0.1:{one}\"\nexec = [\"{program}\"]\n");
+    let other = service("other", two, "");
+    let daemon = Daemon::start(&dir, &(loud + &other));
+    let mut peer = Peer::tcp(one);
+    peer.send("first\n");
+    assert_eq!(peer.read_line(), "heard first\n");
+    assert!(daemon.reload(&dir, &other));
+    process::kill(daemon.front(), Signal::SIGKILL);
+    daemon.log.wait_for("the front ended");
+    peer.send("second\n");
+    assert_eq!(peer.read_line(), "heard second\n");
+    daemon.log.wait_for("heard second");
+}
+
 fn an_address_can_move_from_one_service_to_another() {
     let (dir, port, other) = (Dir::new(), free_port(), free_port());
     let daemon = Daemon::start(&dir, &(says("a", port, "a") + &says("b", other, "b")));
@@ -252,6 +279,27 @@ fn from_one_address_to_all_and_back() {
     }
 }
 
+fn who_waits_at_an_address_that_goes_is_served() {
+    let (dir, port) = (Dir::new(), free_port());
+    let daemon = Daemon::start(&dir, &service("s", port, ""));
+    let front = daemon.front();
+    process::kill(front, Signal::SIGSTOP);
+    let mut peers: Vec<_> = (0..40).map(|_| Peer::tcp(port)).collect();
+    let all = service("s", port, "").replace("127.0.0.1:", "");
+    fs::write(&daemon.config, daemon::table(&dir, &all)).expect("unable to write the table");
+    let mark = daemon.log.mark();
+    daemon.signal(Signal::SIGHUP);
+    // The helper has told the front once it holds both sockets.
+    until("the new socket", SOON, || {
+        (process::listeners(port).len() == 2).then_some(())
+    });
+    process::kill(front, Signal::SIGCONT);
+    daemon.log.wait_after(mark, &["reloaded"]);
+    for peer in &mut peers {
+        echoes(peer, "served\n");
+    }
+}
+
 fn a_renamed_service_keeps_the_port_open() {
     let (dir, port) = (Dir::new(), free_port());
     let daemon = Daemon::start(&dir, &service("old", port, ""));
@@ -266,6 +314,23 @@ fn a_renamed_service_keeps_the_port_open() {
         "the same address, the same socket"
     );
     echoes(&mut held, "after\n");
+}
+
+fn a_changed_device_is_put_in_force() {
+    needs_root();
+    let (dir, port) = (Dir::new(), free_port());
+    let daemon = Daemon::start(&dir, &service("s", port, ""));
+    let before = process::listeners(port);
+    let on_loopback = service("s", port, "socket = { device = \"lo\" }");
+    assert!(daemon.reload(&dir, &on_loopback));
+    let after = process::listeners(port);
+    assert_ne!(
+        before, after,
+        "the old socket takes packets of every device"
+    );
+    assert_eq!(ask(port, "x"), "x");
+    assert!(daemon.reload(&dir, &on_loopback));
+    assert_eq!(process::listeners(port), after);
 }
 
 fn a_datagram_service_can_be_renamed_while_its_server_runs() {

@@ -34,7 +34,6 @@ const ALWAYS: &[c_long] = &[
     libc::SYS_getsockname,
     libc::SYS_getpeername,
     libc::SYS_getsockopt,
-    libc::SYS_setsockopt,
     // The loop.
     libc::SYS_epoll_ctl,
     libc::SYS_epoll_pwait,
@@ -76,6 +75,17 @@ const FCNTL: &[c_int] = &[
     libc::F_SETPIPE_SZ,
 ];
 
+/// What may be set with setsockopt(2), level and name. Not the rest: listeners
+/// are shared with the helper and with servers, and who may take a filter off
+/// one lets in whom the table keeps out.
+const OPTIONS: &[(c_int, c_int)] = &[
+    (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS),
+    (libc::SOL_SOCKET, libc::SO_LINGER),
+    (libc::IPPROTO_TCP, libc::TCP_NODELAY),
+    (libc::IPPROTO_IP, libc::IP_PKTINFO),
+    (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+];
+
 /// Installs the filter on this process, which has one thread.
 pub fn restrict(needs: Needs) -> Result<(), String> {
     let program = compile(needs)?;
@@ -106,6 +116,12 @@ fn rules(needs: Needs) -> Result<Rules, seccompiler::BackendError> {
     let number = |value: c_int| u64::from(value.unsigned_abs());
     let commands: Vec<u64> = FCNTL.iter().map(|command| number(*command)).collect();
     rules.insert(libc::SYS_fcntl, one_of(1, &commands)?);
+    let options = OPTIONS.iter().map(|(level, name)| {
+        let (level, name) = (number(*level), number(*name));
+        let both = vec![condition(1, level)?, condition(2, name)?];
+        SeccompRule::new(both)
+    });
+    rules.insert(libc::SYS_setsockopt, options.collect::<Result<_, _>>()?);
     // TCGETS: whether the log is a terminal.
     let requests = [libc::FIONBIO, libc::FIONREAD, libc::TCGETS];
     rules.insert(libc::SYS_ioctl, one_of(1, &requests)?);
@@ -137,6 +153,11 @@ fn when(
 ) -> Result<SeccompRule, seccompiler::BackendError> {
     let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)?;
     SeccompRule::new(vec![condition])
+}
+
+/// That an argument is this 32-bit value.
+fn condition(argument: u8, value: u64) -> Result<SeccompCondition, seccompiler::BackendError> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
 }
 
 #[cfg(test)]
@@ -177,5 +198,7 @@ mod tests {
         ] {
             assert!(!rules.contains_key(&call), "call {call}");
         }
+        assert_eq!(rules[&libc::SYS_setsockopt].len(), OPTIONS.len());
+        assert!(!OPTIONS.contains(&(libc::SOL_SOCKET, libc::SO_DETACH_FILTER)));
     }
 }

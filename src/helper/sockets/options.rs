@@ -45,6 +45,13 @@ pub fn before_bind(socket: &Socket, domain: Domain, want: &SocketOptions) -> Res
     adjustable(socket, domain, want)
 }
 
+/// Whether two sockets would be the same as far as [`before_bind`] decides.
+#[must_use]
+pub fn bind_alike(one: &SocketOptions, other: &SocketOptions) -> bool {
+    let decides = |want: &SocketOptions| (want.freebind, want.transparent, want.device.clone());
+    decides(one) == decides(other)
+}
+
 /// What can be set at any time; a reload calls this on sockets that stay.
 pub fn adjustable(socket: &Socket, domain: Domain, want: &SocketOptions) -> Result<(), BadOption> {
     let fd = socket.as_fd();

@@ -126,12 +126,20 @@ impl Registry {
         let mut kept = Vec::new();
         for (id, service) in services.iter().filter(|(_, service)| service.enabled) {
             for (listen, index) in service.listen.iter().flat_map(|l| self.sockets_of(l)) {
-                let known =
+                // Its options at bind(2) are there for good: with other ones it is another socket.
+                let stays = old.get(&(listen, index)).is_some_and(|listener| {
+                    options::bind_alike(&listener.options, &service.socket)
+                        || matches!(listen, Listen::Inherited { .. })
+                });
+                let known = if stays {
                     old.remove(&(listen, index))
-                        .and_then(|listener| match &listener.state {
-                            State::Bound(bound) => Some((listener, Rc::clone(bound))),
-                            State::Waiting { .. } => None,
-                        });
+                } else {
+                    None
+                };
+                let known = known.and_then(|listener| match &listener.state {
+                    State::Bound(bound) => Some((listener, Rc::clone(bound))),
+                    State::Waiting { .. } => None,
+                });
                 match known {
                     Some((listener, bound)) => kept.push((*id, *service, listener, bound)),
                     None => wanted.push((*id, *service, listen, index)),
@@ -202,7 +210,17 @@ impl Registry {
         prepared.listeners.push(listener);
     }
 
+    /// Whom the table denies is kept out from the first packet on, not only
+    /// once the socket is in force.
     fn bind(&self, listener: &Listener, leaving: &[&Listener]) -> Result<Bound, BindError> {
+        let bound = self.bind_open(listener, leaving)?;
+        if listener.kept_out.is_some() {
+            listener.keep_out(&bound);
+        }
+        Ok(bound)
+    }
+
+    fn bind_open(&self, listener: &Listener, leaving: &[&Listener]) -> Result<Bound, BindError> {
         if let Listen::Inherited { name } = &listener.listen {
             let mut named = self
                 .inherited
@@ -386,17 +404,22 @@ impl Listener {
         }
         // A reload may have bound it beside its predecessor, which is gone now.
         let _ = bound.socket.set_reuse_port(false);
-        let program = self
-            .kept_out
-            .as_ref()
-            .map(filter::compile)
-            .unwrap_or_default();
-        if matches!(bound.domain, Domain::IPV4 | Domain::IPV6)
-            && let Err(err) = set_filter(bound.socket.as_fd(), &program)
-        {
-            log::error!(address:% = address; "unable to keep denied peers out: {err}");
-        }
+        self.keep_out(bound);
         self.register(bound);
+    }
+
+    fn keep_out(&self, bound: &Bound) {
+        if !matches!(bound.domain, Domain::IPV4 | Domain::IPV6) {
+            return;
+        }
+        let program = self.kept_out.as_ref().map(filter::compile);
+        let Err(err) = set_filter(bound.socket.as_fd(), &program.unwrap_or_default()) else {
+            return;
+        };
+        // A list that the kernel finds too long must not become an open door.
+        let closed = set_filter(bound.socket.as_fd(), &filter::nobody());
+        let so = closed.map_or("nobody is", |()| "everybody is");
+        log::error!(address:% = self.listen; "unable to keep denied peers out ({err}): {so} kept out");
     }
 
     fn register(&mut self, bound: &Bound) {
