@@ -16,6 +16,7 @@ tests![
     a_server_that_writes_without_end_holds_nobody_up,
     a_half_line_on_stderr_is_logged_when_the_server_ends,
     exit_code_and_signal_are_in_the_log,
+    what_else_is_written_to_a_log_file_does_not_go_over_the_log,
 ];
 
 fn shell(port: u16, command: &str, more: &str) -> String {
@@ -163,4 +164,25 @@ fn exit_code_and_signal_are_in_the_log() {
     daemon.log.wait_after(0, &["service=shell", "status=42"]);
     assert_eq!(ask(port, "kill -SEGV $$\n"), "");
     daemon.log.wait_after(0, &["service=shell", "signal=11"]);
+}
+
+fn what_else_is_written_to_a_log_file_does_not_go_over_the_log() {
+    let dir = Dir::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("its number").port();
+    let service = format!("[service.x]\nlisten = \"tcp:127.0.0.1:{port}\"\nbuiltin = \"echo\"\n");
+    let config = dir.write("usherd.toml", daemon::table(&dir, &service));
+    let log = dir.file("log");
+    let script = "exec >\"$1\" 2>&1; echo before; \"$2\" --config \"$3\"; echo after $?";
+    let status = std::process::Command::new("/bin/sh")
+        .args(["-c", script, "sh", &log, daemon::USHERD, &config])
+        .status();
+    assert!(status.expect("a shell").success());
+    let said = std::fs::read_to_string(&log).expect("the log");
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!(
+        (lines.first(), lines.last()),
+        (Some(&"before"), Some(&"after 71"))
+    );
+    assert!(lines[1].contains("unable to bind"), "{said}");
 }

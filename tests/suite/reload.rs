@@ -31,6 +31,7 @@ tests![
     many_reloads_in_a_row_lose_no_connection,
     a_signal_before_ready_is_not_lost,
     limits_change_with_the_table_and_count_what_runs,
+    a_mended_program_is_tried_at_once_after_a_reload,
 ];
 
 fn service(name: &str, port: u16, more: &str) -> String {
@@ -428,4 +429,24 @@ fn limits_change_with_the_table_and_count_what_runs() {
     held.pop();
     assert_eq!(next.read_line(), "next\n");
     echoes(&mut held[0], "undisturbed\n");
+}
+
+fn a_mended_program_is_tried_at_once_after_a_reload() {
+    let (dir, port) = (Dir::new(), free_port());
+    let program = dir.file("program");
+    let services =
+        format!("[service.x]\nlisten = \"tcp:127.0.0.1:{port}\"\nexec = [\"{program}\"]\n");
+    let daemon = Daemon::start(&dir, &services);
+    let mut waiting = Vec::new();
+    while daemon.log.count(&["resting after failed starts"]) < 2 {
+        waiting.push(Peer::tcp(port));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    drop(waiting);
+    std::os::unix::fs::symlink("/bin/echo", &program).expect("a link");
+    let since = std::time::Instant::now();
+    assert!(daemon.reload(&dir, &services));
+    assert_eq!(ask(port, ""), "\n");
+    // The second rest that is logged lasts for more than twice as long.
+    assert!(since.elapsed() < Duration::from_secs(1));
 }

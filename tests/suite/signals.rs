@@ -1,7 +1,10 @@
 //! The end of the daemon and of its two processes.
 
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::OFlag;
+use nix::pty;
 use nix::sys::signal::Signal;
 
 use crate::common::peer::ask;
@@ -24,6 +27,7 @@ tests![
     a_killed_helper_takes_the_front_with_it,
     the_front_has_no_rights,
     a_server_that_ignores_its_signal_is_killed_after_the_grace,
+    a_terminal_that_closes_ends_the_daemon,
 ];
 
 fn cat(port: u16, more: &str) -> String {
@@ -276,4 +280,35 @@ fn a_server_that_ignores_its_signal_is_killed_after_the_grace() {
     assert_eq!(peer.read_line(), "deaf\n");
     assert_eq!(peer.read_all(), b"");
     daemon.wait_servers(0);
+}
+
+fn a_terminal_that_closes_ends_the_daemon() {
+    let dir = Dir::new();
+    let port = free_port();
+    let service = format!("[service.x]\nlisten = \"tcp:127.0.0.1:{port}\"\nbuiltin = \"echo\"\n");
+    let config = dir.write("usherd.toml", daemon::table(&dir, &service));
+    // Nobody else may hold the master, so close-on-exec from birth: no openpty(3).
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let master = pty::posix_openpt(flags).expect("a terminal");
+    pty::grantpt(&master).expect("its owner");
+    pty::unlockpt(&master).expect("its lock");
+    let slave = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlag::O_NOCTTY.bits())
+        .open(pty::ptsname_r(&master).expect("its name"))
+        .expect("its other end");
+    let started = std::process::Command::new("setsid")
+        .args(["--ctty", daemon::USHERD, "--config", &config])
+        .stdin(slave)
+        .stderr(std::process::Stdio::piped())
+        .spawn();
+    let Ok(mut child) = started else {
+        skip("needs setsid(1)");
+    };
+    let log = std::io::BufReader::new(child.stderr.take().expect("its log"));
+    let mut lines = std::io::BufRead::lines(log).map_while(Result::ok);
+    assert!(lines.any(|line| line.starts_with("ready: ")));
+    drop(master);
+    assert!(lines.any(|line| line.contains("stopping")));
+    assert_eq!(child.wait().expect("its end").code(), Some(0));
 }
