@@ -86,8 +86,14 @@ enum Kind {
 fn kind(fd: BorrowedFd<'_>) -> Kind {
     match SockRef::from(&fd).r#type() {
         Ok(_) => Kind::Socket,
+        Err(_) if is_regular(fd) => Kind::File,
         Err(_) => Kind::Stream,
     }
+}
+
+/// A redirected stderr, say: it never makes its writer wait for a reader.
+fn is_regular(fd: BorrowedFd<'_>) -> bool {
+    fstat(fd).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFREG)
 }
 
 /// A [`LogTarget`] without its path.
