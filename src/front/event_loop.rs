@@ -148,7 +148,9 @@ impl Front {
             return Exit::System;
         };
         self.serving = true;
-        // The first plan was taken before the cage was closed.
+        // The first plan was taken before the cage was closed; its listeners came
+        // right behind it, and whoever hears "ready" may count on them.
+        self.read_notices(Instant::now());
         self.link.send(&Request::Taken, None);
         self.link.flush();
         loop {
