@@ -320,6 +320,16 @@ impl Registry {
             })
     }
 
+    /// Makes sure that everything listens: the last front may have shut a
+    /// listener down for all who hold it. One that listens is not disturbed.
+    pub fn listen_again(&self) {
+        for (listener, bound) in self.bound().filter(|(_, bound)| bound.kind != Type::DGRAM) {
+            if let Err(err) = bind::listen(&bound.socket, &listener.options) {
+                log::error!(address:% = listener.listen; "unable to listen: {err}");
+            }
+        }
+    }
+
     /// Closes everything, with socket files and registrations: usherd ends.
     pub fn close(&mut self) {
         self.listeners.iter().for_each(Listener::leave);
