@@ -418,6 +418,16 @@ impl Listener {
         self.register(bound);
     }
 
+    /// Puts the filter of `allow` and `deny` on again: the server that had the
+    /// socket may have taken it off.
+    pub fn guard(&self) {
+        if let Some(bound) = self.bound()
+            && self.kept_out.is_some()
+        {
+            self.keep_out(bound);
+        }
+    }
+
     fn keep_out(&self, bound: &Bound) {
         if !matches!(bound.domain, Domain::IPV4 | Domain::IPV6) {
             return;
