@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Type};
 
 use super::bind::{self, BindError, Bound};
+use super::holder;
 use super::inherited::Inherited;
 use super::options;
 use super::rpcbind::{self, Program};
@@ -23,6 +24,9 @@ use crate::table::{Access, Service, SocketOptions};
 /// How long an address that is not there is left alone; doubles from the first to the last.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LAST: Duration = Duration::from_secs(30);
+
+/// The holder of a taken port is looked for this often in one go.
+const HOLDERS_SOUGHT: usize = 8;
 
 /// One socket, wanted by one service.
 #[derive(Debug)]
@@ -54,6 +58,8 @@ pub enum State {
 pub struct Trouble {
     pub address: String,
     pub service: String,
+    /// Who has the port, as [`holder::of_port`] tells it.
+    holder: Option<String>,
     pub error: BindError,
 }
 
@@ -63,11 +69,21 @@ impl fmt::Display for Trouble {
             address,
             service,
             error,
+            holder,
         } = self;
-        write!(
-            f,
-            "unable to bind {address} for service \"{service}\": {error}"
-        )
+        write!(f, "unable to bind {address} for service \"{service}\": ")?;
+        match holder {
+            Some(holder) => write!(f, "it is held by {holder}"),
+            None => write!(f, "{error}"),
+        }
+    }
+}
+
+/// To find out who holds a port takes a walk through all processes.
+fn holder_of(listen: &Listen, error: &BindError) -> Option<String> {
+    match (listen, error) {
+        (Listen::Inet(inet), BindError::Taken(_)) => holder::of_port(inet),
+        _ => None,
     }
 }
 
@@ -198,10 +214,11 @@ impl Registry {
                     again: now + RETRY_FIRST,
                     pause: RETRY_FIRST,
                 };
-                let (address, service) = (listen.to_string(), service.name.clone());
+                let known = prepared.troubles.len() < HOLDERS_SOUGHT;
                 prepared.troubles.push(Trouble {
-                    address,
-                    service,
+                    address: listen.to_string(),
+                    service: service.name.clone(),
+                    holder: known.then(|| holder_of(listen, &error)).flatten(),
                     error,
                 });
             }
@@ -233,7 +250,7 @@ impl Registry {
         }
         let first = bind::bind(&listener.listen, &listener.options, false);
         let holders = sharing_port(&listener.listen, leaving);
-        if !matches!(first, Err(BindError::Taken { .. })) || holders.is_empty() {
+        if !matches!(first, Err(BindError::Taken(_))) || holders.is_empty() {
             return first;
         }
         // Our own old socket holds the port and goes as soon as the new one is there.
