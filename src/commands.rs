@@ -1,9 +1,11 @@
 //! Commands that work without a running daemon.
 #![forbid(unsafe_code)]
 
+use std::io::{self, Write};
 use std::path::Path;
 
 use crate::error::Exit;
+use crate::table::complaint::Complaints;
 use crate::table::{self, Host, effective};
 
 /// `usherd check`: complaints and warnings on stderr, the effective table (if
@@ -16,19 +18,37 @@ pub fn check(file: Option<&Path>, show_effective: bool) -> Exit {
                 .warnings
                 .rendered()
                 .for_each(|warning| eprint!("warning: {warning}"));
-            if show_effective {
-                print!("{}", effective::effective(&loaded.table));
+            say(&if show_effective {
+                effective::effective(&loaded.table)
             } else {
-                println!("{} services, no complaints", loaded.table.services.len());
-            }
-            Exit::Ok
+                summary(loaded.table.services.len(), &loaded.warnings)
+            })
         }
         Err(complaints) => {
-            complaints
-                .rendered()
-                .for_each(|complaint| eprint!("{complaint}"));
-            eprintln!("{} complaints", complaints.len());
+            eprintln!("{complaints}{}", complaints.count("complaint"));
             Exit::Config
         }
+    }
+}
+
+fn summary(services: usize, warnings: &Complaints) -> String {
+    let s = if services == 1 { "" } else { "s" };
+    let warned = match warnings.is_empty() {
+        true => String::new(),
+        false => format!(", {}", warnings.count("warning")),
+    };
+    format!("{services} service{s}, no complaints{warned}\n")
+}
+
+/// To stdout. Whoever stopped reading (`| head`) has seen enough; a full disk
+/// must not pass for success.
+fn say(text: &str) -> Exit {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(err) if err.kind() != io::ErrorKind::BrokenPipe => {
+            eprintln!("usherd: unable to write to stdout: {err}");
+            Exit::System
+        }
+        _ => Exit::Ok,
     }
 }

@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use usherd::table::host::{Account, Accounts, Inherited, InheritedKind};
+use usherd::table::host::{Account, Accounts, Found, Inherited, InheritedKind};
 use usherd::table::names::Names;
 use usherd::table::{Host, Source, load, schema};
 
@@ -70,7 +70,12 @@ fn host(root: bool) -> Host {
         nr_open: 1 << 20,
         names: Names::new("ftp 21/tcp\ntelnet 23/tcp\n", "rstatd 100001\n"),
         accounts: Box::new(FewAccounts),
-        exists: |program| program != Path::new("/usr/bin/missing"),
+        look: |path| match path.to_str() {
+            Some("/usr/bin/missing") => Found::Nothing,
+            Some("/usr/bin/data") => Found::File,
+            Some("/srv/data" | "/") => Found::Folder,
+            _ => Found::Program,
+        },
     }
 }
 

@@ -14,13 +14,14 @@ const SYSTEM_TABLE: &str = "/etc/usherd/usherd.toml";
 
 const AFTER_HELP: &str = "\
 Environment:
-  USHERD_RUNTIME_DIR  where usherd.pid goes; --runtime-dir and the table come first
+  USHERD_RUNTIME_DIR  the same as --runtime-dir, which comes first
   LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES
                       sockets handed over by a supervisor, for listen = \"fd:NAME\"
   NOTIFY_SOCKET       where readiness is reported (sd_notify)
 
 Signals:
   HUP        read the table again and open the log file again; a bad table changes nothing
+             (when a terminal closes: as TERM)
   TERM, INT  take no new clients, let running servers finish within their grace, then end;
              a second one ends everything now
 
@@ -41,7 +42,8 @@ struct Arguments {
     /// Serve an ordinary user's own table: $XDG_CONFIG_HOME/usherd/usherd.toml
     #[arg(long, conflicts_with = "config")]
     user: bool,
-    /// Where usherd.pid goes
+    /// Where usherd.pid goes, whatever the table says [default: /run/usherd, or usherd in
+    /// $XDG_RUNTIME_DIR]
     #[arg(long, value_name = "DIR", env = "USHERD_RUNTIME_DIR")]
     runtime_dir: Option<PathBuf>,
     #[command(subcommand)]

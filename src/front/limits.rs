@@ -190,9 +190,10 @@ impl BackOff {
     /// One more failure. `noise` (any number) shortens the rest by up to a
     /// quarter, so that services that failed together do not return together.
     /// What fails while resting was under way before, and counts as the same failure.
-    pub fn fail(&mut self, now: Instant, noise: u32) {
+    /// Returns the rest, if one begins.
+    pub fn fail(&mut self, now: Instant, noise: u32) -> Option<Duration> {
         if self.resting(now).is_some() {
-            return;
+            return None;
         }
         if self
             .until
@@ -204,7 +205,9 @@ impl BackOff {
             .saturating_mul(1 << self.failures.min(10))
             .min(Self::LONGEST);
         self.failures = self.failures.saturating_add(1);
-        self.until = now.checked_add(rest - rest / 4 * (noise % 256) / 256);
+        let rest = rest - rest / 4 * (noise % 256) / 256;
+        self.until = now.checked_add(rest);
+        Some(rest)
     }
 
     /// It works: the next failure starts from the shortest rest.

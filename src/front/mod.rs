@@ -64,6 +64,8 @@ pub struct Options {
 /// Runs the front on its end of the socket pair until the helper is gone.
 pub fn run(link: OwnedFd, options: Options) -> Exit {
     crate::sys::front_calls::ignore_stop_signals();
+    // Started from /proc/self/exe, it would be "exe" to ps, top and ss.
+    let _ = nix::sys::prctl::set_name(c"usherd-front");
     crate::sys::clock::prepare();
     let kept = match cage::give_up_rights(options.identity) {
         Ok(kept) => kept,

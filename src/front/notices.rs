@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::front::event_loop::Front;
 use crate::front::instances::Work;
@@ -140,7 +140,8 @@ impl Front {
     fn rest(&mut self, id: ServiceId, now: Instant) {
         let noise = self.noise();
         if let Some(service) = self.services.get_mut(id) {
-            service.back_off.fail(now, noise);
+            let rest = service.back_off.fail(now, noise);
+            log_rest(&service.name, rest);
         }
     }
 
@@ -170,5 +171,13 @@ impl Front {
     pub(super) fn is_exec(&self, id: ServiceId) -> bool {
         let service = self.services.get(id);
         service.is_some_and(|service| matches!(service.serve, ServePlan::Exec))
+    }
+}
+
+/// Tells why nothing happens for a while. Short rests are over before anybody
+/// has read of them; the others become longer, so the lines do not.
+pub(super) fn log_rest(service: &str, rest: Option<Duration>) {
+    if let Some(rest) = rest.filter(|rest| *rest >= Duration::from_secs(1)) {
+        log::warn!(service = service, ms = rest.as_millis(); "resting after failed starts");
     }
 }

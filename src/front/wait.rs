@@ -20,6 +20,7 @@ use crate::front::admit::Reason;
 use crate::front::event_loop::Front;
 use crate::front::instances::Work;
 use crate::front::limits::BackOff;
+use crate::front::notices::log_rest;
 use crate::front::peer::Peer;
 use crate::front::poll_set::leave;
 use crate::front::roster::Roster;
@@ -262,7 +263,7 @@ impl Front {
         if !full {
             self.drop_one(service, start.on, now);
         }
-        self.rest_slot(key, now);
+        self.rest_slot(key, service, now);
     }
 
     pub(super) fn free_slot_exited(
@@ -285,7 +286,7 @@ impl Front {
             slot.idle_ends
         });
         if datagram || ends >= REST_FROM {
-            self.rest_slot(key, now);
+            self.rest_slot(key, service, now);
         }
         if datagram || ends >= CLOSE_FROM && start.queue.is_some() {
             self.drop_one(service, start.on, now);
@@ -309,10 +310,14 @@ impl Front {
         }
     }
 
-    fn rest_slot(&mut self, key: SlotKey, now: Instant) {
+    fn rest_slot(&mut self, key: SlotKey, service: ServiceId, now: Instant) {
         let noise = self.noise();
-        if let Some(slot) = self.slots.get_mut(&key) {
-            slot.back_off.fail(now, noise);
+        let rest = match self.slots.get_mut(&key) {
+            Some(slot) => slot.back_off.fail(now, noise),
+            None => return,
+        };
+        if let Some(service) = self.services.get(service) {
+            log_rest(&service.name, rest);
         }
     }
 

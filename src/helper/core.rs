@@ -204,6 +204,8 @@ impl Helper {
         while let Ok(Some(info)) = self.signals.read_signal() {
             match i32::try_from(info.ssi_signo).map(Signal::try_from) {
                 Ok(Ok(Signal::SIGCHLD)) => reap = true,
+                // A person's or a script's HUP is a wish; the kernel's says that our terminal is gone.
+                Ok(Ok(Signal::SIGHUP)) if info.ssi_code == libc::SI_KERNEL => self.drain(now),
                 Ok(Ok(Signal::SIGHUP)) => self.reload(now),
                 Ok(Ok(Signal::SIGTERM | Signal::SIGINT)) => self.drain(now),
                 _ => {}

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use crate::table::complaint::Complaints;
 use crate::table::host::{Host, Inherited, InheritedKind};
 use crate::table::{self, Table};
 
@@ -25,20 +26,15 @@ impl Source {
         self.path.is_none()
     }
 
-    /// The table, or every complaint about it, ready to be shown. Warnings go
-    /// to the log.
-    pub fn load(&self) -> Result<Table, Vec<String>> {
+    /// The table, or every complaint about it. Warnings go to the log.
+    pub fn load(&self) -> Result<Table, Complaints> {
         // Users, groups and ports are looked up anew each time.
         let mut host = Host::probe();
         host.inherited = Inherited::Known(self.inherited.clone());
-        match table::load(table::source_or_default(self.path.as_deref()), &host) {
-            Ok(loaded) => {
-                for warning in loaded.warnings.rendered() {
-                    log::warn!("{}", warning.trim_end());
-                }
-                Ok(loaded.table)
-            }
-            Err(complaints) => Err(complaints.rendered().collect()),
+        let loaded = table::load(table::source_or_default(self.path.as_deref()), &host)?;
+        for warning in loaded.warnings.lines() {
+            log::warn!("{warning}");
         }
+        Ok(loaded.table)
     }
 }

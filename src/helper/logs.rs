@@ -7,14 +7,21 @@ use std::time::{Duration, Instant};
 
 use crate::helper::core::Helper;
 use crate::logging;
-use crate::table::LogSettings;
+use crate::table::{LogSettings, LogTarget};
 
 /// A front may ask for a new log this often.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 
-/// A descriptor for the log as `settings` say.
+/// A descriptor for the log as `settings` say. An error names what it is about.
 pub fn open(settings: &LogSettings) -> io::Result<OwnedFd> {
-    logging::open(settings)
+    logging::open(settings).map_err(|err| {
+        let what = match &settings.to {
+            LogTarget::Stderr => "stderr for the log".to_owned(),
+            LogTarget::Syslog => "the log /dev/log (is a syslog daemon running?)".to_owned(),
+            LogTarget::File(path) => format!("the log {}", path.display()),
+        };
+        io::Error::new(err.kind(), format!("{what}: {err}"))
+    })
 }
 
 impl Helper {
@@ -31,7 +38,7 @@ impl Helper {
         let settings = &self.table.daemon.log;
         match open(settings) {
             Ok(fd) => logging::attach(fd, settings),
-            Err(err) => log::error!("unable to open the log again: {err}"),
+            Err(err) => log::error!("unable to open again {err}"),
         }
         if let Err(err) = self.send_log() {
             log::error!("unable to give the front its log: {err}");

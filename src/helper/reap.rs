@@ -4,12 +4,15 @@
 use std::io;
 use std::time::Instant;
 
+use nix::errno::Errno;
+
 use crate::helper::core::{Helper, Phase};
 use crate::helper::instances::{self, Instance};
 use crate::helper::start::take_back;
 use crate::helper::timers::Due;
 use crate::helper::wire::{Notice, Outcome};
 use crate::ids::{ConnectionId, InstanceId, ServiceId};
+use crate::sandbox::Step;
 use crate::sandbox::launch::NotStarted;
 use crate::sys::process::{Reaped, reap};
 
@@ -120,9 +123,14 @@ impl Helper {
         let name = active.map_or("?", |active| &active.name);
         let program = active.and_then(|active| active.program.as_ref());
         let path = program.map_or("?", |program| &program.path);
+        let about = match (failed.step, program) {
+            (Step::Directory, Some(program)) => format!(" {}", program.plan.dir.to_string_lossy()),
+            _ => String::new(),
+        };
+        let hint = hint(failed).map_or(String::new(), |hint| format!("; {hint}"));
         log::error!(
             service = name, conn:% = connection, step:% = failed.step, errno = failed.errno;
-            "unable to start {path}: {}: {err}", failed.step
+            "unable to start {path}: {}{about}: {err}{hint}", failed.step
         );
     }
 
@@ -140,6 +148,20 @@ impl Helper {
                 _ => true,
             });
         }
+    }
+}
+
+/// Where to look, if the kernel's word alone does not tell.
+fn hint(failed: &NotStarted) -> Option<&'static str> {
+    match (failed.step, Errno::from_raw(failed.errno)) {
+        (Step::Exec, Errno::ENOENT) => Some("the program is not there, or what its #! line names"),
+        (Step::Exec, Errno::EACCES) => {
+            Some("the service's user may not execute it, or not enter a folder on the way")
+        }
+        (Step::Exec, Errno::ENOEXEC) => Some("a script needs a first line such as #!/bin/sh"),
+        (Step::Directory, Errno::EACCES) => Some("the service's user may not enter it"),
+        (Step::Clone, Errno::EAGAIN) => Some("too many processes: see nproc, pids.max"),
+        _ => None,
     }
 }
 

@@ -46,14 +46,10 @@ impl Helper {
         match self.source.load() {
             Ok(table) => self.change_to(table, now),
             Err(complaints) => {
-                for complaint in &complaints {
-                    log::error!("{}", complaint.trim_end());
+                for complaint in complaints.lines() {
+                    log::error!("{complaint}");
                 }
-                let (n, s) = (
-                    complaints.len(),
-                    if complaints.len() == 1 { "" } else { "s" },
-                );
-                self.refuse(&format!("{n} complaint{s}"));
+                self.refuse(&complaints.count("complaint"));
             }
         }
     }

@@ -27,6 +27,10 @@ use crate::table::host::InheritedKind;
 /// containers set 2^30, and the kernel itself says no above fs.nr_open.
 const ENOUGH_FILES: u64 = 1 << 20;
 
+/// With fewer there is no room for listeners, which start at
+/// [`FIRST_LISTENER`](crate::sandbox::launch::FIRST_LISTENER).
+const FEWEST_FILES: u64 = 128;
+
 /// What the command line said.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -55,14 +59,8 @@ pub fn run(options: &Options) -> Exit {
     let table = match source.load() {
         Ok(table) => table,
         Err(complaints) => {
-            complaints
-                .iter()
-                .for_each(|complaint| eprint!("{complaint}"));
-            let (n, s) = (
-                complaints.len(),
-                if complaints.len() == 1 { "" } else { "s" },
-            );
-            eprintln!("usherd: {n} complaint{s}; nothing was started");
+            let count = complaints.count("complaint");
+            eprintln!("{complaints}usherd: {count}; nothing was started");
             return Exit::Config;
         }
     };
@@ -77,8 +75,7 @@ pub fn run(options: &Options) -> Exit {
 
 fn serve(options: &Options, source: Source, table: Table, registry: Registry) -> Result<(), Fatal> {
     let settings = &table.daemon.log;
-    let log =
-        logs::open(settings).map_err(|err| Fatal(format!("unable to open the log: {err}")))?;
+    let log = logs::open(settings).map_err(|err| Fatal(format!("unable to open {err}")))?;
     logging::attach(log, settings);
     let _pid_file = pid_file(options, &table)?;
     if let Err(err) = nix::sys::prctl::set_child_subreaper(true) {
@@ -139,6 +136,12 @@ fn raise_files() -> Result<(u64, u64), Fatal> {
     let want = hard.min(ENOUGH_FILES).max(soft);
     if let Err(err) = setrlimit(Resource::RLIMIT_NOFILE, want, hard) {
         log::warn!("unable to raise the limit of open files from {soft} to {want}: {err}");
+    }
+    if want < FEWEST_FILES {
+        return Err(Fatal(format!(
+            "only {want} open files are allowed, usherd needs {FEWEST_FILES} at the least; \
+             see LimitNOFILE= and ulimit -n"
+        )));
     }
     Ok((soft, hard))
 }

@@ -6,32 +6,33 @@ use std::fmt::Write;
 use crate::table::address::{Inet, Listen, Transport};
 use crate::table::{Builtin, Serve, Service, Table};
 
-/// A few lines for each service of the embedded table.
+/// Programs of the embedded table that only speak. What was sent to them would
+/// make the kernel reset the connection when they end.
+const READ_NOTHING: [&str; 2] = ["date", "uptime"];
+
+/// For each service of the embedded table where it listens, what it does, and
+/// a line for the shell that shows it.
 #[must_use]
 pub fn text(table: &Table) -> String {
     let mut out = String::from("\nNo table was given, so this is the built-in one. Try:\n\n");
     for service in table.services.iter().filter(|service| service.enabled) {
-        for listen in &service.listen {
-            let Some(command) = command(table, service, listen) else {
-                continue;
-            };
-            let what = service.description.as_deref().unwrap_or("");
-            let _ = writeln!(
-                out,
-                "  {:<12} {:<22} {command}",
-                service.name,
-                listen.to_string()
-            );
-            if Some(listen) == service.listen.first() && !what.is_empty() {
-                let _ = writeln!(out, "  {:<12} {what}", "");
-            }
+        let listen: Vec<_> = service.listen.iter().map(Listen::to_string).collect();
+        let what = service.description.as_deref().unwrap_or("");
+        let _ = writeln!(out, "  {:<9}{what}", service.name);
+        let _ = writeln!(out, "           {}", listen.join("  "));
+        for command in service
+            .listen
+            .iter()
+            .filter_map(|l| command(table, service, l))
+        {
+            let _ = writeln!(out, "             {command}");
         }
     }
     out.push_str("\nCtrl-C ends it. A table of your own: usherd --config FILE\n\n");
     out
 }
 
-/// A line for the shell; `bash` itself can speak TCP, so nothing need be installed.
+/// A line for any shell; bash can speak TCP and UDP, so nothing need be installed.
 fn command(table: &Table, service: &Service, listen: &Listen) -> Option<String> {
     match listen {
         Listen::Inet(inet) => Some(inet_command(service, inet)),
@@ -43,32 +44,35 @@ fn command(table: &Table, service: &Service, listen: &Listen) -> Option<String> 
             let Some(Listen::Inet(inet)) = mux.listen.first() else {
                 return None;
             };
-            Some(dialogue(inet, &format!("{name}\\r\\nhello\\n")))
+            Some(dialogue(inet, &format!("printf \"{name}\\r\\n\"")))
         }
         _ => None,
     }
 }
 
 fn inet_command(service: &Service, inet: &Inet) -> String {
+    let device = device(inet);
+    let datagrams = inet.transport == Transport::Udp;
     match &service.serve {
-        Serve::Builtin(Builtin::Daytime | Builtin::Time | Builtin::Chargen) => {
-            let filter = match service.serve {
-                Serve::Builtin(Builtin::Time) => "od -An -tu4 --endian=big",
-                _ => "head -n 3",
-            };
-            match inet.transport {
-                Transport::Tcp => format!("{filter} < {}", device(inet)),
-                Transport::Udp => dialogue(inet, "\\n"),
-            }
+        Serve::Builtin(Builtin::Discard) => format!("bash -c 'echo hello >{device}'"),
+        Serve::Builtin(Builtin::Chargen) => format!("bash -c 'head -n 3 <{device}'"),
+        Serve::Builtin(Builtin::Tcpmux) => dialogue(inet, "printf \"HELP\\r\\n\""),
+        Serve::Builtin(Builtin::Time) => {
+            let ask = if datagrams { "echo >&0; " } else { "" };
+            let number = "od -An -tu4 --endian=big";
+            format!("bash -c '({ask}head -c 4) <>{device} | {number}'")
         }
-        Serve::Builtin(Builtin::Tcpmux) => dialogue(inet, "HELP\\r\\n"),
-        _ => dialogue(inet, "hello\\n"),
+        Serve::Builtin(Builtin::Daytime) if datagrams => dialogue(inet, "echo"),
+        Serve::Builtin(Builtin::Daytime) => format!("bash -c 'cat <{device}'"),
+        _ if READ_NOTHING.contains(&&*service.name) => format!("bash -c 'cat <{device}'"),
+        _ => dialogue(inet, "echo hello"),
     }
 }
 
-fn dialogue(inet: &Inet, send: &str) -> String {
+/// Says something and shows for a second what comes back.
+fn dialogue(inet: &Inet, say: &str) -> String {
     let device = device(inet);
-    format!("bash -c 'exec 3<>{device}; printf \"{send}\" >&3; timeout 1 cat <&3'")
+    format!("bash -c '({say} >&0; timeout 1 cat) <>{device}'")
 }
 
 fn device(inet: &Inet) -> String {
@@ -81,4 +85,36 @@ fn device(inet: &Inet) -> String {
         _ => "localhost".to_owned(),
     };
     format!("/dev/{proto}/{host}/{}", inet.port)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::table::{Host, load, source_or_default};
+
+    #[test]
+    fn every_address_of_the_embedded_table_has_a_line_that_any_shell_takes() {
+        let table = load(source_or_default(None), &Host::probe()).unwrap().table;
+        let said = text(&table);
+        let lines: Vec<_> = said
+            .lines()
+            .filter(|line| line.contains("/dev/"))
+            .map(str::trim)
+            .collect();
+        let addresses: usize = table.services.iter().map(|s| s.listen.len()).sum();
+        assert_eq!(lines.len(), addresses, "{said}");
+        for line in lines {
+            assert!(line.starts_with("bash -c '"), "{line}");
+            assert_eq!(line.matches('\'').count(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_silent_programs_are_in_the_embedded_table() {
+        let table = load(source_or_default(None), &Host::probe()).unwrap().table;
+        for name in READ_NOTHING {
+            assert!(table.services.iter().any(|service| service.name == name));
+        }
+    }
 }

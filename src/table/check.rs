@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::complaint::{At, Complaint, Complaints, Fault, Place, SourceFile};
-use super::host::Host;
+use super::host::{Found, Host};
 use super::schema::{Keys, RawService};
 use super::source::{self, Source};
 use super::{Builtin, Listen, Serve, Service, Table};
@@ -40,7 +40,7 @@ pub fn load(source: Source<'_>, host: &Host) -> Result<Loaded, Complaints> {
         complaints: std::mem::take(&mut written.complaints),
         warnings: std::mem::take(&mut written.warnings),
         partial: written.partial,
-        programs: HashMap::new(),
+        found: HashMap::new(),
     };
     let daemon = check.daemon(&written.daemon);
     let services = check.services(&written.services, &written.defaults);
@@ -65,8 +65,8 @@ struct Check<'a> {
     complaints: Vec<Complaint>,
     warnings: Vec<Complaint>,
     partial: bool,
-    /// Whether each program exists, asked once.
-    programs: HashMap<PathBuf, bool>,
+    /// What is at each path, asked once.
+    found: HashMap<PathBuf, Found>,
 }
 
 /// A service on its way through the check, with the defaults behind it.
@@ -231,6 +231,9 @@ impl Check<'_> {
     }
 
     fn something_to_do(&mut self, services: &[Service], files: &[SourceFile]) {
+        if self.partial {
+            return; // what could not be read has been named, and may be all there is
+        }
         if !services.iter().any(|s| s.enabled) {
             // A file that was cut down to nothing must not pass for a wish to serve nothing.
             let says_nothing = |line: &str| line.trim().is_empty() || line.trim().starts_with('#');
@@ -247,14 +250,14 @@ impl Check<'_> {
         }
     }
 
-    /// Whether `program` is there now. It need not be: a file system may be mounted later.
-    fn program_exists(&mut self, program: &Path) -> bool {
-        if let Some(known) = self.programs.get(program) {
+    /// What is at `path` now. It need not be there: a file system may be mounted later.
+    fn look(&mut self, path: &Path) -> Found {
+        if let Some(known) = self.found.get(path) {
             return *known;
         }
-        let exists = (self.host.exists)(program);
-        self.programs.insert(program.to_owned(), exists);
-        exists
+        let found = (self.host.look)(path);
+        self.found.insert(path.to_owned(), found);
+        found
     }
 }
 

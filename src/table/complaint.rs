@@ -138,6 +138,20 @@ impl Complaint {
     }
 }
 
+impl Complaint {
+    /// The same in one line, for a log: no source, but what to do.
+    fn line(&self, files: &[SourceFile]) -> String {
+        let mut out = printable(&self.problem);
+        if let Some(help) = &self.help {
+            out.push_str(&format!("; {}", printable(help)));
+        }
+        match files.get(self.place.file) {
+            Some(file) => format!("{}: {out}", file.spot(self.place)),
+            None => out,
+        }
+    }
+}
+
 impl SourceFile {
     #[must_use]
     pub fn new(path: PathBuf, text: String) -> Self {
@@ -291,9 +305,21 @@ impl Complaints {
         self.list.len()
     }
 
-    /// Each complaint as its own text, for a log that takes one at a time.
+    /// Each complaint as its own text, with the line it is about.
     pub fn rendered(&self) -> impl Iterator<Item = String> + '_ {
         self.list.iter().map(|c| c.render(&self.files))
+    }
+
+    /// Each complaint as one line, for a log.
+    pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
+        self.list.iter().map(|c| c.line(&self.files))
+    }
+
+    /// How many, in words: "1 complaint", "7 complaints".
+    #[must_use]
+    pub fn count(&self, what: &str) -> String {
+        let s = if self.len() == 1 { "" } else { "s" };
+        format!("{} {what}{s}", self.len())
     }
 }
 

@@ -5,6 +5,7 @@
 use std::ffi::CString;
 use std::fmt;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{Resource, getrlimit};
@@ -38,8 +39,20 @@ pub struct Host {
     pub nr_open: u64,
     pub names: Names,
     pub accounts: Box<dyn Accounts>,
-    /// Whether a program exists; only ever the ground for a warning.
-    pub exists: fn(&Path) -> bool,
+    /// What a path leads to; only ever the ground for a warning.
+    pub look: fn(&Path) -> Found,
+}
+
+/// What is at a path now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing, or not for us to see.
+    Nothing,
+    Folder,
+    /// A file that somebody may execute.
+    Program,
+    /// Anything else.
+    File,
 }
 
 /// What is known about LISTEN_FDS.
@@ -79,6 +92,17 @@ pub trait Accounts: fmt::Debug {
     fn groups_of(&self, name: &str, gid: u32) -> Vec<u32>;
 }
 
+impl Found {
+    fn at(path: &Path) -> Self {
+        match fs::metadata(path) {
+            Err(_) => Self::Nothing,
+            Ok(meta) if meta.is_dir() => Self::Folder,
+            Ok(meta) if meta.is_file() && meta.mode() & 0o111 != 0 => Self::Program,
+            Ok(_) => Self::File,
+        }
+    }
+}
+
 impl Host {
     /// Asks the machine. `inherited` stays [`Inherited::Unknown`] until the caller knows better.
     #[must_use]
@@ -106,7 +130,7 @@ impl Host {
             nr_open: number("/proc/sys/fs/nr_open").unwrap_or(1 << 20),
             names: Names::new(&read("/etc/services"), &read("/etc/rpc")),
             accounts,
-            exists: Path::exists,
+            look: Found::at,
         }
     }
 
@@ -273,7 +297,10 @@ pub(crate) mod tests {
             nr_open: 1 << 20,
             names: Names::new("ftp 21/tcp\nhttp 80/tcp\nntp 123/udp\n", "rstatd 100001\n"),
             accounts: Box::new(Pretend),
-            exists: |_| true,
+            look: |path| match path.parent() {
+                None => Found::Folder,
+                Some(_) => Found::Program,
+            },
         }
     }
 

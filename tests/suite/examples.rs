@@ -12,6 +12,7 @@ tests![
     the_checker_says_no_to_nonsense_with_code_78,
     the_checker_says_no_to_a_missing_file,
     help_and_version_are_there,
+    the_readme_tells_of_signals_and_exit_codes_what_the_help_tells,
 ];
 
 /// All tables below `folder`; what is no table by itself (the operations' catalogue) is left out.
@@ -92,5 +93,47 @@ fn help_and_version_are_there() {
         let output = Command::new(USHERD).arg(option).output().expect("usherd");
         assert!(output.status.success());
         assert!(String::from_utf8_lossy(&output.stdout).contains(word));
+    }
+}
+
+/// The entries below `heading` of the help: a word or two, then a text that may
+/// go on in the next lines.
+fn entries(help: &str, heading: &str) -> Vec<(String, String)> {
+    let below = help
+        .split_once(heading)
+        .expect(heading)
+        .1
+        .trim_start_matches('\n');
+    let mut found: Vec<(String, String)> = Vec::new();
+    for line in below.lines().take_while(|line| line.starts_with("  ")) {
+        match (line[2..].split_once("  "), found.last_mut()) {
+            (Some((name, text)), _) if !name.is_empty() => {
+                found.push((name.to_owned(), text.trim().to_owned()));
+            }
+            (_, Some((_, text))) => *text = format!("{text} {}", line.trim()),
+            (_, None) => panic!("no entry: {line}"),
+        }
+    }
+    found
+}
+
+fn the_readme_tells_of_signals_and_exit_codes_what_the_help_tells() {
+    let output = Command::new(USHERD).arg("--help").output().expect("usherd");
+    let help = String::from_utf8_lossy(&output.stdout);
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"))
+        .expect("README.md");
+    for (heading, section) in [("Signals:", "## Signals"), ("Exit codes:", "## Exit codes")] {
+        let section = readme.split_once(section).expect(section).1;
+        let section = section.split("\n## ").next().unwrap_or_default();
+        let rows: Vec<_> = section
+            .lines()
+            .filter(|line| line.starts_with("| "))
+            .collect();
+        let entries = entries(&help, heading);
+        let wanted: Vec<_> = entries
+            .iter()
+            .map(|(name, text)| format!("| {name} | {text} |"))
+            .collect();
+        assert_eq!(rows[1..], wanted, "the rows below the head of {heading}");
     }
 }

@@ -9,6 +9,7 @@ use super::daemon::is_self;
 use super::{Check, Draft, Picked};
 use crate::table::address::{Listen, Transport};
 use crate::table::complaint::{At, Place};
+use crate::table::host::Found;
 use crate::table::{Activation, Exec, Identity, Limit, Stderr};
 
 /// rexecd and rshd answer on descriptor 2: the protocol's first byte is
@@ -32,9 +33,9 @@ impl Check<'_> {
         let command = draft.own.exec.as_ref()?;
         let (program, args) = command.value.split_first()?;
         let program = PathBuf::from(program);
-        if draft.enabled() && !self.program_exists(&program) {
-            let fault = draft.fault(&format!("there is no {} now", program.display()));
-            self.warn(command.place, fault.help("requests fail until it is there"));
+        if draft.enabled() {
+            self.program_runs(draft, &program, command.place);
+            self.dir_is_there(draft);
         }
         let activation = draft.value(|k| &k.activation).unwrap_or(Activation::Inetd);
         Some(Exec {
@@ -56,6 +57,32 @@ impl Check<'_> {
             stop: draft.value(|k| &k.stop).unwrap_or_default(),
             program,
         })
+    }
+
+    fn program_runs(&mut self, draft: Draft<'_>, program: &Path, place: Place) {
+        let shown = program.display();
+        let (problem, help) = match self.look(program) {
+            Found::Program => return,
+            Found::Nothing => (
+                format!("there is no {shown} now"),
+                "requests fail until it is there",
+            ),
+            Found::Folder | Found::File => (
+                format!("{shown} is not an executable file"),
+                "requests fail until it is one",
+            ),
+        };
+        self.warn(place, draft.fault(&problem).help(help));
+    }
+
+    fn dir_is_there(&mut self, draft: Draft<'_>) {
+        let Some(dir) = draft.pick(|k| &k.dir) else {
+            return;
+        };
+        if self.look(dir.value) != Found::Folder {
+            let fault = draft.fault(&format!("there is no folder {} now", dir.value.display()));
+            self.warn(dir.place, fault.help("requests fail until it is there"));
+        }
     }
 
     /// `None` if it is what it would be anyway.
