@@ -100,8 +100,6 @@ fn main() -> ExitCode {
 /// `--front [UID GID]`, with the socket pair on descriptor 3: how the helper
 /// starts its other half. Nobody else has a use for it.
 fn run_front(mut args: impl Iterator<Item = OsString>) -> Exit {
-    // Started as /proc/self/exe, it would be "exe" to ps(1) and ss(8).
-    let _ = nix::sys::prctl::set_name(c"usherd-front");
     usherd::logging::init("front");
     let mut number = || args.next()?.to_str()?.parse::<u32>().ok();
     let identity = number().zip(number());
