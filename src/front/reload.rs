@@ -63,9 +63,20 @@ impl Front {
         for listener in &plan.listeners {
             self.put_listener(listener);
         }
+        self.end_rests();
         let services: Vec<ServiceId> = self.services.iter().map(|service| service.id).collect();
         services.into_iter().for_each(|id| self.touch(id));
         self.tell_own_ports();
+    }
+
+    /// Whoever mended a server sends SIGHUP and wants to see it work now.
+    fn end_rests(&mut self) {
+        for service in self.services.iter_mut() {
+            service.back_off.succeed();
+        }
+        for slot in self.slots.values_mut() {
+            slot.back_off.succeed();
+        }
     }
 
     /// What waits at a listener that goes would be lost with it, also where

@@ -6,6 +6,13 @@ use std::io::Write;
 use crate::helper::core::Helper;
 use crate::table::{LogFormat, LogTarget};
 
+/// What is served now, for the log and for `systemctl status`.
+pub fn ready_line(helper: &Helper) -> String {
+    let listeners = helper.registry.bound().count();
+    let services = helper.services.count();
+    format!("ready: {services} services, {listeners} listeners")
+}
+
 /// Called for each sign of life of the front; the first one means it has its plan.
 pub fn when_ready(helper: &mut Helper) {
     if let Some(front) = &mut helper.front {
@@ -16,11 +23,7 @@ pub fn when_ready(helper: &mut Helper) {
     }
     helper.announced = true;
     crate::sys::process::trim_heap();
-    let listeners = helper.registry.bound().count();
-    let line = format!(
-        "ready: {} services, {listeners} listeners",
-        helper.services.count()
-    );
+    let line = ready_line(helper);
     let log = &helper.table.daemon.log;
     if log.to == LogTarget::Stderr && log.format == LogFormat::Text {
         // The bare line, for whoever waits for it.

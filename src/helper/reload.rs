@@ -8,9 +8,11 @@
 
 use std::time::{Duration, Instant};
 
+use crate::helper::announce::ready_line;
 use crate::helper::core::{Helper, Phase};
 use crate::helper::front_process::{Order, seal_plan};
 use crate::helper::services::Compiled;
+use crate::helper::sockets::registry::AGAIN;
 use crate::helper::sockets::registry::Prepared;
 use crate::helper::timers::Due;
 use crate::table::{Table, diff};
@@ -69,7 +71,8 @@ impl Helper {
         let mut hopeless = false;
         for trouble in &prepared.troubles {
             hopeless |= !trouble.error.may_pass();
-            log::error!("{trouble}");
+            let later = if trouble.error.may_pass() { AGAIN } else { "" };
+            log::error!("{trouble}{later}");
         }
         if hopeless {
             prepared.abandon();
@@ -169,7 +172,10 @@ impl Helper {
         let listeners = self.registry.bound().count();
         let services = self.services.count();
         log::info!("reloaded: {services} services, {listeners} listeners");
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        let _ = sd_notify::notify(&[
+            sd_notify::NotifyState::Ready,
+            sd_notify::NotifyState::Status(&ready_line(self)),
+        ]);
         crate::sys::process::trim_heap();
         if std::mem::take(&mut self.reload_again) {
             self.reload(now);

@@ -16,7 +16,7 @@ use crate::helper::logs;
 use crate::helper::pid_file::{NoPidFile, PidFile};
 use crate::helper::services::{Inheritance, Services};
 use crate::helper::sockets::inherited::{self, is_datagram};
-use crate::helper::sockets::registry::Registry;
+use crate::helper::sockets::registry::{AGAIN, Registry, Trouble};
 use crate::logging;
 use crate::sandbox::launch::{Launcher, open_null};
 use crate::sys::process::reset_signals;
@@ -114,13 +114,14 @@ fn listen(parts: &mut Parts, inheritance: &Inheritance) -> Result<(), Fatal> {
         .map(|service| (parts.services.id(&service.name), service))
         .collect();
     let prepared = parts.registry.prepare(&numbered, Instant::now());
-    for trouble in &prepared.troubles {
-        log::error!("{trouble}");
-    }
-    let wanted = !prepared.troubles.is_empty();
+    let troubles: Vec<_> = prepared.troubles.iter().map(Trouble::to_string).collect();
     parts.registry.commit(prepared);
     parts.services.attach(&parts.registry);
-    if wanted && parts.registry.bound().next().is_none() {
+    let hopeless = !troubles.is_empty() && parts.registry.bound().next().is_none();
+    for trouble in troubles {
+        log::error!("{trouble}{}", if hopeless { "" } else { AGAIN });
+    }
+    if hopeless {
         return Err(Fatal(
             "not one address could be bound; nothing to serve".into(),
         ));

@@ -247,6 +247,10 @@ impl<'v> VisitValue<'v> for JsonValue<'_> {
         self.bare(format_args!("{value}"))
     }
 
+    fn visit_u128(&mut self, value: u128) -> Result<(), KvError> {
+        self.bare(format_args!("{value}"))
+    }
+
     fn visit_i64(&mut self, value: i64) -> Result<(), KvError> {
         self.bare(format_args!("{value}"))
     }

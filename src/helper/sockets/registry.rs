@@ -63,6 +63,9 @@ pub struct Trouble {
     pub error: BindError,
 }
 
+/// Said behind a [`Trouble`] that need not last.
+pub const AGAIN: &str = "; it is tried again until it works";
+
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
