@@ -291,7 +291,11 @@ impl Front {
         if datagram || ends >= CLOSE_FROM && start.queue.is_some() {
             self.drop_one(service, start.on, now);
             if let Some(service) = self.services.get(service) {
-                let what = if datagram { "datagram" } else { "connection" };
+                let what = if datagram {
+                    "datagram"
+                } else {
+                    "connection (a server that wants the connection itself needs wait = false)"
+                };
                 log::warn!(service = &*service.name; "server ended without taking its request: dropped one {what}");
             }
         }

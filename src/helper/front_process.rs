@@ -15,7 +15,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use crate::front::plan::Plan;
 use crate::helper::link::Link;
 use crate::helper::services::Inheritance;
-use crate::helper::sockets::registry::Listener;
+use crate::helper::sockets::listener::Listener;
 use crate::helper::wire::{MAX_DESCRIPTORS, Notice};
 use crate::sandbox::launch::{Descriptors, Launcher, NotStarted, open_null};
 use crate::sandbox::plan::ExecPlan;

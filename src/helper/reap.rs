@@ -104,6 +104,11 @@ impl Helper {
             .filter_map(|id| Some((id, self.registry.find(id)?.bound()?.clone())))
             .collect();
         take_back(&bound);
+        for (id, _) in &bound {
+            if let Some(listener) = self.registry.find(*id) {
+                listener.guard();
+            }
+        }
     }
 
     /// A server that never came to be: which step, why, and of which program.

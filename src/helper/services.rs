@@ -7,7 +7,8 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use crate::front::plan::{ListenerPlan, MuxPlan, Plan, ServePlan, ServicePlan};
-use crate::helper::sockets::registry::{Listener, Registry};
+use crate::helper::sockets::listener::Listener;
+use crate::helper::sockets::registry::Registry;
 use crate::ids::{ListenerId, ServiceId};
 use crate::sandbox::plan::ExecPlan;
 use crate::table::address::Listen;

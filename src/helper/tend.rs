@@ -72,6 +72,7 @@ impl Helper {
                 front.link.notify(&notice);
             }
         }
+        self.registry.listen_again();
         if let Some(front) = &mut self.front {
             front.give_listeners(self.registry.iter())?;
         }

@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
-use nix::sys::stat::{SFlag, fstat};
+use nix::sys::stat::fstat;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::line::Style;
@@ -40,7 +40,7 @@ pub fn open(settings: &LogSettings) -> io::Result<OwnedFd> {
 /// what others write there (the shell's `> FILE`) would go over our lines.
 fn open_stderr() -> io::Result<OwnedFd> {
     let shared = io::stderr().as_fd().try_clone_to_owned()?;
-    if !matches!(kind(shared.as_fd()), Kind::Stream) || is_regular(shared.as_fd()) {
+    if kind(shared.as_fd()) != Kind::Stream {
         return Ok(shared);
     }
     let own = OpenOptions::new()
@@ -48,11 +48,6 @@ fn open_stderr() -> io::Result<OwnedFd> {
         .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
         .open("/proc/self/fd/2");
     Ok(own.map_or(shared, OwnedFd::from))
-}
-
-fn is_regular(fd: BorrowedFd<'_>) -> bool {
-    let format = fstat(fd).map_or(0, |stat| stat.st_mode) & SFlag::S_IFMT.bits();
-    format == SFlag::S_IFREG.bits()
 }
 
 fn open_syslog() -> io::Result<OwnedFd> {
@@ -93,8 +88,14 @@ enum Kind {
 fn kind(fd: BorrowedFd<'_>) -> Kind {
     match SockRef::from(&fd).r#type() {
         Ok(_) => Kind::Socket,
+        Err(_) if is_regular(fd) => Kind::File,
         Err(_) => Kind::Stream,
     }
+}
+
+/// A redirected stderr, say: it never makes its writer wait for a reader.
+fn is_regular(fd: BorrowedFd<'_>) -> bool {
+    fstat(fd).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFREG)
 }
 
 /// A [`LogTarget`] without its path.

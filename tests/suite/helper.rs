@@ -26,6 +26,7 @@ tests![
     only_a_connection_of_this_listener_is_taken,
     a_denied_address_is_refused_by_the_helper_too,
     limits_hold_whatever_the_front_says,
+    a_listener_that_a_front_shut_down_listens_for_the_next_one,
     an_instance_that_is_not_there_cannot_be_stopped,
     ten_thousand_random_requests_start_nothing_and_leak_nothing: 120,
     ten_thousand_random_packets_are_read_without_a_panic_or_a_leak,
@@ -349,6 +350,19 @@ fn limits_hold_whatever_the_front_says() {
         );
     }
     daemon.wait_servers(2);
+}
+
+fn a_listener_that_a_front_shut_down_listens_for_the_next_one() {
+    let (dir, port) = (Dir::new(), free_port());
+    let daemon = Daemon::start(&dir, &cat(port, ""));
+    let stolen = Stolen::take(&daemon);
+    let listener = SockRef::from(&stolen.listeners[0]);
+    listener.shutdown(std::net::Shutdown::Both).unwrap();
+    assert!(Peer::try_tcp(port).is_err());
+    process::kill(stolen.front, nix::sys::signal::Signal::SIGKILL);
+    daemon.log.wait_for("the front ended");
+    until("a listener", SOON, || Peer::try_tcp(port).ok());
+    assert_eq!(ask(port, "back"), "back");
 }
 
 fn an_instance_that_is_not_there_cannot_be_stopped() {

@@ -9,7 +9,6 @@ use std::os::fd::OwnedFd;
 use nix::net::if_::if_nametoindex;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::holder;
 use super::options::{self, BadOption};
 use super::unix::{self, PathError, SocketFile};
 use crate::sandbox::launch::FIRST_LISTENER;
@@ -35,11 +34,8 @@ pub struct Bound {
 pub enum BindError {
     /// The address (or its interface) does not exist on this host, yet.
     NotThere(io::Error),
-    /// `holder` as [`holder::of_port`] tells it.
-    Taken {
-        holder: Option<String>,
-        error: io::Error,
-    },
+    /// Somebody else has it.
+    Taken(io::Error),
     Option(BadOption),
     Path(PathError),
     /// `socket`, `bind`, `listen`, ...
@@ -58,14 +54,7 @@ impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             BindError::NotThere(err) => write!(f, "{err}"),
-            BindError::Taken {
-                holder: Some(holder),
-                ..
-            } => write!(f, "it is held by {holder}"),
-            BindError::Taken {
-                holder: None,
-                error,
-            } => write!(f, "{error}"),
+            BindError::Taken(err) => write!(f, "{err}"),
             BindError::Option(bad) => write!(f, "socket.{}: {}", bad.name, bad.error),
             BindError::Path(PathError::NotASocket) => {
                 f.write_str("a file that is no socket is there; remove it or choose another path")
@@ -153,10 +142,8 @@ fn bind_inet(inet: &Inet, want: &SocketOptions, beside: bool) -> Result<Bound, B
     }
     options::before_bind(&socket, domain, want).map_err(BindError::Option)?;
     let address = socket_address(inet, ip)?;
-    socket
-        .bind(&address.into())
-        .map_err(|err| bind_failed(inet, err))?;
-    finish(socket, domain, kind, want, |err| bind_failed(inet, err))
+    socket.bind(&address.into()).map_err(bind_failed)?;
+    finish(socket, domain, kind, want, bind_failed)
 }
 
 fn socket_address(inet: &Inet, ip: IpAddr) -> Result<SocketAddr, BindError> {
@@ -170,13 +157,10 @@ fn socket_address(inet: &Inet, ip: IpAddr) -> Result<SocketAddr, BindError> {
     })
 }
 
-fn bind_failed(inet: &Inet, error: io::Error) -> BindError {
+fn bind_failed(error: io::Error) -> BindError {
     match error.raw_os_error() {
         Some(libc::EADDRNOTAVAIL) => BindError::NotThere(error),
-        Some(libc::EADDRINUSE) => BindError::Taken {
-            holder: holder::of_port(inet),
-            error,
-        },
+        Some(libc::EADDRINUSE) => BindError::Taken(error),
         _ => BindError::Call("bind", error),
     }
 }
@@ -198,10 +182,7 @@ fn bind_unix(kind: UnixKind, name: &UnixName, want: &SocketOptions) -> Result<Bo
             socket
                 .bind(&address)
                 .map_err(|error| match error.raw_os_error() {
-                    Some(libc::EADDRINUSE) => BindError::Taken {
-                        holder: None,
-                        error,
-                    },
+                    Some(libc::EADDRINUSE) => BindError::Taken(error),
                     _ => BindError::Call("bind", error),
                 })?;
             None
@@ -222,10 +203,7 @@ fn bind_vsock(cid: u32, port: u32, want: &SocketOptions) -> Result<Bound, BindEr
         .bind(&SockAddr::vsock(cid, port))
         .map_err(|error| match error.raw_os_error() {
             Some(libc::EADDRNOTAVAIL) => BindError::NotThere(error),
-            Some(libc::EADDRINUSE) => BindError::Taken {
-                holder: None,
-                error,
-            },
+            Some(libc::EADDRINUSE) => BindError::Taken(error),
             _ => BindError::Call("bind", error),
         })?;
     finish(socket, domain, Type::STREAM, want, |err| {

@@ -4,6 +4,7 @@
 pub mod bind;
 pub mod holder;
 pub mod inherited;
+pub mod listener;
 pub mod options;
 pub mod registry;
 pub mod rpcbind;

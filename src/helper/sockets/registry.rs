@@ -4,56 +4,34 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Type};
+use socket2::Type;
 
 use super::bind::{self, BindError, Bound};
+use super::holder;
 use super::inherited::Inherited;
+use super::listener::{Listener, State};
 use super::options;
-use super::rpcbind::{self, Program};
-use crate::helper::filter;
 use crate::ids::{ListenerId, ServiceId};
-use crate::sys::socket::set_filter;
+use crate::table::Service;
 use crate::table::address::{Inet, Listen, Transport};
-use crate::table::{Access, Service, SocketOptions};
 
 /// How long an address that is not there is left alone; doubles from the first to the last.
-const RETRY_FIRST: Duration = Duration::from_secs(1);
+pub(super) const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LAST: Duration = Duration::from_secs(30);
 
-/// One socket, wanted by one service.
-#[derive(Debug)]
-pub struct Listener {
-    pub id: ListenerId,
-    pub service: ServiceId,
-    pub listen: Listen,
-    /// Which of several inherited descriptors with one name.
-    index: usize,
-    options: SocketOptions,
-    /// Peers to be kept out by the kernel: wait services.
-    kept_out: Option<Access>,
-    pub state: State,
-    program: Option<Program>,
-}
-
-#[derive(Debug)]
-pub enum State {
-    Bound(Rc<Bound>),
-    /// Not there at the last try.
-    Waiting {
-        again: Instant,
-        pause: Duration,
-    },
-}
+/// The holder of a taken port is looked for this often in one go.
+const HOLDERS_SOUGHT: usize = 8;
 
 /// A listener that could not be had, for the log and for a refused reload.
 #[derive(Debug)]
 pub struct Trouble {
     pub address: String,
     pub service: String,
+    /// Who has the port, as [`holder::of_port`] tells it.
+    holder: Option<String>,
     pub error: BindError,
 }
 
@@ -66,11 +44,21 @@ impl fmt::Display for Trouble {
             address,
             service,
             error,
+            holder,
         } = self;
-        write!(
-            f,
-            "unable to bind {address} for service \"{service}\": {error}"
-        )
+        write!(f, "unable to bind {address} for service \"{service}\": ")?;
+        match holder {
+            Some(holder) => write!(f, "it is held by {holder}"),
+            None => write!(f, "{error}"),
+        }
+    }
+}
+
+/// To find out who holds a port takes a walk through all processes.
+fn holder_of(listen: &Listen, error: &BindError) -> Option<String> {
+    match (listen, error) {
+        (Listen::Inet(inet), BindError::Taken(_)) => holder::of_port(inet),
+        _ => None,
     }
 }
 
@@ -201,10 +189,11 @@ impl Registry {
                     again: now + RETRY_FIRST,
                     pause: RETRY_FIRST,
                 };
-                let (address, service) = (listen.to_string(), service.name.clone());
+                let known = prepared.troubles.len() < HOLDERS_SOUGHT;
                 prepared.troubles.push(Trouble {
-                    address,
-                    service,
+                    address: listen.to_string(),
+                    service: service.name.clone(),
+                    holder: known.then(|| holder_of(listen, &error)).flatten(),
                     error,
                 });
             }
@@ -236,7 +225,7 @@ impl Registry {
         }
         let first = bind::bind(&listener.listen, &listener.options, false);
         let holders = sharing_port(&listener.listen, leaving);
-        if !matches!(first, Err(BindError::Taken { .. })) || holders.is_empty() {
+        if !matches!(first, Err(BindError::Taken(_))) || holders.is_empty() {
             return first;
         }
         // Our own old socket holds the port and goes as soon as the new one is there.
@@ -323,6 +312,16 @@ impl Registry {
             })
     }
 
+    /// Makes sure that everything listens: the last front may have shut a
+    /// listener down for all who hold it. One that listens is not disturbed.
+    pub fn listen_again(&self) {
+        for (listener, bound) in self.bound().filter(|(_, bound)| bound.kind != Type::DGRAM) {
+            if let Err(err) = bind::listen(&bound.socket, &listener.options) {
+                log::error!(address:% = listener.listen; "unable to listen: {err}");
+            }
+        }
+    }
+
     /// Closes everything, with socket files and registrations: usherd ends.
     pub fn close(&mut self) {
         self.listeners.iter().for_each(Listener::leave);
@@ -345,125 +344,6 @@ impl Prepared {
         self.listeners
             .iter()
             .filter(|listener| listener.id.0 >= self.first_new)
-    }
-}
-
-impl Listener {
-    fn new(
-        id: ListenerId,
-        of: ServiceId,
-        service: &Service,
-        listen: &Listen,
-        index: usize,
-    ) -> Self {
-        let access = &service.rules.access;
-        Self {
-            id,
-            service: of,
-            listen: listen.clone(),
-            index,
-            options: service.socket.clone(),
-            kept_out: (service.rules.wait && !access.is_open()).then(|| access.clone()),
-            state: State::Waiting {
-                again: Instant::now(),
-                pause: RETRY_FIRST,
-            },
-            program: None,
-        }
-    }
-
-    #[must_use]
-    pub fn bound(&self) -> Option<&Rc<Bound>> {
-        match &self.state {
-            State::Bound(bound) => Some(bound),
-            State::Waiting { .. } => None,
-        }
-    }
-
-    /// A copy of the descriptor for the front.
-    pub fn share(&self) -> io::Result<Option<OwnedFd>> {
-        self.bound()
-            .map(|bound| bound.socket.as_fd().try_clone_to_owned())
-            .transpose()
-    }
-
-    /// Brings a bound socket to what the table says now; what fails is logged,
-    /// for the socket serves on.
-    fn settle(&mut self, bound: &Bound) {
-        let address = &self.listen;
-        if let Err(bad) = options::adjustable(&bound.socket, bound.domain, &self.options) {
-            log::warn!(address:% = address; "unable to set socket.{}: {}", bad.name, bad.error);
-        }
-        if let Some(file) = &bound.file
-            && let Err(err) = file.adjust(&self.options)
-        {
-            let err = BindError::Path(err);
-            log::warn!(address:% = address; "unable to change the socket's owner or mode: {err}");
-        }
-        if bound.kind == Type::STREAM
-            && let Err(err) = bind::listen(&bound.socket, &self.options)
-        {
-            log::warn!(address:% = address; "unable to set the backlog: {err}");
-        }
-        // A reload may have bound it beside its predecessor, which is gone now.
-        let _ = bound.socket.set_reuse_port(false);
-        self.keep_out(bound);
-        self.register(bound);
-    }
-
-    fn keep_out(&self, bound: &Bound) {
-        if !matches!(bound.domain, Domain::IPV4 | Domain::IPV6) {
-            return;
-        }
-        let program = self.kept_out.as_ref().map(filter::compile);
-        let Err(err) = set_filter(bound.socket.as_fd(), &program.unwrap_or_default()) else {
-            return;
-        };
-        // A list that the kernel finds too long must not become an open door.
-        let closed = set_filter(bound.socket.as_fd(), &filter::nobody());
-        let so = closed.map_or("nobody is", |()| "everybody is");
-        log::error!(address:% = self.listen; "unable to keep denied peers out ({err}): {so} kept out");
-    }
-
-    fn register(&mut self, bound: &Bound) {
-        let Listen::Rpc {
-            transport,
-            program,
-            first,
-            last,
-        } = self.listen
-        else {
-            return;
-        };
-        let port = bound.local.as_socket().map_or(0, |local| local.port());
-        let v6 = bound.domain == Domain::IPV6;
-        let wanted = Program {
-            number: program,
-            first,
-            last,
-            transport,
-            port,
-            v6,
-        };
-        // Again at each reload: the binder may have been restarted.
-        match rpcbind::register(&wanted) {
-            Ok(()) => self.program = Some(wanted),
-            Err(err) => {
-                log::error!(address:% = self.listen; "unable to register with rpcbind: {err}");
-            }
-        }
-    }
-
-    /// What must not stay behind when the listener goes.
-    fn leave(&self) {
-        if let Some(file) = self.bound().and_then(|bound| bound.file.as_ref()) {
-            file.remove();
-        }
-        if let Some(program) = &self.program
-            && let Err(err) = rpcbind::unregister(program)
-        {
-            log::warn!(address:% = self.listen; "unable to unregister with rpcbind: {err}");
-        }
     }
 }
 

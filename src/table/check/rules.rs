@@ -1,17 +1,20 @@
 //! Who is let in, how many, for how long: the rules of one service.
 #![forbid(unsafe_code)]
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Check, Draft, Kind, has_streams};
+use crate::table::access::Prefix;
 use crate::table::complaint::At;
 use crate::table::schema::SpeaksFirst;
 use crate::table::{
     Access, Activation, Banner, Builtin, Listen, LogEvents, OnFull, Rules, SourcePrefix,
 };
 
-/// What a socket filter for a waiting server can hold.
-const FILTERED: usize = 500;
+/// Instructions of a socket filter for a waiting server: what fits into the
+/// memory that kernels before 6.7 allow a socket (net.core.optmem_max, 20 KiB).
+const FILTERED: usize = 2000;
 const INSTANCES: u32 = 100;
 
 /// What a stream served by usherd itself may use up, unless the table says otherwise.
@@ -124,22 +127,21 @@ impl Check<'_> {
         if all_strange {
             return Access::default();
         }
-        let prefixes = [&allow, &deny]
-            .iter()
-            .map(|list| list.as_ref().map_or(0, |p| p.value.len()))
-            .sum::<usize>();
-        if wait && prefixes > FILTERED {
+        let lists = [&allow, &deny].into_iter().flatten();
+        let filter: usize = lists
+            .flat_map(|list| list.value.iter().map(instructions))
+            .sum();
+        if wait && filter > FILTERED {
             let place = allow
                 .as_ref()
                 .or(deny.as_ref())
                 .map_or(draft.place(), |p| p.place);
             let fault = draft
-                .fault(&format!(
-                    "{prefixes} prefixes are more than the kernel's socket filter holds"
-                ))
-                .help(format!(
-                    "with wait the kernel keeps strangers out, by at most {FILTERED} prefixes"
-                ));
+                .fault("these are more prefixes than the kernel's socket filter holds")
+                .help(
+                    "with wait the kernel keeps strangers out, by some 500 IPv4 or 150 IPv6 \
+                     prefixes; a firewall can hold more",
+                );
             self.complain(place, fault);
         }
         Access {
@@ -191,5 +193,14 @@ fn usual_log(kind: Kind) -> LogEvents {
         start: process,
         exit: process,
         refuse: true,
+    }
+}
+
+/// What a prefix costs in `helper::filter`: load, mask and compare for each
+/// 32 bits, and the verdict.
+fn instructions(prefix: &Prefix) -> usize {
+    match prefix.addr {
+        IpAddr::V4(_) => 4,
+        IpAddr::V6(_) => 3 * usize::from(prefix.bits.div_ceil(32)) + 1,
     }
 }
