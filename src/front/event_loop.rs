@@ -153,7 +153,7 @@ impl Front {
             return Exit::System;
         };
         self.serving = true;
-        self.serve_first_plan();
+        self.serve_first_plan(Instant::now());
         loop {
             if let Err(err) = poll.poll(&mut events, self.patience())
                 && err.kind() != io::ErrorKind::Interrupted
@@ -170,10 +170,11 @@ impl Front {
         }
     }
 
-    /// Answers the first plan, once its listeners are here and not before the
-    /// cage is closed.
-    pub(super) fn serve_first_plan(&mut self) {
+    /// Answers the first plan, once its listeners are watched and not before
+    /// the cage is closed.
+    pub(super) fn serve_first_plan(&mut self, now: Instant) {
         if self.serving && self.awaited.take_if(|awaited| *awaited == 0).is_some() {
+            self.rebalance(now);
             self.link.send(&Request::Taken, None);
             self.link.flush();
         }

@@ -27,7 +27,7 @@ impl Front {
                 }
                 self.tell_own_ports();
                 self.awaited = self.awaited.map(|awaited| awaited.saturating_sub(count));
-                self.serve_first_plan();
+                self.serve_first_plan(now);
             }
             Notice::Stderr { service } => {
                 if let Some(pipe) = descriptors.pop() {

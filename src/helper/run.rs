@@ -20,8 +20,8 @@ use crate::helper::sockets::registry::{AGAIN, Registry, Trouble};
 use crate::logging;
 use crate::sandbox::launch::{Launcher, open_null};
 use crate::sys::process::reset_signals;
-use crate::table::Table;
 use crate::table::host::InheritedKind;
+use crate::table::{LogTarget, Table};
 
 /// More open files than this are not asked for, whatever the hard limit:
 /// containers set 2^30, and the kernel itself says no above fs.nr_open.
@@ -75,8 +75,14 @@ pub fn run(options: &Options) -> Exit {
 
 fn serve(options: &Options, source: Source, table: Table, registry: Registry) -> Result<(), Fatal> {
     let settings = &table.daemon.log;
-    let log = logs::open(settings).map_err(|err| Fatal(format!("unable to open {err}")))?;
-    logging::attach(log, settings);
+    match logs::open(settings) {
+        Ok(log) => logging::attach(log, settings),
+        // A syslogd that is not up yet must not keep the services down.
+        Err(err) if settings.to == LogTarget::Syslog => {
+            log::warn!("unable to open {err}; logging to stderr until a reload finds it");
+        }
+        Err(err) => return Err(Fatal(format!("unable to open {err}"))),
+    }
     let _pid_file = pid_file(options, &table)?;
     if let Err(err) = nix::sys::prctl::set_child_subreaper(true) {
         log::warn!("unable to adopt orphans of servers: {err}");
