@@ -12,9 +12,9 @@
 //!
 //! # What the front can ask for
 //!
-//! Five requests ([`wire::Request`]): start a service on this connection,
-//! start one on its own listener, stop an instance, I am alive, the log is
-//! broken. It names services, listeners and instances by numbers that the
+//! Six requests ([`wire::Request`]): start a service on this connection,
+//! start one on its own listener, stop an instance, I am alive, what you told
+//! me is done, the log is broken. It names services, listeners and instances by numbers that the
 //! helper gave out, never a path, an argument, a user, a pid or a descriptor
 //! number.
 //!
@@ -40,7 +40,7 @@
 //!
 //! `run` (start), [`core`] (the loop), [`wire`] and [`link`] (bytes),
 //! [`policy`] (may it), [`start`] (do it), [`reap`], [`stop`] and [`tree`]
-//! (ends), [`reload`], [`sockets`] (listeners), [`front_process`] (the front
+//! (ends), [`tend`] (the front's keeper), [`reload`], [`sockets`] (listeners), [`front_process`] (the front
 //! as a child).
 
 pub mod announce;

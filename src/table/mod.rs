@@ -6,7 +6,6 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -367,12 +366,6 @@ pub struct Keepalive {
     pub probes: Option<u32>,
 }
 
-/// A peer's address with IPv4-mapped IPv6 turned into IPv4, which is how every
-/// rule, limit, variable and log line sees it.
-#[must_use]
-pub fn canonical(ip: IpAddr) -> IpAddr {
-    ip.to_canonical()
-}
 /// The file, or the embedded table where no file is named.
 #[must_use]
 pub fn source_or_default(file: Option<&std::path::Path>) -> Source<'_> {
