@@ -10,6 +10,7 @@
 //! In the order data flows:
 //!
 //! - [`table`]: what the operator wrote, and what it means
+//! - [`demux`]: which service a request is for, by its address and first bytes
 //! - [`front`]: the unprivileged process: admits peers, asks for servers, serves the built-in services
 //! - [`helper`]: the privileged process: opens sockets, believes nobody, starts and reaps servers
 //! - [`sandbox`]: the steps between clone and exec
@@ -19,6 +20,7 @@
 //! - [`commands`]: what works without a running daemon
 
 pub mod commands;
+pub mod demux;
 pub mod error;
 pub mod front;
 pub mod helper;
