@@ -7,6 +7,8 @@
 mod hello;
 mod records;
 #[cfg(test)]
+pub mod samples;
+#[cfg(test)]
 mod tests;
 
 pub use hello::{AlpnName, ClientHello};
