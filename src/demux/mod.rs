@@ -15,6 +15,7 @@ pub mod protocol;
 pub mod proxy;
 pub mod regex;
 pub mod rule;
+pub mod socks;
 pub mod tls;
 pub mod verdict;
 
