@@ -53,16 +53,14 @@ pub fn compile(patterns: &[String]) -> Result<Matcher, String> {
     if patterns.is_empty() {
         return Err("no pattern is given".to_owned());
     }
-    let mut alone = Vec::new();
     for pattern in patterns {
-        let one = build_alone(pattern);
-        alone.push(one.map_err(|reason| format!("unable to use {pattern:?}: {reason}"))?);
+        let alone = build_alone(pattern)
+            .map_err(|reason| format!("unable to use {pattern:?}: {reason}"))?;
+        if patterns.len() == 1 {
+            return Ok(alone);
+        }
     }
-    match alone.pop() {
-        Some(only) if alone.is_empty() => Ok(only),
-        _ => build(patterns)
-            .map_err(|reason| format!("unable to use these patterns together: {reason}")),
-    }
+    build(patterns).map_err(|reason| format!("unable to use these patterns together: {reason}"))
 }
 
 /// Builds one pattern, if it is of a kind that says something.
@@ -96,7 +94,9 @@ fn build(patterns: &[String]) -> Result<Matcher, String> {
     // byte or for the end, and neither is known while more may come.
     let behind = LookSet::singleton(Look::Start).insert(Look::StartLF);
     if !states.look_set_any().subtract(behind).is_empty() {
-        return Err(r"it looks ahead ($, \z, \b): more bytes would change the answer".to_owned());
+        return Err(
+            r"it looks ahead ($, \z, \b), where more bytes would change the answer".to_owned(),
+        );
     }
     let automaton = dense::Builder::new()
         .configure(
@@ -108,7 +108,7 @@ fn build(patterns: &[String]) -> Result<Matcher, String> {
         .build_from_nfa(&states)
         .map_err(|err| {
             if err.is_size_limit_exceeded() {
-                return format!("its automaton would take more than {AUTOMATON} bytes");
+                return format!("it is too large: its automaton may take {AUTOMATON} bytes");
             }
             last_line(&err)
         })?;
@@ -285,7 +285,7 @@ mod tests {
         ] {
             let reason = refused(pattern);
             assert!(
-                reason.contains("exceeded") || reason.contains("more than"),
+                reason.contains("exceeded") || reason.contains("too large"),
                 "{reason}"
             );
         }
