@@ -16,6 +16,7 @@ pub mod proxy;
 pub mod rank;
 pub mod regex;
 pub mod rule;
+pub mod socks;
 pub mod tls;
 pub mod verdict;
 
