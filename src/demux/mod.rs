@@ -13,6 +13,7 @@ pub mod overlap;
 pub mod plan;
 pub mod protocol;
 pub mod proxy;
+pub mod rank;
 pub mod regex;
 pub mod rule;
 pub mod socks;
