@@ -15,8 +15,10 @@ pub mod overlap;
 pub mod plan;
 pub mod protocol;
 pub mod proxy;
+pub mod rank;
 pub mod regex;
 pub mod rule;
+pub mod socks;
 pub mod tls;
 pub mod verdict;
 
