@@ -6,9 +6,6 @@
 
 mod authority;
 mod headers;
-#[cfg(test)]
-#[path = "laws.rs"]
-mod laws;
 mod line;
 mod path;
 #[cfg(test)]

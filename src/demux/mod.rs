@@ -7,6 +7,8 @@
 pub mod datagram;
 pub mod dns;
 pub mod http;
+#[cfg(test)]
+mod laws;
 pub mod look;
 pub mod names;
 pub mod overlap;

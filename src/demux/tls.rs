@@ -5,9 +5,6 @@
 #![forbid(unsafe_code)]
 
 mod hello;
-#[cfg(test)]
-#[path = "laws.rs"]
-mod laws;
 mod records;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::demux::laws;
 use crate::demux::names;
 
 fn host_rule(host: &str) -> Http {

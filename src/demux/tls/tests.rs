@@ -5,6 +5,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::demux::laws;
 use crate::demux::names;
 
 fn u16b(value: usize) -> [u8; 2] {
