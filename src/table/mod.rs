@@ -429,5 +429,3 @@ pub fn show_rule(rule: &crate::demux::Rule) -> String {
 
 #[cfg(test)]
 mod tests;
-    String::new()
-}

@@ -16,11 +16,17 @@ pub fn hex(text: &str) -> Result<Bytes, String> {
     if !digits.len().is_multiple_of(2) {
         return Err("expected two digits for each byte, found an odd number of them".into());
     }
-    let byte = |pair: &[char]| {
+    let read = |pair: &[char]| {
         let pair: String = pair.iter().collect();
-        u8::from_str_radix(&pair, 16).map_err(|_| format!("\"{pair}\" is no byte in hexadecimal"))
+        byte(&pair).ok_or_else(|| format!("\"{pair}\" is no byte in hexadecimal"))
     };
-    digits.chunks(2).map(byte).collect()
+    digits.chunks(2).map(read).collect()
+}
+
+/// Exactly two digits.
+fn byte(pair: &str) -> Option<u8> {
+    let digits = pair.len() == 2 && pair.bytes().all(|byte| byte.is_ascii_hexdigit());
+    digits.then(|| u8::from_str_radix(pair, 16).ok())?
 }
 
 /// Text with `\r`, `\n`, `\\` and `\xNN`.
@@ -39,8 +45,7 @@ pub fn text(text: &str) -> Result<Bytes, String> {
             Some('\\') => out.push(b'\\'),
             Some('x') => {
                 let pair: String = rest.by_ref().take(2).collect();
-                let byte = u8::from_str_radix(&pair, 16);
-                out.push(byte.map_err(|_| format!("\\x{pair} is no byte"))?);
+                out.push(byte(&pair).ok_or_else(|| format!("\\x{pair} is no byte"))?);
             }
             other => {
                 let other = other.map_or(String::new(), String::from);
