@@ -115,8 +115,17 @@ impl Registry {
             .collect();
         let mut wanted = Vec::new();
         let mut kept = Vec::new();
+        // Streams: the first service that names an address brings the socket, the others join it.
+        let mut shared: HashMap<&Listen, Vec<ServiceId>> = HashMap::new();
         for (id, service) in services.iter().filter(|(_, service)| service.enabled) {
-            for (listen, index) in service.listen.iter().flat_map(|l| self.sockets_of(l)) {
+            let own = service.listen.iter().filter(|listen| {
+                let first = listen.is_datagram() != Some(false) || !shared.contains_key(listen);
+                let all = shared.entry(*listen).or_default();
+                all.extend((!first).then_some(*id));
+                first
+            });
+            let own: Vec<&Listen> = own.collect();
+            for (listen, index) in own.into_iter().flat_map(|l| self.sockets_of(l)) {
                 // Its options at bind(2) are there for good: with other ones it is another socket.
                 let stays = old.get(&(listen, index)).is_some_and(|listener| {
                     options::bind_alike(&listener.options, &service.socket)
@@ -153,6 +162,11 @@ impl Registry {
         let leaving: Vec<&Listener> = old.into_values().collect();
         for (id, service, listen, index) in wanted {
             self.prepare_new(&mut prepared, (id, service), (listen, index), &leaving, now);
+        }
+        for listener in &mut prepared.listeners {
+            if let Some(also) = shared.get(&listener.listen) {
+                listener.also.clone_from(also);
+            }
         }
         prepared.listeners.sort_by_key(|listener| listener.id);
         prepared
