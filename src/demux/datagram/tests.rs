@@ -144,20 +144,22 @@ pub(super) fn samples() -> Vec<(Rule, Vec<u8>)> {
 }
 
 #[test]
-fn each_protocol_knows_its_own_and_no_other() {
-    let last = samples().len() - 1;
+fn each_protocol_knows_its_own_and_few_others() {
+    let mut overlaps = Vec::new();
     for (at, (rule, own)) in samples().iter().enumerate() {
-        let others = if at == last { last } else { 0 };
-        for (other, (_, payload)) in samples().iter().enumerate().skip(others) {
-            assert_eq!(
-                passes(rule, payload),
-                at == other,
-                "{rule:?} and {payload:02x?}"
-            );
-        }
+        assert!(passes(rule, own), "{rule:?}");
         assert!(!passes(rule, b""));
         assert!(!passes(rule, &own[..1]));
+        let others = samples().into_iter().enumerate();
+        overlaps.extend(
+            others
+                .filter(|(other, (_, payload))| *other != at && passes(rule, payload))
+                .map(|(other, _)| (at, other)),
+        );
     }
+    // OpenVPN's control packets and NTP; short headers and SIP: the bits leave
+    // no choice but the order.
+    assert_eq!(overlaps, [(10, 9), (12, 7)]);
 }
 
 #[test]
