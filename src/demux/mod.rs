@@ -7,6 +7,8 @@
 pub mod datagram;
 pub mod dns;
 pub mod http;
+#[cfg(test)]
+mod laws;
 pub mod look;
 pub mod names;
 pub mod overlap;
@@ -16,6 +18,7 @@ pub mod proxy;
 pub mod rank;
 pub mod regex;
 pub mod rule;
+pub mod socks;
 pub mod tls;
 pub mod verdict;
 

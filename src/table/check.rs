@@ -157,6 +157,7 @@ impl Check<'_> {
             socket,
             serve,
             rules,
+            routing: super::Routing::default(),
         })
     }
 

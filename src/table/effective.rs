@@ -10,6 +10,7 @@ use super::value::{show_duration, show_hours, show_rate, show_signal, show_size}
 use super::{
     Activation, Banner, Builtin, Daemon, Exec, Forward, Keepalive, Limit, LogEvents, LogFormat,
     LogLevel, LogTarget, OnFull, ProxyVersion, Rules, Serve, Service, SocketOptions, Stderr, Table,
+    Undecided,
 };
 
 /// The lines of one table: key and value as TOML.
@@ -61,6 +62,17 @@ pub fn daemon_lines(daemon: &Daemon) -> Lines {
     };
     let log = [("to", to), ("format", text(format)), ("level", text(level))];
     lines.push(("log", inline(log)));
+    let Undecided {
+        total,
+        per_listener,
+        per_source,
+    } = daemon.undecided;
+    let undecided = [
+        ("total", total),
+        ("per_listener", per_listener),
+        ("per_source", per_source),
+    ];
+    lines.push(("undecided", inline(undecided)));
     lines
 }
 

@@ -55,6 +55,26 @@ pub struct Daemon {
     /// Where the pid file (and later the control sockets) live, if the table says so.
     pub runtime_dir: Option<PathBuf>,
     pub log: LogSettings,
+    pub undecided: Undecided,
+}
+
+/// `daemon.undecided`: connections whose service is not known yet. Beyond any
+/// of these the oldest of the source with the most goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undecided {
+    pub total: u32,
+    pub per_listener: u32,
+    pub per_source: u32,
+}
+
+impl Default for Undecided {
+    fn default() -> Self {
+        Self {
+            total: 10_000,
+            per_listener: 5_000,
+            per_source: 200,
+        }
+    }
 }
 
 /// The account of the front.
@@ -117,6 +137,31 @@ pub struct Service {
     pub socket: SocketOptions,
     pub serve: Serve,
     pub rules: Rules,
+    pub routing: Routing,
+}
+
+/// Which requests at a shared address are for a service, and how long usherd
+/// waits for the bytes that tell. What belongs to the address as a whole
+/// (`match_timeout`, `first_byte_timeout`, `proxy_protocol`) is the same in every service there.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Routing {
+    /// `match`: one of these holds. Empty: whatever no other service takes.
+    pub rules: Vec<crate::demux::Rule>,
+    pub speaks_first: Side,
+    /// From accept to the decision. `None`: nothing is waited for at its addresses.
+    pub match_timeout: Option<Duration>,
+    /// From accept to the first byte; never longer than `match_timeout`. `None` as there.
+    pub first_byte_timeout: Option<Duration>,
+    /// Sources that must send a PROXY header; never empty.
+    pub proxy_protocol: Option<Vec<access::Prefix>>,
+}
+
+/// An end of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Side {
+    #[default]
+    Client,
+    Server,
 }
 
 /// What answers a request: exactly one of `exec`, `builtin`, `forward`.

@@ -16,7 +16,7 @@ use super::complaint::{At, Fault, Place};
 use super::reader::{Reader, Value};
 use super::{
     Activation, Banner, Builtin, Forward, Hours, Keepalive, Limit, LogEvents, LogSettings, OnFull,
-    Rate, SourcePrefix, Stderr, Stop,
+    Rate, Side, SourcePrefix, Stderr, Stop, Undecided,
 };
 
 mod address;
@@ -29,8 +29,9 @@ pub use read::LOG_EVENTS;
 
 /// Top level of a file.
 pub const FILE_KEYS: &[&str] = &["include", "daemon", "defaults", "service"];
-pub const DAEMON_KEYS: &[&str] = &["user", "runtime_dir", "log"];
+pub const DAEMON_KEYS: &[&str] = &["user", "runtime_dir", "log", "undecided"];
 pub const DAEMON_LOG_KEYS: &[&str] = &["to", "format", "level"];
+pub const UNDECIDED_KEYS: &[&str] = &["total", "per_listener", "per_source"];
 pub const SOCKET_KEYS: &[&str] = &[
     "freebind",
     "device",
@@ -63,13 +64,6 @@ pub const NOT_DEFAULTS: &[&str] = &[
     "description",
 ];
 
-/// `speaks_first`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SpeaksFirst {
-    Client,
-    Server,
-}
-
 /// `socket`, with accounts still by name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RawSocket {
@@ -95,6 +89,7 @@ pub struct RawDaemon {
     pub user: Option<At<String>>,
     pub runtime_dir: Option<At<PathBuf>>,
     pub log: Option<At<LogSettings>>,
+    pub undecided: Option<At<Undecided>>,
 }
 
 /// A service as written.
@@ -142,7 +137,7 @@ service_keys! {
     forward: Forward = address::forward;
     wait: bool = Reader::boolean;
     activation: Activation = |r, v| r.choice(v, &read::ACTIVATIONS);
-    speaks_first: SpeaksFirst = |r, v| r.choice(v, &read::SPEAKS_FIRST);
+    speaks_first: Side = |r, v| r.choice(v, &read::SPEAKS_FIRST);
     user: String = |r, v| r.word(v, "a user name");
     group: String = |r, v| r.word(v, "a group name");
     /// May be empty: then the server has no supplementary group.
@@ -322,6 +317,7 @@ pub fn read_daemon(reader: &mut Reader<'_>, value: &Value<'_>) -> RawDaemon {
             "user" => daemon.user = reader.at(value, |r, v| r.word(v, "a user name")),
             "runtime_dir" => daemon.runtime_dir = reader.at(value, Reader::absolute),
             "log" => daemon.log = reader.at(value, read::daemon_log),
+            "undecided" => daemon.undecided = reader.at(value, read::undecided),
             _ => {
                 reader.unknown(key, "[daemon]", DAEMON_KEYS);
             }

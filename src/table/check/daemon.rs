@@ -22,6 +22,11 @@ impl Check<'_> {
                 .as_ref()
                 .map(|at| at.value.clone())
                 .unwrap_or_default(),
+            undecided: raw
+                .undecided
+                .as_ref()
+                .map(|at| at.value)
+                .unwrap_or_default(),
         }
     }
 

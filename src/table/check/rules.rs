@@ -7,9 +7,8 @@ use std::time::Duration;
 use super::{Check, Draft, Kind, has_streams};
 use crate::table::access::Prefix;
 use crate::table::complaint::At;
-use crate::table::schema::SpeaksFirst;
 use crate::table::{
-    Access, Activation, Banner, Builtin, Listen, LogEvents, OnFull, Rules, SourcePrefix,
+    Access, Activation, Banner, Builtin, Listen, LogEvents, OnFull, Rules, Side, SourcePrefix,
 };
 
 /// Instructions of a socket filter for a waiting server: what fits into the
@@ -155,12 +154,12 @@ impl Check<'_> {
             return;
         };
         let truth = match kind {
-            Kind::Builtin(builtin) if server_first(builtin) => SpeaksFirst::Server,
-            Kind::Builtin(_) => SpeaksFirst::Client,
+            Kind::Builtin(builtin) if server_first(builtin) => Side::Server,
+            Kind::Builtin(_) => Side::Client,
             Kind::Exec | Kind::Forward => return,
         };
         if *value != truth {
-            let who = if truth == SpeaksFirst::Server {
+            let who = if truth == Side::Server {
                 "server"
             } else {
                 "client"

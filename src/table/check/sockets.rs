@@ -6,8 +6,8 @@ use super::rules::{server_first, set_place};
 use super::{Check, Draft, Kind, Picked, has_streams};
 use crate::table::address::UnixName;
 use crate::table::complaint::{At, Place};
-use crate::table::schema::{RawSocket, SpeaksFirst};
-use crate::table::{DEFAULT_BACKLOG, Listen, SocketOptions};
+use crate::table::schema::RawSocket;
+use crate::table::{DEFAULT_BACKLOG, Listen, Side, SocketOptions};
 
 impl Check<'_> {
     pub(super) fn socket(
@@ -134,7 +134,7 @@ impl Check<'_> {
                 "`socket.defer_accept` would wait for a byte that no client of this builtin sends",
                 "leave it out",
             ),
-            (Some(SpeaksFirst::Server), _) => (
+            (Some(Side::Server), _) => (
                 "`socket.defer_accept` waits for the client's first byte, but the server speaks first",
                 "leave it out",
             ),

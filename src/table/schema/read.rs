@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
-use super::{BANNER_KEYS, DAEMON_LOG_KEYS, SOURCE_PREFIX_KEYS, SpeaksFirst};
+use super::{BANNER_KEYS, DAEMON_LOG_KEYS, SOURCE_PREFIX_KEYS, UNDECIDED_KEYS};
 use crate::table::complaint::Fault;
 use crate::table::reader::{Reader, Value};
 use crate::table::{
     Activation, Banner, Builtin, Hours, LogEvents, LogFormat, LogLevel, LogSettings, LogTarget,
-    OnFull, Rate, SourcePrefix, Stderr, value,
+    OnFull, Rate, Side, SourcePrefix, Stderr, Undecided, value,
 };
 
 pub const BUILTINS: [(&str, Builtin); 6] = [
@@ -25,10 +25,7 @@ pub const ACTIVATIONS: [(&str, Activation); 2] = [
     ("inetd", Activation::Inetd),
     ("listen-fds", Activation::ListenFds),
 ];
-pub const SPEAKS_FIRST: [(&str, SpeaksFirst); 2] = [
-    ("client", SpeaksFirst::Client),
-    ("server", SpeaksFirst::Server),
-];
+pub const SPEAKS_FIRST: [(&str, Side); 2] = [("client", Side::Client), ("server", Side::Server)];
 pub const STDERRS: [(&str, Stderr); 3] = [
     ("log", Stderr::Log),
     ("socket", Stderr::Socket),
@@ -206,6 +203,24 @@ pub fn daemon_log(r: &mut Reader<'_>, v: &Value<'_>) -> Option<LogSettings> {
         }
     }
     Some(log)
+}
+
+pub fn undecided(r: &mut Reader<'_>, v: &Value<'_>) -> Option<Undecided> {
+    let table = r.table(v, "a table such as { total = 10000, per_source = 200 }")?;
+    let mut undecided = Undecided::default();
+    for (key, value) in table {
+        let slot = match key.get_ref().as_ref() {
+            "total" => &mut undecided.total,
+            "per_listener" => &mut undecided.per_listener,
+            "per_source" => &mut undecided.per_source,
+            _ => {
+                r.unknown(key, "undecided", UNDECIDED_KEYS);
+                continue;
+            }
+        };
+        keep(slot, r.number(value, 1..=1_000_000));
+    }
+    Some(undecided)
 }
 
 fn log_target(text: &str) -> Result<LogTarget, Fault> {
