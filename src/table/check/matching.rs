@@ -64,7 +64,7 @@ impl Check<'_> {
         let Some(written) = &draft.own.matches else {
             return routing;
         };
-        if ways.is_empty() || wait && listen.iter().any(|l| is_stream(l)) {
+        if ways.is_empty() || wait && listen.iter().any(is_stream) {
             self.nothing_to_match(draft, listen, wait);
             return routing;
         }
