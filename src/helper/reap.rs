@@ -105,9 +105,7 @@ impl Helper {
             .collect();
         take_back(&bound);
         for (id, _) in &bound {
-            if let Some(listener) = self.registry.find(*id) {
-                listener.guard();
-            }
+            self.registry.guard(*id);
         }
     }
 

@@ -75,14 +75,14 @@ impl Helper {
             log::error!("{trouble}{later}");
         }
         if hopeless {
-            prepared.abandon();
+            self.registry.abandon(prepared);
             return self.refuse("not every address can be bound");
         }
         let inheritance = self.fronts.inheritance().clone();
         let compiled = match self.services.compile(&table, &inheritance) {
             Ok(compiled) => compiled,
             Err(err) => {
-                prepared.abandon();
+                self.registry.abandon(prepared);
                 return self.refuse(&err);
             }
         };
@@ -101,7 +101,7 @@ impl Helper {
         } else if let Err(err) = self.tell_front(&change) {
             // It may have heard half of it; the next front hears of the table in force.
             self.end_front();
-            change.prepared.abandon();
+            self.registry.withdraw(change.prepared);
             return self.refuse(&format!("unable to tell the front: {err}"));
         } else {
             self.timers.set(change.overdue, Due::PlanTaken);
@@ -139,7 +139,7 @@ impl Helper {
     /// usherd ends: a table that is not in force yet never will be.
     pub(super) fn abandon_change(&mut self) {
         if let Some(change) = self.change.take() {
-            change.prepared.abandon();
+            self.registry.withdraw(change.prepared);
         }
     }
 
