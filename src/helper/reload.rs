@@ -30,7 +30,22 @@ pub struct Change {
     overdue: Instant,
 }
 
+impl Change {
+    pub(super) fn prepared(&mut self) -> &mut Prepared {
+        &mut self.prepared
+    }
+}
+
 impl Helper {
+    /// Sockets that were put aside get a successor by the same way as in a
+    /// reload, with the table in force.
+    pub(super) fn replace_sockets(&mut self, now: Instant) {
+        let idle = self.phase != Phase::Draining && self.change.is_none();
+        if idle && self.registry.lacks_sockets() {
+            self.change_to(self.table.clone(), now);
+        }
+    }
+
     /// SIGHUP. Any complaint keeps everything as it is; the log tells.
     pub(super) fn reload(&mut self, now: Instant) {
         if self.phase == Phase::Draining {
@@ -180,5 +195,6 @@ impl Helper {
         if std::mem::take(&mut self.reload_again) {
             self.reload(now);
         }
+        self.replace_sockets(now);
     }
 }

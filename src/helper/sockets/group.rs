@@ -175,7 +175,11 @@ impl Group {
         ranked.sort_by_key(|(takes_the_rest, rank, ..)| (*takes_the_rest, *rank));
         let rules = ranked.into_iter().map(|(.., tests, id)| (tests, id));
         self.rules = rules.collect();
-        Ok(())
+        let measured: Vec<_> = self.rules.iter().map(|(t, _)| (t.clone(), PASS)).collect();
+        match (program(&measured, DROP, Base::Transport), members.last()) {
+            (Err(why), Some((_, last))) => Err((*last, Inexpressible::TooLong(why))),
+            _ => Ok(()),
+        }
     }
 
     /// Puts the rules in force. Sockets that stay hear everything for the
@@ -212,7 +216,8 @@ impl Group {
         self.seats.iter().position(|seat| seat.of == Some(id))
     }
 
-    fn attach(&mut self) {
+    /// Compiles the program for the places as they are, and attaches it.
+    pub fn attach(&mut self) {
         let Some(sink) = self.sink.and_then(|sink| u32::try_from(sink).ok()) else {
             return;
         };
@@ -264,6 +269,27 @@ impl Group {
             self.seats.push(Seat { of: None, ..seat });
         }
         self.sink = self.sink.or(later.sink);
+    }
+
+    /// A server has connected this socket, with which the kernel let it drop
+    /// out of the group (at the latest when it is untied), and has put the last
+    /// one in its place. Whether it was one of the group.
+    pub fn cast_out(&mut self, bound: &Rc<Bound>) -> bool {
+        let Some(place) = self.place_of(bound) else {
+            return false;
+        };
+        self.seats.swap_remove(place);
+        if self.sink == Some(self.seats.len()) {
+            self.sink = Some(place);
+        }
+        true
+    }
+
+    /// Where a socket sits.
+    #[must_use]
+    pub fn place_of(&self, bound: &Rc<Bound>) -> Option<usize> {
+        let mut seats = self.seats.iter();
+        seats.position(|seat| Rc::ptr_eq(&seat.bound, bound))
     }
 
     /// The whole group goes. A server may hold on to one of its sockets; what

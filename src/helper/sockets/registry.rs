@@ -129,7 +129,7 @@ impl Registry {
                 let stays = |listener: &&Listener| {
                     (options::bind_alike(&listener.options, &service.socket)
                         || matches!(listen, Listen::Inherited { .. }))
-                        && (!grouped || listener.service == *id)
+                        && (!grouped || listener.service == *id && !self.is_aside(listener))
                 };
                 let alike = old.entry((listen, index)).or_default();
                 let known = alike

@@ -3,13 +3,18 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::rc::Rc;
+
+use socket2::{Domain, Type};
 
 use super::bind::{BindError, Bound};
 use super::group::{self, Group, Key};
 use super::listener::Listener;
 use super::registry::{Prepared, Registry};
 use crate::ids::{ListenerId, ServiceId};
+use crate::sys::socket::dissolve_connection;
 use crate::table::Service;
 
 impl Registry {
@@ -104,6 +109,55 @@ impl Registry {
         }
     }
 
+    /// A server that had this socket is gone. If it connected it, and the
+    /// socket is one of a group (perhaps of one that is only prepared), it is
+    /// of no use any more: it is put aside, and the next table gets another.
+    pub fn put_aside(&mut self, id: ListenerId, pending: Option<&mut Prepared>) -> bool {
+        let Some(bound) = self.find(id).and_then(Listener::bound).map(Rc::clone) else {
+            return false;
+        };
+        if bound.kind != Type::DGRAM || bound.socket.peer_addr().is_err() {
+            return false;
+        }
+        let mut none = Vec::new();
+        let pending = pending.map_or(&mut none, |prepared| &mut prepared.groups);
+        let sits = |group: &Group| group.place_of(&bound).is_some();
+        if !self.groups.iter().chain(&*pending).any(sits) {
+            return false;
+        }
+        park(&bound);
+        for group in &mut self.groups {
+            // What is prepared sits behind it already.
+            if let Some(later) = pending.iter().find(|later| later.key() == group.key()) {
+                group.take_seats_of(later.clone());
+            }
+            if group.cast_out(&bound) {
+                group.attach();
+            }
+        }
+        for group in pending {
+            group.cast_out(&bound);
+        }
+        true
+    }
+
+    /// Whether a socket was put aside, and its service waits for another.
+    #[must_use]
+    pub fn lacks_sockets(&self) -> bool {
+        self.listeners
+            .iter()
+            .any(|listener| self.is_aside(listener))
+    }
+
+    pub(super) fn is_aside(&self, listener: &Listener) -> bool {
+        let sits = |bound| {
+            self.groups
+                .iter()
+                .any(|group| group.place_of(bound).is_some())
+        };
+        listener.grouped && listener.bound().is_some_and(|bound| !sits(bound))
+    }
+
     /// `prepared` will not be put in force, and nobody has heard of it: what
     /// was bound for it leaves nothing behind. New sockets of a group were its
     /// last, so the others keep their places when they close.
@@ -166,6 +220,19 @@ impl Prepared {
             }
         }
         self.groups = groups;
+    }
+}
+
+/// Ties a socket to a peer that never speaks: as it is in no group any more,
+/// it would get datagrams of all services otherwise.
+fn park(bound: &Bound) {
+    let peer: SocketAddr = match bound.domain {
+        Domain::IPV6 => (Ipv6Addr::LOCALHOST, 1).into(),
+        _ => (Ipv4Addr::LOCALHOST, 1).into(),
+    };
+    let untied = dissolve_connection(bound.socket.as_fd());
+    if let Err(err) = untied.and_then(|()| bound.socket.connect(&peer.into())) {
+        log::error!("unable to put aside a datagram socket that its server connected: {err}");
     }
 }
 

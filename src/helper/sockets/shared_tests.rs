@@ -17,6 +17,8 @@ use crate::table::{Host, Source, load};
 struct Table {
     registry: Registry,
     host: &'static str,
+    /// Where peers send to.
+    to: &'static str,
     port: u16,
 }
 
@@ -35,6 +37,7 @@ impl Table {
         Self {
             registry: Registry::default(),
             host: "127.0.0.1",
+            to: "127.0.0.1",
             port: free_port(),
         }
     }
@@ -86,12 +89,8 @@ impl Table {
     fn send(&self, payload: &str) {
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         peer.set_broadcast(true).unwrap();
-        let host = if self.host == "127.0.0.1" {
-            self.host
-        } else {
-            "127.255.255.255"
-        };
-        peer.send_to(payload.as_bytes(), (host, self.port)).unwrap();
+        peer.send_to(payload.as_bytes(), (self.to, self.port))
+            .unwrap();
     }
 
     /// The services that get a datagram, from several ports in turn.
@@ -273,7 +272,7 @@ fn a_strangers_group_is_not_joined() {
 #[test]
 fn broadcasts_reach_only_those_whose_rules_take_them() {
     let mut table = Table::new();
-    table.host = "0.0.0.0";
+    (table.host, table.to) = ("0.0.0.0", "127.255.255.255");
     table.reload("abZ");
     assert_eq!(table.gets("a"), "a");
     assert_eq!(table.gets("b"), "b");
@@ -293,6 +292,57 @@ fn what_a_server_did_to_its_socket_is_undone() {
     let listener = table.registry.iter().next().unwrap();
     table.registry.guard(listener.id);
     table.works("ab");
+}
+
+/// A server that connects its socket and ends.
+fn connect(table: &Table, name: char) {
+    let socket = UdpSocket::from(table.held(name));
+    socket.connect("127.0.0.1:9").unwrap();
+}
+
+fn a_connected_socket_is_replaced(host: &'static str) {
+    let mut table = Table::new();
+    table.host = host;
+    table.reload("abcd");
+    let listener = |table: &Table, name| {
+        let mut all = table.registry.iter();
+        all.find(|l| l.service == id(name)).unwrap().id
+    };
+    assert!(!table.registry.put_aside(listener(&table, 'b'), None));
+    connect(&table, 'b');
+    let front = table.held('b');
+    assert!(table.registry.put_aside(listener(&table, 'b'), None));
+    assert!(table.registry.lacks_sockets());
+    table.works("acd");
+    assert_eq!(table.gets("b"), "");
+    table.reload("abcd");
+    assert!(!table.registry.lacks_sockets());
+    table.works("abcd");
+    drop(front);
+    table.works("abcd");
+    // While another table is prepared already.
+    let mut prepared = table.prepare("abcde");
+    connect(&table, 'c');
+    assert!(
+        table
+            .registry
+            .put_aside(listener(&table, 'c'), Some(&mut prepared))
+    );
+    table.works("abd");
+    table.registry.commit(prepared);
+    table.works("abde");
+    table.reload("abcde");
+    table.works("abcde");
+}
+
+#[test]
+fn a_connected_socket_is_replaced_at_one_address() {
+    a_connected_socket_is_replaced("127.0.0.1");
+}
+
+#[test]
+fn a_connected_socket_is_replaced_at_every_address() {
+    a_connected_socket_is_replaced("0.0.0.0");
 }
 
 #[test]
