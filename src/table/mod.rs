@@ -424,11 +424,5 @@ pub fn source_or_default(file: Option<&std::path::Path>) -> Source<'_> {
     file.map_or(embedded, Source::File)
 }
 
-/// A rule as the operator writes it.
-#[must_use]
-pub fn show_rule(rule: &crate::demux::Rule) -> String {
-    format!("{rule:?}")
-}
-
 #[cfg(test)]
 mod tests;

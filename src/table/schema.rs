@@ -21,7 +21,6 @@ use super::{
 
 mod address;
 mod content;
-mod hook;
 mod matches;
 mod process;
 mod read;

@@ -8,7 +8,7 @@ use super::Check;
 use super::conflicts::{Group, Member};
 use super::matching::{Way, place_of_rule};
 use super::shared::{Agreement, Clash};
-use crate::demux::overlap::{Finding, Id, Share, inspect};
+use crate::demux::overlap::{Finding, Id, Medium, Share, inspect};
 use crate::demux::{Ending, Rule};
 use crate::table::complaint::{At, Complaint, Fault, Place};
 use crate::table::schema::{Keys, RawService};
@@ -242,7 +242,11 @@ impl Check<'_> {
                 place,
             })
         };
-        for finding in inspect(&shares) {
+        let medium = match group.listen.is_datagram() {
+            Some(true) => Medium::Datagrams,
+            Some(false) | None => Medium::Streams,
+        };
+        for finding in inspect(&shares, medium) {
             self.say_finding(&finding, about);
         }
     }
