@@ -7,25 +7,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::sys::socket::Instruction;
+use crate::sys::bpf::{
+    AND, DROP, IPV4_SOURCE, IPV6_SOURCE, Instruction, JUMP, JUMP_IF_EQUAL, LOAD_BYTE, LOAD_WORD,
+    NETWORK, PASS, RETURN, branch, plain,
+};
 use crate::table::Access;
 use crate::table::access::Prefix;
-
-/// Offset that means "from the start of the network header" (linux/filter.h, `SKF_NET_OFF`).
-const NETWORK: u32 = 0xfff0_0000;
-const IPV4_SOURCE: u32 = NETWORK + 12;
-const IPV6_SOURCE: u32 = NETWORK + 8;
-
-/// BPF_LD|BPF_W|BPF_ABS, BPF_LD|BPF_B|BPF_ABS, BPF_ALU|BPF_AND|BPF_K, BPF_JMP|BPF_JEQ|BPF_K, BPF_RET|BPF_K.
-const LOAD_WORD: u16 = 0x20;
-const LOAD_BYTE: u16 = 0x30;
-const AND: u16 = 0x54;
-const JUMP_IF_EQUAL: u16 = 0x15;
-const JUMP: u16 = 0x05;
-const RETURN: u16 = 0x06;
-
-const PASS: u32 = u32::MAX;
-const DROP: u32 = 0;
 
 /// The program for `access`; empty if everybody may come in.
 ///
@@ -50,17 +37,17 @@ pub fn compile(access: &Access) -> Vec<Instruction> {
             IpAddr::V6(addr) => match_v6(&mut v6, addr, prefix.bits, verdict),
         }
     }
-    v4.push(instruction(RETURN, otherwise));
-    v6.push(instruction(RETURN, otherwise));
+    v4.push(plain(RETURN, otherwise));
+    v6.push(plain(RETURN, otherwise));
 
     // The version is in the upper half of the first byte. A conditional jump
     // reaches 255 instructions, a plain one any number.
     let to_v6 = u32::try_from(v4.len()).unwrap_or(u32::MAX);
     let mut program = vec![
-        instruction(LOAD_BYTE, NETWORK),
-        instruction(AND, 0xf0),
-        branch(0x60, 0, 1),
-        instruction(JUMP, to_v6),
+        plain(LOAD_BYTE, NETWORK),
+        plain(AND, 0xf0),
+        branch(JUMP_IF_EQUAL, 0x60, 0, 1),
+        plain(JUMP, to_v6),
     ];
     program.append(&mut v4);
     program.append(&mut v6);
@@ -70,15 +57,15 @@ pub fn compile(access: &Access) -> Vec<Instruction> {
 /// The program that lets nobody in.
 #[must_use]
 pub fn nobody() -> Vec<Instruction> {
-    vec![instruction(RETURN, DROP)]
+    vec![plain(RETURN, DROP)]
 }
 
 fn match_v4(program: &mut Vec<Instruction>, addr: Ipv4Addr, bits: u8, verdict: u32) {
     let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
-    program.push(instruction(LOAD_WORD, IPV4_SOURCE));
-    program.push(instruction(AND, mask));
-    program.push(branch(u32::from(addr) & mask, 0, 1));
-    program.push(instruction(RETURN, verdict));
+    program.push(plain(LOAD_WORD, IPV4_SOURCE));
+    program.push(plain(AND, mask));
+    program.push(branch(JUMP_IF_EQUAL, u32::from(addr) & mask, 0, 1));
+    program.push(plain(RETURN, verdict));
 }
 
 /// Word by word, only as many as the prefix has; a word that differs jumps
@@ -97,29 +84,11 @@ fn match_v6(program: &mut Vec<Instruction>, addr: Ipv6Addr, bits: u8, verdict: u
         let offset = u32::try_from(at * 4).unwrap_or(0);
         // Behind each of the words that follow (three instructions) and the return.
         let skip = u8::try_from((words.len() - 1 - at) * 3 + 1).unwrap_or(u8::MAX);
-        program.push(instruction(LOAD_WORD, IPV6_SOURCE + offset));
-        program.push(instruction(AND, *mask));
-        program.push(branch(*value, 0, skip));
+        program.push(plain(LOAD_WORD, IPV6_SOURCE + offset));
+        program.push(plain(AND, *mask));
+        program.push(branch(JUMP_IF_EQUAL, *value, 0, skip));
     }
-    program.push(instruction(RETURN, verdict));
-}
-
-fn instruction(code: u16, k: u32) -> Instruction {
-    Instruction {
-        code,
-        jt: 0,
-        jf: 0,
-        k,
-    }
-}
-
-fn branch(k: u32, jt: u8, jf: u8) -> Instruction {
-    Instruction {
-        code: JUMP_IF_EQUAL,
-        jt,
-        jf,
-        k,
-    }
+    program.push(plain(RETURN, verdict));
 }
 
 #[cfg(test)]
@@ -129,38 +98,11 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
+    use crate::sys::bpf::machine;
     use crate::sys::socket::set_filter;
 
-    /// Runs the program the way the kernel does, on the source address alone.
     fn verdict(program: &[Instruction], source: IpAddr) -> bool {
-        let mut header = [0u8; 40];
-        match source {
-            IpAddr::V4(v4) => {
-                header[0] = 0x45;
-                header[12..16].copy_from_slice(&v4.octets());
-            }
-            IpAddr::V6(v6) => {
-                header[0] = 0x60;
-                header[8..24].copy_from_slice(&v6.octets());
-            }
-        }
-        let (mut at, mut a) = (0, 0u32);
-        loop {
-            let i = program[at];
-            at += 1;
-            let offset = i.k.wrapping_sub(NETWORK) as usize;
-            match i.code {
-                LOAD_BYTE => a = u32::from(header[offset]),
-                LOAD_WORD => {
-                    a = u32::from_be_bytes(header[offset..offset + 4].try_into().unwrap());
-                }
-                AND => a &= i.k,
-                JUMP_IF_EQUAL => at += usize::from(if a == i.k { i.jt } else { i.jf }),
-                JUMP => at += i.k as usize,
-                RETURN => return i.k != DROP,
-                code => panic!("unknown instruction {code:#x}"),
-            }
-        }
+        machine::run(program, &[], &machine::network(source, source)) != DROP
     }
 
     fn access(allow: Option<&[&str]>, deny: &[&str]) -> Access {

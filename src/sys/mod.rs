@@ -5,6 +5,7 @@
     reason = "this is the fence: raw system calls live here and nowhere else"
 )]
 
+pub mod bpf;
 pub mod child;
 pub mod clock;
 pub mod exec;

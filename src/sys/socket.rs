@@ -44,6 +44,16 @@ pub fn set_filter(socket: BorrowedFd, program: &[Instruction]) -> io::Result<()>
             result => result,
         };
     }
+    attach(socket, libc::SO_ATTACH_FILTER, program)
+}
+
+/// Lets `program` choose, for every packet that arrives at the `SO_REUSEPORT`
+/// group of `socket`, the member by its place (`SO_ATTACH_REUSEPORT_CBPF`, socket(7)).
+pub fn attach_reuseport_program(socket: BorrowedFd, program: &[Instruction]) -> io::Result<()> {
+    attach(socket, libc::SO_ATTACH_REUSEPORT_CBPF, program)
+}
+
+fn attach(socket: BorrowedFd, name: i32, program: &[Instruction]) -> io::Result<()> {
     let length = u16::try_from(program.len()).map_err(io::Error::other)?;
     let fprog = libc::sock_fprog {
         len: length,
@@ -56,7 +66,7 @@ pub fn set_filter(socket: BorrowedFd, program: &[Instruction]) -> io::Result<()>
         libc::setsockopt(
             socket.as_raw_fd(),
             libc::SOL_SOCKET,
-            libc::SO_ATTACH_FILTER,
+            name,
             (&raw const fprog).cast(),
             size,
         )
