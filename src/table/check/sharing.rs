@@ -239,6 +239,9 @@ impl Check<'_> {
             Some(true) => Medium::Datagrams,
             Some(false) | None => Medium::Streams,
         };
+        if medium == Medium::Datagrams {
+            self.one_program(group, services);
+        }
         for finding in inspect(&shares, medium) {
             self.say_finding(&finding, about);
         }
