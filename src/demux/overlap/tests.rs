@@ -5,6 +5,8 @@ use crate::demux::Ending;
 use crate::demux::names::Pattern;
 use crate::demux::rule::{Content, Http, Protocol, Tls, TlsVersion};
 
+mod against_the_plan;
+
 fn content(content: Content) -> Rule {
     Rule {
         content: vec![content],
