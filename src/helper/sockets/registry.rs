@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use super::inherited::Inherited;
 use super::listener::{Listener, State};
 use super::options;
 use crate::ids::{ListenerId, ServiceId};
+use crate::sys::socket::set_option;
 use crate::table::Service;
 use crate::table::address::{Inet, Listen, Transport};
 
@@ -330,6 +332,8 @@ impl Registry {
     /// listener down for all who hold it. One that listens is not disturbed.
     pub fn listen_again(&self) {
         for (listener, bound) in self.bound().filter(|(_, bound)| bound.kind != Type::DGRAM) {
+            // Connections inherit it, and would wait for bytes that never come.
+            let _ = set_option(bound.socket.as_fd(), libc::SOL_SOCKET, libc::SO_RCVLOWAT, 1);
             if let Err(err) = bind::listen(&bound.socket, &listener.options) {
                 log::error!(address:% = listener.listen; "unable to listen: {err}");
             }
