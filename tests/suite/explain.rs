@@ -28,7 +28,7 @@ builtin = "discard"
 listen = "tcp:127.0.0.1:4443"
 match = { ssh = true }
 speaks_first = "server"
-builtin = "discard"
+exec = ["/bin/cat"]
 [service.near]
 listen = "tcp:127.0.0.1:4443"
 match = { from = "192.0.2.0/24" }
@@ -55,7 +55,7 @@ builtin = "discard"
 fn explain(words: &[&str], stdin: &[u8]) -> Output {
     let dir = Dir::new();
     let table = dir.path().join("table.toml");
-    fs::write(&table, TABLE).unwrap();
+    fs::write(&table, daemon::table(&dir, TABLE)).unwrap();
     let mut child = Command::new(USHERD)
         .arg("explain")
         .args(words)
