@@ -12,6 +12,7 @@ use super::look::{Look, Test};
 use super::rank::{self, Rank};
 use super::rule::{Address, Ending, Rule};
 use super::verdict::Verdict;
+use super::weight::{self, Weight};
 
 /// What is known of a request before a byte of it is read. Addresses are
 /// canonical: no IPv4-mapped ones.
@@ -77,7 +78,7 @@ pub struct Entry {
     address: Address,
     tests: Vec<Test>,
     when: When,
-    heaviest: u32,
+    heaviest: Weight,
 }
 
 /// At which point of the wait an entry is looked at.
@@ -245,7 +246,7 @@ impl Entry {
             route,
             rank: Some(rank),
             address: rule.address,
-            heaviest: tests.iter().map(Test::heaviest).max().unwrap_or(0),
+            heaviest: weight::heaviest(&rule.content),
             tests,
             when: match rule.endings {
                 endings if endings.is_empty() => When::Always,

@@ -12,12 +12,7 @@ use crate::demux::overlap::{Finding, Id, Medium, Share, inspect};
 use crate::demux::{Ending, Rule};
 use crate::table::complaint::{At, Complaint, Fault, Place};
 use crate::table::schema::{Keys, RawService};
-use crate::table::{Routing, Service, Side, show_rule};
-
-/// From accept to the decision, where the table says nothing.
-const MATCH_TIMEOUT: Duration = Duration::from_secs(5);
-/// To the first byte, where silence is an answer too.
-const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(2);
+use crate::table::{FIRST_BYTE_TIMEOUT, MATCH_TIMEOUT, Routing, Service, Side, show_rule};
 
 /// The services of a check, as written and as built.
 pub(super) struct Services<'a> {
