@@ -8,6 +8,8 @@ use crate::error::Exit;
 use crate::table::complaint::Complaints;
 use crate::table::{self, Host, effective};
 
+pub mod explain;
+
 /// `usherd check`: complaints and warnings on stderr, the effective table (if
 /// asked for) or a summary on stdout.
 #[must_use]

@@ -37,7 +37,7 @@ Exit codes:
 #[command(name = "usherd", version, after_help = AFTER_HELP)]
 struct Arguments {
     /// The table to serve [default: /etc/usherd/usherd.toml for root, else the built-in one]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Serve an ordinary user's own table: $XDG_CONFIG_HOME/usherd/usherd.toml
     #[arg(long, conflicts_with = "config")]
@@ -60,6 +60,8 @@ enum Command {
         #[arg(long)]
         effective: bool,
     },
+    /// Tell which service a request would be for, rule by rule, and how long clients may wait
+    Explain(Box<commands::explain::Question>),
 }
 
 fn main() -> ExitCode {
@@ -88,6 +90,9 @@ fn main() -> ExitCode {
         Some(Command::Check { file, effective }) => {
             let file = file.or(config);
             commands::check(file.as_deref(), effective).into()
+        }
+        Some(Command::Explain(question)) => {
+            commands::explain::explain(config.as_deref(), &question).into()
         }
         None => run(&Options {
             config,

@@ -1,1 +1,348 @@
+//! The decision: rules of one listener in their order, and the walk through them.
+//!
+//! A rule that is undecided holds back those after it, so that the result
+//! never depends on how the bytes were cut into packets. When no more bytes
+//! will be waited for, what is undecided does not hold, and the list is walked
+//! once more.
 #![forbid(unsafe_code)]
+
+use std::net::IpAddr;
+
+use super::look::{Look, Test};
+use super::rank::{self, Rank};
+use super::rule::{Address, Ending, Rule};
+use super::verdict::Verdict;
+
+/// What is known of a request before a byte of it is read. Addresses are
+/// canonical: no IPv4-mapped ones.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Facts<'a> {
+    pub peer: Option<(IpAddr, u16)>,
+    pub local: Option<IpAddr>,
+    pub interface: Option<&'a str>,
+    /// Of the peer of a Unix socket, uid and gid.
+    pub credentials: Option<(u32, u32)>,
+}
+
+/// A service at the address, with what its `match` says.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// None: it takes whatever no other service takes.
+    pub rules: &'a [Rule],
+    /// Its clients wait for a greeting: it gets those that say nothing in time.
+    pub speaks_first: bool,
+}
+
+/// Which candidate a request is for, by the number of its place in the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub candidate: usize,
+    /// Which of its rules; `None` for a service without rules and for silent clients.
+    pub rule: Option<usize>,
+}
+
+/// What to do with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Route(Route),
+    /// Look again when this many bytes are there in all; more than were seen.
+    Need(usize),
+    /// No rule will ever hold.
+    Refuse,
+}
+
+/// The rules of a listener, ready for use.
+#[derive(Debug)]
+pub struct Plan {
+    entries: Vec<Entry>,
+    asks: Asks,
+}
+
+/// What somebody has to find out for the rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asks {
+    pub local: bool,
+    pub interface: bool,
+    pub credentials: bool,
+    pub tls: bool,
+    pub http: bool,
+}
+
+/// One alternative of one rule, as far as the order is concerned.
+#[derive(Debug)]
+pub struct Entry {
+    pub route: Route,
+    /// `None`: after everything else.
+    rank: Option<Rank>,
+    address: Address,
+    tests: Vec<Test>,
+    when: When,
+    heaviest: u32,
+}
+
+/// At which point of the wait an entry is looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum When {
+    Always,
+    /// Once the wait has ended in one of these ways.
+    Ended(Vec<Ending>),
+    /// A deadline has passed without a single byte.
+    Silent,
+}
+
+/// What the walk found at an entry, for those who want to know why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Meant for other addresses.
+    Elsewhere,
+    /// Meant for another end of the wait, or the wait goes on.
+    NotNow,
+    Content(Verdict),
+}
+
+impl Plan {
+    /// Fails with the reason if a regex cannot be compiled; the table's check
+    /// has found out before.
+    pub fn compile(candidates: &[Candidate<'_>]) -> Result<Self, String> {
+        let mut entries = Vec::new();
+        let others_fall_back =
+            |but: usize| others(candidates, but).any(|c| c.rules.is_empty() && !c.speaks_first);
+        for (candidate, service) in candidates.iter().enumerate() {
+            let route = Route {
+                candidate,
+                rule: None,
+            };
+            if service.rules.is_empty() {
+                if !service.speaks_first || !others_fall_back(candidate) {
+                    entries.push(Entry::fallback(route, When::Always));
+                } else {
+                    entries.push(Entry::fallback(route, When::Silent));
+                }
+                continue;
+            }
+            for (number, rule) in service.rules.iter().enumerate() {
+                let rule_route = Route {
+                    rule: Some(number),
+                    ..route
+                };
+                for (rank, rule) in rank::entries(rule) {
+                    if service.speaks_first && !rule.content.is_empty() {
+                        entries.push(Entry::silent(route, rank, &rule));
+                    }
+                    entries.push(Entry::new(rule_route, rank, rule)?);
+                }
+            }
+        }
+        entries.sort_by(|a, b| match (&a.rank, &b.rank) {
+            (Some(a), Some(b)) => a.cmp(b),
+            (Some(_), None) => std::cmp::Ordering::Less,
+            (None, Some(_)) => std::cmp::Ordering::Greater,
+            // The route of silent clients comes before what takes everybody.
+            (None, None) => a.when.is_open().cmp(&b.when.is_open()),
+        });
+        let mut asks = Asks::default();
+        for entry in &entries {
+            asks.local |= !entry.address.to.is_empty();
+            asks.interface |= !entry.address.interface.is_empty();
+            asks.credentials |= !entry.address.uid.is_empty() || !entry.address.gid.is_empty();
+            asks.tls |= entry.tests.iter().any(|test| matches!(test, Test::Tls(_)));
+            asks.http |= entry.tests.iter().any(|test| matches!(test, Test::Http(_)));
+        }
+        Ok(Self { entries, asks })
+    }
+
+    /// What the facts must tell.
+    #[must_use]
+    pub fn asks(&self) -> Asks {
+        self.asks
+    }
+
+    /// In the order in which they are asked.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Whether a client at such an address may be waited for at all, and for how
+    /// long is another matter: `Need` here means that bytes decide.
+    #[must_use]
+    pub fn step(&self, facts: &Facts<'_>, bytes: &[u8], ended: Option<Ending>) -> Step {
+        self.decide(facts, &Look::new(bytes), ended, &mut |_, _| {})
+    }
+
+    /// The candidates that a request with these facts may still be for.
+    pub fn reachable<'p>(&'p self, facts: &'p Facts<'_>) -> impl Iterator<Item = usize> + 'p {
+        let open = self
+            .entries
+            .iter()
+            .filter(|entry| holds(&entry.address, facts));
+        open.map(|entry| entry.route.candidate)
+    }
+
+    /// Walks the list; tells `seen` what was found at each entry it came to.
+    pub fn decide(
+        &self,
+        facts: &Facts<'_>,
+        look: &Look<'_>,
+        ended: Option<Ending>,
+        seen: &mut dyn FnMut(usize, Found),
+    ) -> Step {
+        // A peer that leaves without a word wants nothing: no server is started for a port scan.
+        let left_silent = look.bytes().is_empty() && ended == Some(Ending::Eof);
+        let mut best: Option<(&Entry, u32)> = None;
+        for (at, entry) in self.entries.iter().enumerate() {
+            if let Some((chosen, weight)) = best {
+                if chosen.rank != entry.rank {
+                    break;
+                }
+                if entry.heaviest <= weight {
+                    continue;
+                }
+            }
+            if !holds(&entry.address, facts) {
+                seen(at, Found::Elsewhere);
+                continue;
+            }
+            if left_silent || !entry.when.is_now(look.bytes(), ended) {
+                seen(at, Found::NotNow);
+                continue;
+            }
+            let (mut verdict, weight) = entry.judge(look);
+            if ended.is_some() {
+                verdict = verdict.at_the_end();
+            }
+            seen(at, Found::Content(verdict));
+            match verdict {
+                Verdict::No => {}
+                Verdict::Need(k) => return Step::Need(k),
+                Verdict::Yes if weight == 0 && best.is_none() => return Step::Route(entry.route),
+                Verdict::Yes if best.is_none_or(|(_, most)| weight > most) => {
+                    best = Some((entry, weight));
+                }
+                Verdict::Yes => {}
+            }
+        }
+        best.map_or(Step::Refuse, |(entry, _)| Step::Route(entry.route))
+    }
+}
+
+fn others<'a, 'b>(
+    candidates: &'b [Candidate<'a>],
+    but: usize,
+) -> impl Iterator<Item = &'b Candidate<'a>> {
+    let all = candidates.iter().enumerate();
+    all.filter(move |(at, _)| *at != but).map(|(_, c)| c)
+}
+
+impl Entry {
+    fn new(route: Route, rank: Rank, rule: Rule) -> Result<Self, String> {
+        let tests = rule.content.iter().map(Test::compile);
+        let tests = tests.collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            route,
+            rank: Some(rank),
+            address: rule.address,
+            heaviest: tests.iter().map(Test::heaviest).max().unwrap_or(0),
+            tests,
+            when: match rule.endings {
+                endings if endings.is_empty() => When::Always,
+                endings => When::Ended(endings),
+            },
+        })
+    }
+
+    fn silent(route: Route, rank: Rank, rule: &Rule) -> Self {
+        Self {
+            route,
+            rank: Some(rank),
+            address: rule.address.clone(),
+            tests: Vec::new(),
+            when: When::Silent,
+            heaviest: 0,
+        }
+    }
+
+    fn fallback(route: Route, when: When) -> Self {
+        Self {
+            route,
+            rank: None,
+            address: Address::default(),
+            tests: Vec::new(),
+            when,
+            heaviest: 0,
+        }
+    }
+
+    /// All tests must hold; the weight is that of the most telling one.
+    fn judge(&self, look: &Look<'_>) -> (Verdict, u32) {
+        let mut all = (Verdict::Yes, 0);
+        for test in &self.tests {
+            let (verdict, weight) = test.judge(look);
+            all = (all.0.and(verdict), all.1.max(weight));
+            if all.0 == Verdict::No {
+                break;
+            }
+        }
+        all
+    }
+
+    /// Whether it is for clients that say nothing only.
+    #[must_use]
+    pub fn is_for_silence(&self) -> bool {
+        self.when == When::Silent
+    }
+
+    /// Whether bytes have a say in it.
+    #[must_use]
+    pub fn reads(&self) -> bool {
+        !self.tests.is_empty()
+    }
+
+    /// Whether the wait must have ended first.
+    #[must_use]
+    pub fn is_for_the_end(&self) -> bool {
+        self.when != When::Always
+    }
+
+    /// Whether a request with these facts may be for it.
+    #[must_use]
+    pub fn is_open_to(&self, facts: &Facts<'_>) -> bool {
+        holds(&self.address, facts)
+    }
+}
+
+impl When {
+    fn is_now(&self, bytes: &[u8], ended: Option<Ending>) -> bool {
+        match self {
+            When::Always => true,
+            When::Ended(endings) => ended.is_some_and(|ending| endings.contains(&ending)),
+            When::Silent => ended == Some(Ending::Timeout) && bytes.is_empty(),
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        *self == When::Always
+    }
+}
+
+fn holds(address: &Address, facts: &Facts<'_>) -> bool {
+    fn any<T>(list: &[T], test: impl Fn(&T) -> bool) -> bool {
+        list.is_empty() || list.iter().any(test)
+    }
+    let (ip, port) = (facts.peer.map(|peer| peer.0), facts.peer.map(|peer| peer.1));
+    let (uid, gid) = facts.credentials.unzip();
+    any(&address.from, |prefix| {
+        ip.is_some_and(|ip| prefix.contains(ip))
+    }) && any(&address.to, |prefix| {
+        facts.local.is_some_and(|ip| prefix.contains(ip))
+    }) && any(&address.interface, |name| {
+        facts.interface == Some(name.as_str())
+    }) && any(&address.source_port, |(first, last)| {
+        port.is_some_and(|port| (*first..=*last).contains(&port))
+    }) && any(&address.uid, |wanted| uid == Some(*wanted))
+        && any(&address.gid, |wanted| gid == Some(*wanted))
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -21,7 +21,7 @@ mod xmpp;
 mod tests;
 #[cfg(test)]
 #[path = "protocol/vectors.rs"]
-mod vectors;
+pub(in crate::demux) mod vectors;
 
 use crate::demux::rule::Protocol;
 use crate::demux::verdict::Verdict;

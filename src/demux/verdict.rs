@@ -61,7 +61,8 @@ pub fn prefix(bytes: &[u8], prefix: &[u8]) -> Verdict {
     if bytes[..common] != prefix[..common] {
         Verdict::No
     } else if common < prefix.len() {
-        Verdict::Need(prefix.len())
+        // Any octet more may be the one that differs.
+        Verdict::Need(common + 1)
     } else {
         Verdict::Yes
     }
@@ -73,8 +74,8 @@ mod tests {
 
     #[test]
     fn a_prefix_says_no_at_the_first_octet_that_differs() {
-        assert_eq!(prefix(b"", b"SSH-"), Verdict::Need(4));
-        assert_eq!(prefix(b"SS", b"SSH-"), Verdict::Need(4));
+        assert_eq!(prefix(b"", b"SSH-"), Verdict::Need(1));
+        assert_eq!(prefix(b"SS", b"SSH-"), Verdict::Need(3));
         assert_eq!(prefix(b"SX", b"SSH-"), Verdict::No);
         assert_eq!(prefix(b"SSH-2", b"SSH-"), Verdict::Yes);
     }

@@ -14,8 +14,10 @@ use crate::front::event_loop::Front;
 use crate::front::instances::Work;
 use crate::front::makers;
 use crate::front::peer::Peer;
+use crate::front::refusals::Whose;
 use crate::front::slots::Source;
 use crate::front::turn_away::turn_away;
+use crate::helper::told::Told;
 use crate::helper::wire::Request;
 use crate::ids::{ListenerId, ServiceId};
 
@@ -29,6 +31,8 @@ pub struct Arrival {
     pub peer: Peer,
     pub service: ServiceId,
     pub listener: ListenerId,
+    /// What the match found out.
+    pub told: Option<Box<Told>>,
 }
 
 impl Front {
@@ -36,11 +40,15 @@ impl Front {
         let Some(listener) = self.listeners.get(id).filter(|listener| listener.polled) else {
             return;
         };
-        let Some(service) = self.services.get(listener.service) else {
+        let routed = listener.routes.is_some();
+        let Some(service) = self.services.get(listener.service()) else {
             return;
         };
-        let (service, hands_over, datagram) =
-            (service.id, service.hands_over(listener), listener.datagram);
+        let (service, hands_over, datagram) = (
+            service.id,
+            !routed && service.hands_over(listener),
+            listener.datagram,
+        );
         if !self.may_accept() {
             self.postpone(id);
         } else if hands_over {
@@ -71,28 +79,54 @@ impl Front {
     /// A turn's share of connections; whether there may be more.
     pub(super) fn accept_some(&mut self, service: ServiceId, id: ListenerId, now: Instant) -> bool {
         for _ in 0..ACCEPTS_PER_TURN {
-            if !self.takes_more(service, now) {
+            if !self.takes_any(id, now) {
                 self.touch(service); // leaves the poll set at the end of the turn
                 return false;
             }
             let Some((socket, peer)) = self.accept_one(service, id, now) else {
                 return false;
             };
-            let arrival = Arrival {
-                socket,
-                peer,
-                service,
-                listener: id,
-            };
-            match self.admit(service, &peer, now) {
-                Ok(()) => self.serve(arrival, now),
-                Err(reason) => self.refuse(arrival, reason, now),
+            if self.listeners.get(id).is_some_and(|l| l.routes.is_some()) {
+                self.arrive(socket, peer, id, now);
+            } else {
+                self.arrive_directly(socket, peer, service, id, now);
             }
             if !self.may_accept() {
                 break;
             }
         }
         true
+    }
+
+    /// Everything at this listener is for one service.
+    fn arrive_directly(
+        &mut self,
+        socket: Socket,
+        peer: Peer,
+        service: ServiceId,
+        listener: ListenerId,
+        now: Instant,
+    ) {
+        let arrival = Arrival {
+            socket,
+            peer,
+            service,
+            listener,
+            told: None,
+        };
+        match self.admit(service, &peer, now) {
+            Ok(()) => self.serve(arrival, now),
+            Err(reason) => self.refuse(arrival, reason, now),
+        }
+    }
+
+    /// Whether a service behind this listener takes more.
+    fn takes_any(&mut self, id: ListenerId, now: Instant) -> bool {
+        let services = self.listeners.get(id).map(|l| l.services.clone());
+        let services = services.unwrap_or_default();
+        services
+            .iter()
+            .any(|service| self.takes_more(*service, now))
     }
 
     /// Whether a service that queues has room; the others refuse one by one.
@@ -206,12 +240,14 @@ impl Front {
                 connection,
                 service: arrival.service,
                 listener: arrival.listener,
+                told: arrival.told,
             };
             self.link.send(&request, Some(arrival.socket.into()));
             return;
         }
+        let from = (arrival.peer, arrival.told.clone());
         match makers::conversation(&service.serve, arrival, &self.names) {
-            Some(conversation) => self.begin_talk(conversation, connection, work, now),
+            Some(conversation) => self.begin_talk(conversation, connection, work, from, now),
             None => self.finish(work),
         }
     }
@@ -232,12 +268,18 @@ impl Front {
         now: Instant,
     ) {
         let service = self.services.get(id);
-        let Some(service) = service.filter(|service| service.rules.log.refuse) else {
-            return;
-        };
-        let noted = self.refusals.note(id, reason, peer.ip(), now);
+        if service.is_some_and(|service| service.rules.log.refuse) {
+            self.tell_refusal(Whose::Service(id), peer, reason, now);
+        }
+    }
+
+    pub(super) fn tell_refusal(&mut self, whose: Whose, peer: &Peer, reason: Reason, now: Instant) {
+        let noted = self.refusals.note(whose, reason, peer.ip(), now);
         if noted.tell {
-            log::warn!(service = &*service.name, peer:% = peer; "refused: {reason}");
+            match self.name_of(whose) {
+                (service @ Some(_), _) => log::warn!(service, peer:% = peer; "refused: {reason}"),
+                (None, address) => log::warn!(address, peer:% = peer; "refused: {reason}"),
+            }
         }
         if let Some(at) = noted.sum_at {
             self.deadlines.add(at, Timer::Refusals);
@@ -246,10 +288,22 @@ impl Front {
 
     pub(super) fn tell_refusals(&mut self) {
         for sum in self.refusals.sum_up() {
-            if let Some(service) = self.services.get(sum.service) {
-                let (name, count) = (&*service.name, sum.count);
-                log::warn!(service = name, count; "refused {count} more: {}", sum.reason);
+            let (count, reason) = (sum.count, sum.reason);
+            match self.name_of(sum.whose) {
+                (None, None) => {} // gone since
+                (service @ Some(_), _) => {
+                    log::warn!(service, count; "refused {count} more: {reason}");
+                }
+                (None, address) => log::warn!(address, count; "refused {count} more: {reason}"),
             }
+        }
+    }
+
+    /// The service, or the address.
+    fn name_of(&self, whose: Whose) -> (Option<&str>, Option<&str>) {
+        match whose {
+            Whose::Service(id) => (self.services.get(id).map(|s| &*s.name), None),
+            Whose::Listener(id) => (None, self.listeners.get(id).map(|l| &*l.label)),
         }
     }
 }

@@ -24,6 +24,23 @@ pub enum Reason {
     Load,
     /// The service rests after failed starts.
     Resting,
+    /// No rule of the address holds.
+    NoRule,
+    /// A proxy sent no PROXY header, or a bad one.
+    NoHeader,
+    /// Had to make room for others while it was not known what it is for.
+    Crowded,
+}
+
+impl Reason {
+    /// Whether waiting helps.
+    #[must_use]
+    pub fn may_pass(self) -> bool {
+        matches!(
+            self,
+            Reason::ServiceRate | Reason::Instances | Reason::Load | Reason::Resting
+        )
+    }
 }
 
 /// What the world looks like while a decision is made.
@@ -180,6 +197,9 @@ impl fmt::Display for Reason {
             Reason::Instances => "too many instances",
             Reason::Load => "load too high",
             Reason::Resting => "resting after failed starts",
+            Reason::NoRule => "no rule of `match` holds",
+            Reason::NoHeader => "no good PROXY header from a source that must send one",
+            Reason::Crowded => "too many undecided connections",
         })
     }
 }

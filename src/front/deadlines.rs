@@ -26,6 +26,8 @@ pub enum Timer {
     Talk(usize),
     /// The stderr pipe in this slot.
     Pipe(usize),
+    /// The next connection whose service is not known.
+    Pending,
 }
 
 #[derive(Debug, Default)]

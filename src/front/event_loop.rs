@@ -13,9 +13,10 @@ use mio::{Events, Interest, Poll, Registry};
 use crate::error::Exit;
 use crate::front::accept::AcceptPause;
 use crate::front::cage::Needs;
-use crate::front::deadlines::{Deadlines, Timer};
+use crate::front::deadlines::{Alarm, Deadlines, Timer};
 use crate::front::instances::Instances;
 use crate::front::links::{Link, Packet};
+use crate::front::pending;
 use crate::front::plan::{MuxPlan, ServePlan};
 use crate::front::refusals::Refusals;
 use crate::front::roster::Roster;
@@ -26,7 +27,7 @@ use crate::front::talks::Talk;
 use crate::front::wait::{Slot, SlotKey};
 use crate::helper::wire::Request;
 use crate::ids::{ConnectionId, ServiceId};
-use crate::table::Upstream;
+use crate::table::{Undecided, Upstream};
 
 const EVENTS_PER_TURN: usize = 256;
 /// The helper hears from us this often.
@@ -49,6 +50,10 @@ pub struct Front {
     pub(super) slots: BTreeMap<SlotKey, Slot>,
     pub(super) talks: Slots<Talk>,
     pub(super) pipes: Slots<Pipe>,
+    pub(super) pending: pending::Table,
+    pub(super) pending_alarm: Alarm,
+    pub(super) held: pending::Queues,
+    pub(super) bounds: Undecided,
     pub(super) deadlines: Deadlines,
     pub(super) refusals: Refusals,
     pub(super) senses: Senses,
@@ -96,6 +101,10 @@ impl Front {
             slots: BTreeMap::new(),
             talks: Slots::default(),
             pipes: Slots::default(),
+            pending: pending::Table::default(),
+            pending_alarm: Alarm::default(),
+            held: pending::Queues::default(),
+            bounds: Undecided::default(),
             deadlines,
             refusals: Refusals::default(),
             senses: Senses::default(),
@@ -183,6 +192,7 @@ impl Front {
     fn turn(&mut self, events: &Events, now: Instant) {
         self.talks.turn_over();
         self.pipes.turn_over();
+        self.pending.turn_over();
         if events
             .iter()
             .any(|event| Source::from(event.token()) == Source::Helper)
@@ -192,7 +202,14 @@ impl Front {
         self.expire(now);
         let left_over = std::mem::take(&mut self.postponed);
         for event in events {
-            self.dispatch(event.token().into(), now);
+            match event.token().into() {
+                Source::Pending(place) => {
+                    let closed = event.is_read_closed() || event.is_error();
+                    let hung_up = event.is_write_closed() || event.is_error();
+                    self.pending_ready(place, closed, hung_up, now);
+                }
+                source => self.dispatch(source, now),
+            }
         }
         for source in left_over {
             self.resume(source, now);
@@ -251,6 +268,7 @@ impl Front {
             Source::Listener(id) => self.listener_ready(id, now),
             Source::Talk(slot, side) => self.talk_ready(slot, side, now),
             Source::Pipe(slot) => self.pipe_ready(slot, now),
+            Source::Pending(_) => {} // needs more of the event than this
         }
     }
 
@@ -327,6 +345,7 @@ impl Front {
                 Timer::Service(id) => self.service_due(id, now),
                 Timer::Talk(slot) => self.talk_due(slot, now),
                 Timer::Pipe(slot) => self.pipe_due(slot, now),
+                Timer::Pending => self.pending_due(now),
             }
         }
     }

@@ -27,7 +27,14 @@ pub fn conversation(
             let inet = |address: socket2::SockAddr| address.as_socket();
             let peer = arrival.socket.peer_addr().ok().and_then(inet);
             let local = arrival.socket.local_addr().ok().and_then(inet);
-            relay(forward, arrival.socket, peer, local)
+            let told = arrival.told.as_ref().and_then(|told| told.proxy.as_ref());
+            let brought = told.and_then(|proxy| proxy.ends).unzip();
+            relay(
+                forward,
+                arrival.socket,
+                brought.0.or(peer),
+                brought.1.or(local),
+            )
         }
     })
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!  notices ──> reload          plans, listeners
 //!          ──> instances       started, exited
-//!  event_loop ─> accept ─> admit (pure) ─┬─> talks         served in the loop
+//!  event_loop ─> accept ─┬─> admit (pure) ─┬─> talks       served in the loop
 //!                 │          │           └─> link ─> helper starts a server
 //!                 │          └─> turn_away, refusals
 //!                 └─> wait             servers that own the listener
@@ -33,6 +33,7 @@ pub mod links;
 pub mod makers;
 pub mod notices;
 pub mod peer;
+pub mod pending;
 pub mod plan;
 pub mod poll_set;
 pub mod refusals;
@@ -52,7 +53,7 @@ use event_loop::Front;
 use links::Link;
 
 /// Bytes that any part of the front may use within one call.
-const SCRATCH: usize = 16 * 1024;
+const SCRATCH: usize = crate::demux::LIMIT;
 
 /// How the helper starts a front.
 #[derive(Clone, Copy, Debug, Default)]

@@ -160,6 +160,7 @@ impl Front {
 
     fn drain(&mut self) {
         self.draining = true;
+        self.drop_pending();
         for listener in self.listeners.iter_mut() {
             super::poll_set::leave(&self.registry, listener);
             listener.socket = None;

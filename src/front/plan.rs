@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ListenerId, ServiceId};
-use crate::table::{Builtin, Forward, LogSettings, Rules};
+use crate::table::{Builtin, Forward, LogSettings, Routing, Rules, Undecided};
 
 /// One generation of the table, as JSON in a sealed memfd.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -13,6 +13,7 @@ pub struct Plan {
     /// Counts the fronts of this daemon: high part of every connection id.
     pub epoch: u32,
     pub log: LogSettings,
+    pub undecided: Undecided,
     pub services: Vec<ServicePlan>,
     pub listeners: Vec<ListenerPlan>,
     /// Services behind a `tcpmux` builtin.
@@ -25,6 +26,7 @@ pub struct ServicePlan {
     pub name: String,
     pub serve: ServePlan,
     pub rules: Rules,
+    pub routing: Routing,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -40,7 +42,8 @@ pub enum ServePlan {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ListenerPlan {
     pub id: ListenerId,
-    pub service: ServiceId,
+    /// Who may be asked for here, in table order; several where `match` tells them apart.
+    pub services: Vec<ServiceId>,
     /// As in the table: `tcp:7`.
     pub label: String,
     pub datagram: bool,

@@ -30,7 +30,7 @@ impl Front {
             };
             service.touched = false;
             let listeners = std::mem::take(&mut service.listeners);
-            let mut look_again: Option<Instant> = None;
+            let mut look_again = self.serve_held(id, now);
             for listener in &listeners {
                 if let Err(Some(at)) = self.place(id, *listener, now) {
                     look_again = Some(look_again.map_or(at, |soonest| soonest.min(at)));
@@ -59,6 +59,8 @@ impl Front {
             Err(None)
         } else if let Some(until) = slots().find_map(|slot| slot.back_off.resting(now)) {
             Err(Some(until))
+        } else if listener.routes.is_some() {
+            return self.place_routed(at, now);
         } else {
             let facts = self.senses.facts(&service.rules, now);
             standing(service, listener, &facts)
@@ -68,6 +70,32 @@ impl Front {
             Err(_) => leave(&self.registry, listener),
         }
         standing
+    }
+}
+
+impl Front {
+    /// A listener of several services stays in as long as one of them takes
+    /// requests; those for the others are held here.
+    fn place_routed(&mut self, at: ListenerId, now: Instant) -> Result<(), Out> {
+        let Some(listener) = self.listeners.get_mut(at) else {
+            return Ok(());
+        };
+        let mut all: Result<(), Out> = Err(None);
+        for id in &listener.services {
+            let Some(service) = self.services.get(*id).filter(|service| !service.gone) else {
+                continue;
+            };
+            let facts = self.senses.facts(&service.rules, now);
+            all = match (all, standing(service, listener, &facts)) {
+                (Ok(()), _) | (_, Ok(())) => Ok(()),
+                (Err(a), Err(b)) => Err(a.into_iter().chain(b).min()),
+            };
+        }
+        match all {
+            Ok(()) => enter(&self.registry, listener),
+            Err(_) => leave(&self.registry, listener),
+        }
+        all
     }
 }
 

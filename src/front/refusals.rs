@@ -7,26 +7,33 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::front::admit::Reason;
-use crate::ids::ServiceId;
+use crate::ids::{ListenerId, ServiceId};
 
 /// How long refusals are gathered before they are summed up.
 pub const WINDOW: Duration = Duration::from_secs(60);
 /// The most sources told one by one in a window, all services together.
 const MAX_TOLD: usize = 512;
 
+/// Who refuses: a service, or a listener whose connections found none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Whose {
+    Service(ServiceId),
+    Listener(ListenerId),
+}
+
 #[derive(Debug, Default)]
 pub struct Refusals {
     /// Repeats of those told in this window.
-    told: HashMap<(ServiceId, Reason, Option<IpAddr>), u64>,
+    told: HashMap<(Whose, Reason, Option<IpAddr>), u64>,
     /// Those that found no place in `told`.
-    others: BTreeMap<(ServiceId, Reason), u64>,
+    others: BTreeMap<(Whose, Reason), u64>,
     ends: Option<Instant>,
 }
 
 /// Refusals that were not told one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sum {
-    pub service: ServiceId,
+    pub whose: Whose,
     pub reason: Reason,
     pub count: u64,
 }
@@ -43,14 +50,14 @@ pub struct Noted {
 impl Refusals {
     pub fn note(
         &mut self,
-        service: ServiceId,
+        whose: Whose,
         reason: Reason,
         source: Option<IpAddr>,
         now: Instant,
     ) -> Noted {
         let sum_at = self.ends.is_none().then(|| now + WINDOW);
         self.ends = self.ends.or(sum_at);
-        let key = (service, reason, source);
+        let key = (whose, reason, source);
         let tell = if let Some(repeats) = self.told.get_mut(&key) {
             *repeats += 1;
             false
@@ -58,7 +65,7 @@ impl Refusals {
             self.told.insert(key, 0);
             true
         } else {
-            *self.others.entry((service, reason)).or_default() += 1;
+            *self.others.entry((whose, reason)).or_default() += 1;
             false
         };
         Noted { tell, sum_at }
@@ -68,13 +75,13 @@ impl Refusals {
     pub fn sum_up(&mut self) -> Vec<Sum> {
         self.ends = None;
         let mut sums = std::mem::take(&mut self.others);
-        for ((service, reason, _), repeats) in std::mem::take(&mut self.told) {
-            *sums.entry((service, reason)).or_default() += repeats;
+        for ((whose, reason, _), repeats) in std::mem::take(&mut self.told) {
+            *sums.entry((whose, reason)).or_default() += repeats;
         }
         sums.into_iter()
             .filter(|(_, count)| *count > 0)
-            .map(|((service, reason), count)| Sum {
-                service,
+            .map(|((whose, reason), count)| Sum {
+                whose,
                 reason,
                 count,
             })
@@ -86,7 +93,7 @@ impl Refusals {
 mod tests {
     use super::*;
 
-    const SERVICE: ServiceId = ServiceId(1);
+    const SERVICE: Whose = Whose::Service(ServiceId(1));
     const REASON: Reason = Reason::AddressDenied;
 
     fn source(n: u32) -> Option<IpAddr> {
@@ -110,7 +117,7 @@ mod tests {
                 .tell
         );
         let sum = Sum {
-            service: SERVICE,
+            whose: SERVICE,
             reason: REASON,
             count: 9,
         };

@@ -6,20 +6,22 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Instant;
 
-use socket2::Socket;
+use socket2::{Domain, Socket, Type};
 
 use crate::front::builtin::datagram::{self, Responder};
 use crate::front::event_loop::Front;
+use crate::front::pending::routes::Routes;
 use crate::front::plan::{ListenerPlan, Plan, ServePlan, ServicePlan};
 use crate::front::poll_set::leave;
 use crate::front::services::{Listener, Service};
 use crate::front::wait::SlotKey;
 use crate::helper::wire::Request;
 use crate::ids::{ListenerId, ServiceId};
+use crate::sys::interface::remember_interface;
 use crate::sys::process::trim_heap;
 use crate::table::Rules;
 
@@ -37,6 +39,7 @@ impl Front {
                 let bound = bound.count();
                 self.empty_leaving(&plan.listeners, now);
                 self.apply_plan(plan);
+                self.review_pending(now);
                 if self.serving {
                     self.link.send(&Request::Taken, None);
                 } else {
@@ -53,6 +56,7 @@ impl Front {
         self.planned = true;
         self.log.configure(plan.log);
         self.names = plan.tcpmux.into();
+        self.bounds = plan.undecided;
         self.drop_missing_listeners(&plan.listeners);
         self.drop_missing_services(&plan.services);
         self.services.reserve(plan.services.len());
@@ -84,12 +88,12 @@ impl Front {
     fn empty_leaving(&mut self, plans: &[ListenerPlan], now: Instant) {
         let wanted: HashSet<ListenerId> = plans.iter().map(|plan| plan.id).collect();
         let goes = |listener: &&Listener| {
-            let service = self.services.get(listener.service);
+            let service = self.services.get(listener.service());
             let accepts = service.is_some_and(|service| !service.hands_over(listener));
             accepts && listener.polled && !listener.datagram && !wanted.contains(&listener.id)
         };
         let leaving: Vec<_> = self.listeners.iter().filter(goes).collect();
-        let leaving: Vec<_> = leaving.iter().map(|l| (l.service, l.id)).collect();
+        let leaving: Vec<_> = leaving.iter().map(|l| (l.service(), l.id)).collect();
         for (service, id) in leaving {
             for _ in 0..EMPTYING {
                 if !self.may_accept() || !self.accept_some(service, id, now) {
@@ -133,6 +137,7 @@ impl Front {
         service.name = plan.name.into();
         service.serve = plan.serve;
         service.rules = plan.rules;
+        service.routing = plan.routing;
         service.gone = false;
         if recount {
             let talks = self.talks.iter().map(|(_, talk)| &talk.work);
@@ -145,19 +150,59 @@ impl Front {
     }
 
     fn put_listener(&mut self, plan: &ListenerPlan) {
-        let Some(service) = self.services.get_mut(plan.service) else {
-            return;
-        };
-        service.listeners.push(plan.id);
-        service.listeners.shrink_to_fit();
+        for id in &plan.services {
+            let Some(service) = self.services.get_mut(*id) else {
+                return;
+            };
+            service.listeners.push(plan.id);
+            service.listeners.shrink_to_fit();
+        }
         if let Some(listener) = self.listeners.get_mut(plan.id) {
-            listener.service = plan.service;
+            listener.services = plan.services.clone().into();
             listener.datagram = plan.datagram;
         } else {
             self.listeners.put(Listener::new(plan));
         }
-        let service = self.services.get(plan.service);
-        if let (Some(service), Some(listener)) = (service, self.listeners.get_mut(plan.id)) {
+        self.route(plan.id);
+        self.make_ready(plan.id);
+    }
+
+    /// Compiles how the services of a listener are told apart.
+    fn route(&mut self, id: ListenerId) {
+        let Some(listener) = self.listeners.get_mut(id) else {
+            return;
+        };
+        let services = listener.services.iter();
+        let services = services.filter_map(|id| self.services.get(*id));
+        let services: Vec<_> = services.map(|s| (&s.routing, &s.rules.access)).collect();
+        let socket = listener.socket.as_ref();
+        let kind = socket.and_then(|socket| socket.r#type().ok());
+        let kind = kind.unwrap_or(Type::STREAM);
+        let domain = socket.and_then(|socket| socket.domain().ok());
+        let v6 = domain == Some(Domain::IPV6);
+        listener.routes = match Routes::compile(&services, kind, v6) {
+            _ if listener.datagram => None, // the kernel tells those apart
+            Ok(routes) => routes.map(Rc::new),
+            Err(why) => {
+                // Without them everything would go to the first service.
+                log::error!(address = &*listener.label; "nobody is let in, its rules are of no use: {why}");
+                Routes::compile(&[], kind, v6).ok().flatten().map(Rc::new)
+            }
+        };
+        let asks = listener.routes.as_ref().map(|routes| routes.plan.asks());
+        if asks.is_some_and(|asks| asks.interface)
+            && let Some(socket) = socket
+            && let Err(err) = remember_interface(socket.as_fd(), v6)
+        {
+            log::error!(address = &*listener.label; "unable to tell interfaces apart: {err}");
+        }
+    }
+
+    fn make_ready(&mut self, id: ListenerId) {
+        let Some(listener) = self.listeners.get_mut(id) else {
+            return;
+        };
+        if let Some(service) = self.services.get(listener.service()) {
             ready(service, listener);
         }
     }
@@ -183,11 +228,10 @@ impl Front {
         };
         leave(&self.registry, listener);
         listener.socket = Some(Socket::from(socket));
-        if let Some(service) = self.services.get(listener.service) {
-            ready(service, listener);
-            let id = service.id;
-            self.touch(id);
-        }
+        let services = listener.services.clone();
+        self.route(id); // the kind of the socket is known now
+        self.make_ready(id);
+        services.iter().for_each(|service| self.touch(*service));
     }
 }
 
@@ -207,7 +251,7 @@ fn ready(service: &Service, listener: &mut Listener) {
         _ => None,
     };
     // One that is handed over is the helper's to switch: a server may have it now.
-    if service.hands_over(listener) {
+    if listener.routes.is_none() && service.hands_over(listener) {
         return;
     }
     let Some(socket) = &listener.socket else {

@@ -1,6 +1,7 @@
 //! The services and listeners of the plan, with what happened to them since.
 #![forbid(unsafe_code)]
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use nix::sys::sysinfo::sysinfo;
@@ -11,10 +12,11 @@ use crate::front::builtin::datagram::Responder;
 use crate::front::deadlines::Alarm;
 use crate::front::hours::{self, WeekTime};
 use crate::front::limits::BackOff;
+use crate::front::pending::routes::Routes;
 use crate::front::plan::{ListenerPlan, ServePlan, ServicePlan};
 use crate::front::roster::Keyed;
 use crate::ids::{ListenerId, ServiceId};
-use crate::table::{OnFull, Rules};
+use crate::table::{OnFull, Routing, Rules};
 
 #[derive(Debug)]
 pub struct Service {
@@ -22,6 +24,7 @@ pub struct Service {
     pub name: Box<str>,
     pub serve: ServePlan,
     pub rules: Rules,
+    pub routing: Routing,
     pub tally: Tally,
     /// After failed starts.
     pub back_off: BackOff,
@@ -36,7 +39,14 @@ pub struct Service {
 #[derive(Debug)]
 pub struct Listener {
     pub id: ListenerId,
-    pub service: ServiceId,
+    /// Never empty; all but the first only where `match` tells them apart.
+    pub services: Box<[ServiceId]>,
+    /// As in the table.
+    pub label: Box<str>,
+    /// How they are told apart; `None`: everything is for the first.
+    pub routes: Option<Rc<Routes>>,
+    /// Its connections that are not decided yet.
+    pub undecided: u32,
     pub datagram: bool,
     /// Comes after the plan, maybe much later.
     pub socket: Option<Socket>,
@@ -56,6 +66,7 @@ impl Service {
             name: plan.name.into(),
             serve: plan.serve,
             rules: plan.rules,
+            routing: plan.routing,
             tally: Tally::default(),
             back_off: BackOff::default(),
             alarm: Alarm::default(),
@@ -80,11 +91,23 @@ impl Service {
 }
 
 impl Listener {
+    /// The only service, or the first in the table of those that share it.
+    #[must_use]
+    pub fn service(&self) -> ServiceId {
+        self.services
+            .first()
+            .copied()
+            .unwrap_or(ServiceId(u32::MAX))
+    }
+
     #[must_use]
     pub fn new(plan: &ListenerPlan) -> Self {
         Self {
             id: plan.id,
-            service: plan.service,
+            services: plan.services.clone().into(),
+            label: plan.label.clone().into(),
+            routes: None,
+            undecided: 0,
             datagram: plan.datagram,
             socket: None,
             polled: false,

@@ -35,6 +35,11 @@ impl<T> Slots<T> {
         self.places.len() - 1
     }
 
+    #[must_use]
+    pub fn get(&self, at: usize) -> Option<&T> {
+        self.places.get(at)?.as_ref()
+    }
+
     pub fn get_mut(&mut self, at: usize) -> Option<&mut T> {
         self.places.get_mut(at)?.as_mut()
     }
@@ -70,27 +75,31 @@ pub enum Source {
     /// A conversation, and which of its two descriptors.
     Talk(usize, usize),
     Pipe(usize),
+    /// A connection whose service is not known yet.
+    Pending(usize),
 }
 
 impl From<Source> for Token {
     fn from(source: Source) -> Self {
         Token(match source {
             Source::Helper => 0,
-            Source::Listener(id) => (id.0 as usize) << 2 | 1,
-            Source::Talk(slot, side) => (slot << 1 | side & 1) << 2 | 2,
-            Source::Pipe(slot) => slot << 2 | 3,
+            Source::Listener(id) => (id.0 as usize) << 3 | 1,
+            Source::Talk(slot, side) => (slot << 1 | side & 1) << 3 | 2,
+            Source::Pipe(slot) => slot << 3 | 3,
+            Source::Pending(slot) => slot << 3 | 4,
         })
     }
 }
 
 impl From<Token> for Source {
     fn from(Token(token): Token) -> Self {
-        let rest = token >> 2;
-        match token & 3 {
+        let rest = token >> 3;
+        match token & 7 {
             0 => Source::Helper,
             1 => Source::Listener(ListenerId(u32::try_from(rest).unwrap_or(u32::MAX))),
             2 => Source::Talk(rest >> 1, rest & 1),
-            _ => Source::Pipe(rest),
+            3 => Source::Pipe(rest),
+            _ => Source::Pending(rest),
         }
     }
 }
@@ -108,6 +117,7 @@ mod tests {
             Source::Talk(0, 0),
             Source::Talk(5, 1),
             Source::Pipe(9),
+            Source::Pending(65_537),
         ] {
             assert_eq!(Source::from(Token::from(source)), source);
         }

@@ -4,8 +4,6 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use socket2::Socket;
-
 use crate::front::accept::Arrival;
 use crate::front::admit::Reason;
 use crate::front::conversation::{Conversation, Progress, Traffic};
@@ -16,6 +14,7 @@ use crate::front::peer::Peer;
 use crate::front::slots::Source;
 use crate::front::tcpmux::GREETING;
 use crate::front::turn_away::turn_away;
+use crate::helper::told::Told;
 use crate::ids::{ConnectionId, ListenerId, ServiceId};
 use crate::table::Rules;
 
@@ -29,6 +28,8 @@ pub struct Talk {
     conversation: Box<dyn Conversation>,
     connection: ConnectionId,
     pub work: Work,
+    peer: Peer,
+    told: Option<Box<Told>>,
     began: Instant,
     traffic: Traffic,
     last_byte: Instant,
@@ -65,12 +66,15 @@ impl Front {
         conversation: Box<dyn Conversation>,
         connection: ConnectionId,
         work: Work,
+        (peer, told): (Peer, Option<Box<Told>>),
         now: Instant,
     ) {
         let slot = self.talks.insert(Talk {
             conversation,
             connection,
             work,
+            peer,
+            told,
             began: now,
             traffic: Traffic::default(),
             last_byte: now,
@@ -120,10 +124,17 @@ impl Front {
                 service,
                 greet,
             }) => {
-                let listener = self.talks.get_mut(slot).map(|talk| talk.work.listener);
+                let talk = self.talks.get_mut(slot);
+                let arrival = talk.map(|talk| Arrival {
+                    socket,
+                    peer: talk.peer,
+                    service,
+                    listener: talk.work.listener,
+                    told: talk.told.take(),
+                });
                 self.end_talk(slot, now);
-                if let Some(listener) = listener {
-                    self.hand_over(socket, service, listener, greet, now);
+                if let Some(arrival) = arrival {
+                    self.hand_over(arrival, greet, now);
                 }
             }
             Err(err) => {
@@ -174,24 +185,15 @@ impl Front {
 
     /// A connection that named its service on the tcpmux port: that service's
     /// own rules decide, and there is no queue to wait in.
-    fn hand_over(
-        &mut self,
-        socket: Socket,
-        service: ServiceId,
-        listener: ListenerId,
-        greet: bool,
-        now: Instant,
-    ) {
-        let Ok(peer) = socket.peer_addr().map(|address| Peer::from(&address)) else {
-            return; // gone already
-        };
+    fn hand_over(&mut self, arrival: Arrival, greet: bool, now: Instant) {
+        let (socket, service, peer) = (&arrival.socket, arrival.service, arrival.peer);
         let admitted = if self.draining {
             Err(Reason::Resting)
         } else {
             self.admit(service, &peer, now)
         };
         if let Err(reason) = admitted {
-            turn_away(&socket, NOT_AVAILABLE, &mut self.scratch);
+            turn_away(socket, NOT_AVAILABLE, &mut self.scratch);
             return self.note_refusal(service, &peer, reason, now);
         }
         if greet {
@@ -202,12 +204,6 @@ impl Front {
             // Servers expect to wait for their bytes.
             let _ = socket.set_nonblocking(false);
         }
-        let arrival = Arrival {
-            socket,
-            peer,
-            service,
-            listener,
-        };
         self.serve(arrival, now);
     }
 

@@ -168,6 +168,7 @@ impl Front {
             peer,
             service,
             listener: id,
+            told: None,
         };
         self.refuse(arrival, reason, now);
         true
@@ -228,7 +229,7 @@ impl Front {
             }
             SlotKey::Whole(service) => {
                 for listener in self.listeners.iter_mut() {
-                    if listener.service == service {
+                    if listener.service() == service {
                         leave(&self.registry, listener);
                     }
                 }
@@ -347,7 +348,7 @@ impl Front {
     /// reload may have given it to another service while the server ran.
     fn vacate(&mut self, key: SlotKey) -> Option<Start> {
         let start = self.slots.get_mut(&key)?.started.take()?;
-        if let Some(owner) = self.listeners.get(start.on).map(|on| on.service) {
+        if let Some(owner) = self.listeners.get(start.on).map(|on| on.service()) {
             self.touch(owner);
         }
         Some(start)

@@ -251,6 +251,7 @@ impl Helper {
                     connection,
                     service,
                     listener,
+                    told,
                 },
                 Some(fd),
             ) => {
@@ -259,7 +260,7 @@ impl Helper {
                         connection,
                         service,
                         listener,
-                        on: On::Connection(fd),
+                        on: On::Connection(fd, told),
                     },
                     now,
                 );

@@ -62,6 +62,7 @@ pub mod start;
 pub mod stop;
 pub mod tend;
 pub mod timers;
+pub mod told;
 pub mod tree;
 pub mod welcome;
 pub mod wire;

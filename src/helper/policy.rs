@@ -5,9 +5,10 @@ use std::net::IpAddr;
 
 use socket2::SockAddr;
 
+use crate::helper::told::Proxied;
 use crate::helper::wire::Refusal;
-use crate::table::Rules;
 use crate::table::access::mask;
+use crate::table::{Routing, Rules};
 
 /// Instances of all services together, whatever the table says.
 pub const MAX_INSTANCES: usize = 16_384;
@@ -50,6 +51,23 @@ pub fn permits(rules: &Rules, ip: Option<IpAddr>, load: Load) -> Result<(), Refu
     Ok(())
 }
 
+/// Whether a front may say that a connection from `real` brings somebody else:
+/// exactly where the table says that `real` is a proxy. A front that is lost
+/// can still lie about whom a proxy brings, and about nobody else.
+pub fn vouches(
+    routing: &Routing,
+    real: Option<IpAddr>,
+    proxied: Option<&Proxied>,
+) -> Result<(), Refusal> {
+    let proxies = routing.proxy_protocol.as_deref().unwrap_or_default();
+    let is_proxy = real.is_some_and(|ip| proxies.iter().any(|prefix| prefix.contains(ip)));
+    if is_proxy == proxied.is_some() {
+        Ok(())
+    } else {
+        Err(Refusal::NotProxied)
+    }
+}
+
 /// The peers that count as the same source as `ip`.
 #[must_use]
 pub fn source(rules: &Rules, ip: IpAddr) -> IpAddr {
@@ -86,6 +104,31 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
+
+    #[test]
+    fn only_listed_proxies_bring_somebody_and_they_always_do() {
+        let routing = Routing {
+            proxy_protocol: Some(vec!["192.0.2.0/24".parse().unwrap()]),
+            ..Routing::default()
+        };
+        let brings = Proxied {
+            version: 1,
+            ends: None,
+            authority: None,
+            alpn: None,
+            unique_id: None,
+        };
+        let ip = |text: &str| Some(text.parse().unwrap());
+        let judge = |real, brings| vouches(&routing, real, brings);
+        assert_eq!(judge(ip("192.0.2.7"), Some(&brings)), Ok(()));
+        assert_eq!(judge(ip("192.0.2.7"), None), Err(Refusal::NotProxied));
+        assert_eq!(judge(ip("198.51.100.1"), None), Ok(()));
+        assert_eq!(
+            judge(ip("198.51.100.1"), Some(&brings)),
+            Err(Refusal::NotProxied)
+        );
+        assert_eq!(judge(None, Some(&brings)), Err(Refusal::NotProxied));
+    }
 
     fn at(text: &str) -> SockAddr {
         text.parse::<SocketAddr>().unwrap().into()

@@ -12,13 +12,17 @@ use crate::helper::sockets::registry::Registry;
 use crate::ids::{ListenerId, ServiceId};
 use crate::sandbox::plan::ExecPlan;
 use crate::table::address::Listen;
-use crate::table::{Rules, Serve, Service, Stderr, Stop, Table};
+use crate::table::show_rule;
+use crate::table::{Routing, Rules, Serve, Service, Stderr, Stop, Table};
 
 /// A service of the table in force.
 #[derive(Debug)]
 pub struct Active {
     pub name: Rc<str>,
     pub rules: Rules,
+    pub routing: Routing,
+    /// Each rule of `match` as text, for its servers.
+    rules_shown: Vec<String>,
     /// `None`: the front serves it.
     pub program: Option<Rc<Program>>,
     /// Bound ones, in table order.
@@ -27,6 +31,15 @@ pub struct Active {
     pub names: Vec<String>,
     /// Reached through a tcpmux listener too.
     pub muxed: bool,
+}
+
+impl Active {
+    /// The text of a rule, by its number.
+    #[must_use]
+    pub fn rule(&self, number: Option<u16>) -> Option<&str> {
+        let shown = self.rules_shown.get(usize::from(number?));
+        shown.map(String::as_str)
+    }
 }
 
 /// How to start it and how to end it.
@@ -134,14 +147,16 @@ impl Services {
             service.names.clear();
         }
         for (listener, _) in registry.bound() {
-            let Some(service) = self.active.get_mut(&listener.service) else {
-                continue;
-            };
-            service.listeners.push(listener.id);
-            service.names.push(match &listener.listen {
-                Listen::Inherited { name } => name.clone(),
-                _ => service.name.to_string(),
-            });
+            for id in listener.services() {
+                let Some(service) = self.active.get_mut(&id) else {
+                    continue;
+                };
+                service.listeners.push(listener.id);
+                service.names.push(match &listener.listen {
+                    Listen::Inherited { name } => name.clone(),
+                    _ => service.name.to_string(),
+                });
+            }
         }
     }
 
@@ -155,6 +170,7 @@ impl Services {
         let mut plan = Plan {
             epoch,
             log: table.daemon.log.clone(),
+            undecided: table.daemon.undecided,
             services: Vec::new(),
             listeners: Vec::new(),
             tcpmux: Vec::new(),
@@ -179,7 +195,7 @@ impl Services {
             plan.listeners.push(ListenerPlan {
                 bound: bound_kind.is_some(),
                 id: listener.id,
-                service: listener.service,
+                services: listener.services().collect(),
                 label: listener.listen.to_string(),
                 datagram: bound_kind
                     .or(listener.listen.is_datagram())
@@ -207,6 +223,8 @@ fn compile(service: &Service, inheritance: &Inheritance) -> Result<Active, Strin
     Ok(Active {
         name: service.name.as_str().into(),
         rules: service.rules.clone(),
+        routing: service.routing.clone(),
+        rules_shown: service.routing.rules.iter().map(show_rule).collect(),
         program,
         listeners: Vec::new(),
         names: Vec::new(),
@@ -228,5 +246,6 @@ fn service_plan(id: ServiceId, service: &Service) -> ServicePlan {
         name: service.name.clone(),
         serve,
         rules: service.rules.clone(),
+        routing: service.routing.clone(),
     }
 }

@@ -15,6 +15,7 @@ use crate::helper::policy::{self, Load};
 use crate::helper::services::{Active, Program, Services, StderrPipe};
 use crate::helper::sockets::bind::Bound;
 use crate::helper::sockets::registry::Registry;
+use crate::helper::told::{Proxied, Told};
 use crate::helper::wire::{Peer, Refusal};
 use crate::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
 use crate::sandbox::facts::{Ends, Facts, environment};
@@ -32,8 +33,8 @@ pub struct Ask {
 
 #[derive(Debug)]
 pub enum On {
-    /// The connection the front accepted.
-    Connection(OwnedFd),
+    /// The connection the front accepted, and what it says about it.
+    Connection(OwnedFd, Option<Box<Told>>),
     /// The listener itself, where a datagram of this peer (so the front says) waits.
     Listener(Option<Peer>),
 }
@@ -63,6 +64,26 @@ struct Found {
     ip: Option<IpAddr>,
     /// For the log.
     peer: String,
+    /// Who connected, where that is a proxy that brings somebody.
+    proxy: Option<SocketAddr>,
+}
+
+impl Found {
+    /// The request is whose a trusted proxy says it is.
+    fn brought(self, proxied: Option<&Proxied>) -> Self {
+        let Some(proxied) = proxied else {
+            return self;
+        };
+        let proxy = match self.ends {
+            Ends::Inet { peer, .. } => peer,
+            Ends::Unix { .. } | Ends::Vsock { .. } | Ends::None => None,
+        };
+        let brought = match proxied.ends {
+            Some((from, to)) => inet(false, Some(from), to),
+            None => self,
+        };
+        Self { proxy, ..brought }
+    }
 }
 
 impl Starter<'_> {
@@ -97,9 +118,16 @@ impl Starter<'_> {
             .ok_or(Refusal::UnknownListener)?;
         let bound = listener.bound().ok_or(Refusal::UnknownListener)?;
         let found = match (&ask.on, service.rules.wait) {
-            (On::Connection(fd), false) => look_at(fd, bound)?,
+            (On::Connection(fd, told), false) => {
+                let found = look_at(fd, bound)?;
+                let proxied = told.as_ref().and_then(|told| told.proxy.as_ref());
+                let owner = self.services.find(listener.service);
+                let routing = owner.map_or(&service.routing, |owner| &owner.routing);
+                policy::vouches(routing, found.ip, proxied)?;
+                found.brought(proxied)
+            }
             (On::Listener(peer), true) => waiting_at(bound, *peer),
-            (On::Connection(_), true) | (On::Listener(_), false) => {
+            (On::Connection(..), true) | (On::Listener(_), false) => {
                 return Err(Refusal::WrongDescriptor);
             }
         };
@@ -152,7 +180,7 @@ impl Starter<'_> {
         };
         let handed = self.handed_over(ask, service);
         let connection = match &ask.on {
-            On::Connection(fd) => Some(fd.as_fd()),
+            On::Connection(fd, _) => Some(fd.as_fd()),
             On::Listener(_) => None,
         };
         let sockets: Vec<BorrowedFd> = connection
@@ -169,11 +197,18 @@ impl Starter<'_> {
             let _ = bound.socket.set_reuse_address(true);
         }
         let names = listen_names(program, service, &handed, ask);
+        let told = match &ask.on {
+            On::Connection(_, told) => told.as_ref(),
+            On::Listener(_) => None,
+        };
         let facts = Facts {
             service: &service.name,
             connection: ask.connection,
             ends: &found.ends,
             listen_names: names.as_deref(),
+            told: told.map(Box::as_ref),
+            rule: told.and_then(|told| service.rule(told.rule)),
+            proxy: found.proxy,
         };
         let envp = environment(&program.plan, &facts).seal();
         let stderr = match program.stderr {
@@ -219,7 +254,7 @@ impl Starter<'_> {
 
     /// The listeners a wait server gets: its own, or all of the service.
     fn handed_over(&self, ask: &Ask, service: &Active) -> Vec<(ListenerId, Rc<Bound>)> {
-        if matches!(ask.on, On::Connection(_)) {
+        if matches!(ask.on, On::Connection(..)) {
             return Vec::new();
         }
         let ids: &[ListenerId] = if service.rules.whole {
@@ -243,7 +278,7 @@ fn listen_names(
     if program.plan.activation != Activation::ListenFds {
         return None;
     }
-    if matches!(ask.on, On::Connection(_)) {
+    if matches!(ask.on, On::Connection(..)) {
         return Some(vec!["connection".to_owned()]);
     }
     let name_of = |id: &ListenerId| {
@@ -298,6 +333,7 @@ fn waiting_at(bound: &Bound, peer: Option<Peer>) -> Found {
             ends: local_only(bound),
             ip: None,
             peer: "-".into(),
+            proxy: None,
         },
     }
 }
@@ -312,6 +348,7 @@ fn inet(datagram: bool, peer: Option<SocketAddr>, local: SocketAddr) -> Found {
         },
         ip: canonical.map(|peer| peer.ip()),
         peer: canonical.map_or_else(|| "-".into(), |peer| peer.to_string()),
+        proxy: None,
     }
 }
 
@@ -326,6 +363,7 @@ fn other(fd: &OwnedFd, peer: &SockAddr, bound: &Bound) -> Found {
             ends,
             ip: None,
             peer: format!("vsock:{cid}:{port}"),
+            proxy: None,
         };
     }
     let credentials = getsockopt(fd, sockopt::PeerCredentials)
@@ -342,6 +380,7 @@ fn other(fd: &OwnedFd, peer: &SockAddr, bound: &Bound) -> Found {
         },
         ip: None,
         peer,
+        proxy: None,
     }
 }
 

@@ -10,6 +10,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::helper::told::Told;
 use crate::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
 use crate::sandbox::Step;
 
@@ -26,6 +27,8 @@ pub enum Request {
         connection: ConnectionId,
         service: ServiceId,
         listener: ListenerId,
+        /// What the match found out, if it did.
+        told: Option<Box<Told>>,
     },
     /// Start `service` on its own listener(s); `peer` sent the datagram that waits there.
     StartWait {
@@ -104,6 +107,8 @@ pub enum Refusal {
     TooManyInstances,
     TooManyInAll,
     Draining,
+    /// A proxied peer from who is no proxy of this service, or none from who is.
+    NotProxied,
 }
 
 /// How an instance ended.
@@ -153,11 +158,16 @@ impl Request {
                 connection,
                 service,
                 listener,
+                told,
             } => {
                 out.push(1);
                 put_u64(out, connection.0);
                 put_u32(out, service.0);
                 put_u32(out, listener.0);
+                out.push(u8::from(told.is_some()));
+                if let Some(told) = told {
+                    told.encode(out);
+                }
             }
             Request::StartWait {
                 connection,
@@ -190,6 +200,10 @@ impl Request {
                 connection: ConnectionId(bytes.u64()?),
                 service: ServiceId(bytes.u32()?),
                 listener: ListenerId(bytes.u32()?),
+                told: match bytes.flag()? {
+                    true => Some(Box::new(Told::decode(&mut bytes)?)),
+                    false => None,
+                },
             },
             2 => {
                 let (connection, service, listener) = (
@@ -356,7 +370,7 @@ impl Notice {
 }
 
 impl Refusal {
-    const ALL: [Refusal; 8] = [
+    const ALL: [Refusal; 9] = [
         Refusal::UnknownService,
         Refusal::UnknownListener,
         Refusal::WrongDescriptor,
@@ -365,6 +379,7 @@ impl Refusal {
         Refusal::TooManyInstances,
         Refusal::TooManyInAll,
         Refusal::Draining,
+        Refusal::NotProxied,
     ];
 
     fn code(self) -> u8 {
@@ -387,6 +402,7 @@ impl fmt::Display for Refusal {
             Refusal::TooManyInstances => "too many instances",
             Refusal::TooManyInAll => "too many instances in all",
             Refusal::Draining => "draining",
+            Refusal::NotProxied => "proxied where it must not be, or not where it must",
         })
     }
 }
@@ -407,9 +423,9 @@ impl fmt::Display for ProtocolError {
 }
 
 /// What is left of a packet.
-struct Bytes<'a>(&'a [u8]);
+pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
 
-impl Bytes<'_> {
+impl<'a> Bytes<'a> {
     fn take<const N: usize>(&mut self) -> Result<[u8; N], ProtocolError> {
         let (head, rest) = self
             .0
@@ -419,12 +435,29 @@ impl Bytes<'_> {
         Ok(*head)
     }
 
-    fn u8(&mut self) -> Result<u8, ProtocolError> {
+    pub(super) fn u8(&mut self) -> Result<u8, ProtocolError> {
         self.take::<1>().map(|[byte]| byte)
     }
 
-    fn u16(&mut self) -> Result<u16, ProtocolError> {
+    pub(super) fn u16(&mut self) -> Result<u16, ProtocolError> {
         self.take().map(u16::from_le_bytes)
+    }
+
+    pub(super) fn flag(&mut self) -> Result<bool, ProtocolError> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(ProtocolError::BadValue("flag")),
+        }
+    }
+
+    pub(super) fn slice(&mut self, length: usize) -> Result<&'a [u8], ProtocolError> {
+        let (head, rest) = self
+            .0
+            .split_at_checked(length)
+            .ok_or(ProtocolError::Truncated)?;
+        self.0 = rest;
+        Ok(head)
     }
 
     fn u32(&mut self) -> Result<u32, ProtocolError> {
@@ -439,7 +472,7 @@ impl Bytes<'_> {
         self.take().map(i32::from_le_bytes)
     }
 
-    fn ip(&mut self) -> Result<Option<IpAddr>, ProtocolError> {
+    pub(super) fn ip(&mut self) -> Result<Option<IpAddr>, ProtocolError> {
         Ok(match self.u8()? {
             0 => None,
             4 => Some(IpAddr::from(self.take::<4>()?)),
@@ -457,7 +490,7 @@ fn put_u64(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(&value.to_le_bytes());
 }
 
-fn put_ip(out: &mut Vec<u8>, ip: Option<IpAddr>) {
+pub(super) fn put_ip(out: &mut Vec<u8>, ip: Option<IpAddr>) {
     match ip {
         None => out.push(0),
         Some(IpAddr::V4(v4)) => {

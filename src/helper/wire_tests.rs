@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
+use crate::helper::told::Text;
 
 fn requests() -> Vec<Request> {
     let (connection, service, listener) = (ConnectionId(7), ServiceId(3), ListenerId(9));
@@ -13,6 +14,17 @@ fn requests() -> Vec<Request> {
             connection,
             service,
             listener,
+            told: None,
+        },
+        Request::Start {
+            connection,
+            service,
+            listener,
+            told: Some(Box::new(Told {
+                rule: Some(1),
+                sni: Some(Text::escaped(b"shop.example")),
+                ..Told::default()
+            })),
         },
         Request::StartWait {
             connection,

@@ -7,6 +7,7 @@
 
 use std::net::SocketAddr;
 
+use crate::helper::told::{Text, Told};
 use crate::ids::ConnectionId;
 use crate::sandbox::plan::ExecPlan;
 use crate::sys::exec::Environment;
@@ -40,6 +41,11 @@ pub struct Facts<'a> {
     pub ends: &'a Ends,
     /// `LISTEN_FDNAMES`, with `activation = "listen-fds"`; one for each descriptor from 3 on.
     pub listen_names: Option<&'a [String]>,
+    /// The rule of `match` that held, as text.
+    pub rule: Option<&'a str>,
+    pub told: Option<&'a Told>,
+    /// Who connected, where that is a proxy that brings somebody.
+    pub proxy: Option<SocketAddr>,
 }
 
 /// The whole environment of one server.
@@ -54,12 +60,40 @@ pub fn environment(plan: &ExecPlan, facts: &Facts) -> Environment {
     push("USHERD_SERVICE", facts.service);
     push("USHERD_CONNECTION", &facts.connection.to_string());
     push_ends(&mut push, facts.ends);
+    push_told(&mut push, facts);
     if let Some(names) = facts.listen_names {
         push("LISTEN_FDS", &names.len().to_string());
         push("LISTEN_FDNAMES", &names.join(":"));
         env.push_listen_pid();
     }
     env
+}
+
+/// What the first bytes said: bounded, and printable ASCII only.
+fn push_told(push: &mut dyn FnMut(&str, &str), facts: &Facts) {
+    let mut put = |name: &str, text: Option<&Text>| {
+        if let Some(text) = text {
+            push(name, text.as_str());
+        }
+    };
+    if let Some(told) = facts.told {
+        put("USHERD_TLS_SNI", told.sni.as_ref());
+        put("USHERD_TLS_ALPN", told.alpn.as_ref());
+        put("USHERD_HTTP_HOST", told.host.as_ref());
+        if let Some(proxy) = &told.proxy {
+            put("USHERD_PROXY_AUTHORITY", proxy.authority.as_ref());
+            put("USHERD_PROXY_ALPN", proxy.alpn.as_ref());
+            put("USHERD_PROXY_UNIQUE_ID", proxy.unique_id.as_ref());
+            push("USHERD_PROXY_VERSION", &proxy.version.to_string());
+        }
+    }
+    if let Some(proxy) = facts.proxy {
+        push("USHERD_PROXY_ADDR", &proxy.ip().to_string());
+        push("USHERD_PROXY_PORT", &proxy.port().to_string());
+    }
+    if let Some(rule) = facts.rule {
+        push("USHERD_RULE", rule);
+    }
 }
 
 fn push_ends(push: &mut dyn FnMut(&str, &str), ends: &Ends) {

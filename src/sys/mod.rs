@@ -11,6 +11,7 @@ pub mod clock;
 pub mod exec;
 pub mod front_calls;
 pub mod inherit;
+pub mod interface;
 pub mod link;
 pub mod process;
 pub mod raw;

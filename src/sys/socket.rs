@@ -24,6 +24,14 @@ pub fn set_option(socket: BorrowedFd, level: i32, name: i32, value: i32) -> io::
     }
 }
 
+/// uid and gid of the peer of a Unix socket, as they were when it connected
+/// (`SO_PEERCRED`, unix(7)).
+#[must_use]
+pub fn peer_credentials(socket: BorrowedFd) -> Option<(u32, u32)> {
+    let who = nix::sys::socket::getsockopt(&socket, nix::sys::socket::sockopt::PeerCredentials);
+    who.ok().map(|who| (who.uid(), who.gid()))
+}
+
 /// One instruction of a classic BPF program (`struct sock_filter`).
 pub use libc::sock_filter as Instruction;
 

@@ -19,7 +19,11 @@ mod conflicts;
 mod daemon;
 mod exec;
 mod listeners;
+mod matching;
+mod one_socket;
 mod rules;
+mod shared;
+mod sharing;
 mod sockets;
 
 use accounts::Directory;
@@ -43,8 +47,9 @@ pub fn load(source: Source<'_>, host: &Host) -> Result<Loaded, Complaints> {
         found: HashMap::new(),
     };
     let daemon = check.daemon(&written.daemon);
-    let services = check.services(&written.services, &written.defaults);
-    check.distinct(&written.services, &services);
+    let mut services = check.services(&written.services, &written.defaults);
+    let groups = check.distinct(&written.services, &services);
+    check.share(&written.services, &written.defaults, &groups, &mut services);
     let services: Vec<Service> = services.into_iter().flatten().collect();
     check.something_to_do(&services, &written.files);
 
@@ -143,6 +148,7 @@ impl Check<'_> {
         let listen = listen?;
         self.fitting_keys(draft, kind);
         let rules = self.rules(draft, kind, &listen);
+        let routing = self.routing(draft, kind, &listen, rules.wait);
         let socket = self.socket(draft, kind, &listen, rules.wait);
         let serve = match kind {
             Kind::Exec => Serve::Exec(Box::new(self.exec(draft, &listen)?)),
@@ -157,7 +163,7 @@ impl Check<'_> {
             socket,
             serve,
             rules,
-            routing: super::Routing::default(),
+            routing,
         })
     }
 

@@ -6,11 +6,12 @@
 use std::fmt::Write as _;
 
 use super::schema::{LIMITS, LOG_EVENTS, Unit};
+use super::show_rule::show_rules;
 use super::value::{show_duration, show_hours, show_rate, show_signal, show_size};
 use super::{
     Activation, Banner, Builtin, Daemon, Exec, Forward, Keepalive, Limit, LogEvents, LogFormat,
-    LogLevel, LogTarget, OnFull, ProxyVersion, Rules, Serve, Service, SocketOptions, Stderr, Table,
-    Undecided,
+    LogLevel, LogTarget, OnFull, ProxyVersion, Rules, Serve, Service, Side, SocketOptions, Stderr,
+    Table, Undecided,
 };
 
 /// The lines of one table: key and value as TOML.
@@ -93,6 +94,7 @@ pub fn service_lines(service: &Service) -> Lines {
         Serve::Builtin(builtin) => lines.push(("builtin", text(builtin.name()))),
         Serve::Forward(forward) => lines.push(("forward", show_forward(forward))),
     }
+    routing_lines(&mut lines, service);
     rules_lines(&mut lines, service);
     socket_lines(&mut lines, &service.socket);
     lines
@@ -152,6 +154,33 @@ fn exec_lines(lines: &mut Lines, exec: &Exec, wait: bool) {
     lines.push(("isolation", text("none")));
 }
 
+fn routing_lines(lines: &mut Lines, service: &Service) {
+    let routing = &service.routing;
+    if !routing.rules.is_empty() {
+        lines.push(("match", show_rules(&routing.rules)));
+    }
+    let deadlines = [
+        ("match_timeout", routing.match_timeout),
+        ("first_byte_timeout", routing.first_byte_timeout),
+    ];
+    for (key, deadline) in deadlines {
+        if let Some(deadline) = deadline {
+            lines.push((key, text(&show_duration(deadline))));
+        }
+    }
+    if let Some(sources) = &routing.proxy_protocol {
+        let sources = sources.iter().map(|p| text(&p.to_string()));
+        lines.push(("proxy_protocol", list(sources)));
+    }
+    if service.listen.iter().any(|l| l.is_datagram() != Some(true)) {
+        let who = match routing.speaks_first {
+            Side::Client => "client",
+            Side::Server => "server",
+        };
+        lines.push(("speaks_first", text(who)));
+    }
+}
+
 fn rules_lines(lines: &mut Lines, service: &Service) {
     let rules: &Rules = &service.rules;
     if let Some(allow) = &rules.access.allow {
@@ -207,10 +236,6 @@ fn rules_lines(lines: &mut Lines, service: &Service) {
     if service.listen.iter().any(|l| l.is_datagram() != Some(true)) {
         let backlog = service.socket.backlog.unwrap_or(super::DEFAULT_BACKLOG);
         lines.push(("backlog", backlog.to_string()));
-    }
-    // The only thing it decides today; see `defer_accept`.
-    if service.socket.defer_accept.is_some() {
-        lines.push(("speaks_first", text("client")));
     }
 }
 
@@ -321,11 +346,13 @@ fn or_none<T>(value: Option<T>, show: impl Fn(T) -> String) -> String {
     value.map_or_else(|| text("none"), show)
 }
 
-fn list(items: impl Iterator<Item = String>) -> String {
+pub(super) fn list(items: impl Iterator<Item = String>) -> String {
     format!("[{}]", items.collect::<Vec<_>>().join(", "))
 }
 
-fn inline<K: AsRef<str>, V: ToString>(parts: impl IntoIterator<Item = (K, V)>) -> String {
+pub(super) fn inline<K: AsRef<str>, V: ToString>(
+    parts: impl IntoIterator<Item = (K, V)>,
+) -> String {
     let parts: Vec<String> = parts
         .into_iter()
         .map(|(k, v)| format!("{} = {}", key(k.as_ref()), v.to_string()))
@@ -351,7 +378,7 @@ fn key(name: &str) -> String {
 }
 
 /// A basic string of TOML.
-fn text(value: &str) -> String {
+pub(super) fn text(value: &str) -> String {
     let mut out = String::with_capacity(value.len() + 2);
     out.push('"');
     for c in value.chars() {

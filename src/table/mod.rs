@@ -16,11 +16,13 @@ pub mod address;
 mod check;
 pub mod complaint;
 pub mod diff;
+mod dns_types;
 pub mod effective;
 pub mod host;
 pub mod names;
 mod reader;
 pub mod schema;
+pub mod show_rule;
 mod source;
 pub mod value;
 
@@ -31,6 +33,7 @@ pub use complaint::{Complaint, Complaints};
 pub use diff::{Change, diff};
 pub use effective::effective;
 pub use host::Host;
+pub use show_rule::show_rule;
 pub use source::Source;
 
 /// The table used where there is no other: a demonstration on loopback ports.

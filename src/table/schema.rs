@@ -20,10 +20,15 @@ use super::{
 };
 
 mod address;
+mod content;
+mod hook;
+mod matches;
 mod process;
 mod read;
 mod socket;
 
+pub use content::{QUIC_VERSIONS, TLS_VERSIONS, keys_of};
+pub use matches::{PROTOCOLS, RawRule, match_keys};
 pub use process::{LIMITS, Unit};
 pub use read::LOG_EVENTS;
 
@@ -61,6 +66,7 @@ pub const NOT_DEFAULTS: &[&str] = &[
     "argv0",
     "builtin",
     "forward",
+    "match",
     "description",
 ];
 
@@ -99,10 +105,20 @@ pub struct RawService {
     pub keys: Keys,
 }
 
+/// `match` is a word of Rust, so its field has another name.
+macro_rules! key_name {
+    (matches) => {
+        "match"
+    };
+    ($key:ident) => {
+        stringify!($key)
+    };
+}
+
 macro_rules! service_keys {
     ($($(#[$doc:meta])* $key:ident: $type:ty = $read:expr;)*) => {
         /// Every key of `[service.NAME]`.
-        pub const SERVICE_KEYS: &[&str] = &[$(stringify!($key)),*];
+        pub const SERVICE_KEYS: &[&str] = &[$(key_name!($key)),*];
 
         /// The keys that a `[service.NAME]` or `[defaults]` has.
         #[derive(Clone, Debug, Default)]
@@ -118,8 +134,8 @@ macro_rules! service_keys {
             /// Reads one key; false if there is no such key.
             fn read(&mut self, reader: &mut Reader<'_>, key: &Spanned<DeString<'_>>, value: &Value<'_>) -> bool {
                 let place = reader.place(key);
-                $(if key.get_ref() == stringify!($key) {
-                    self.present.push((stringify!($key), place));
+                $(if key.get_ref() == key_name!($key) {
+                    self.present.push((key_name!($key), place));
                     self.$key = reader.at(value, $read);
                     return true;
                 })*
@@ -137,6 +153,10 @@ service_keys! {
     forward: Forward = address::forward;
     wait: bool = Reader::boolean;
     activation: Activation = |r, v| r.choice(v, &read::ACTIVATIONS);
+    matches: Vec<RawRule> = matches::matches;
+    match_timeout: Duration = read::span;
+    first_byte_timeout: Duration = read::span;
+    proxy_protocol: Vec<Prefix> = matches::prefixes;
     speaks_first: Side = |r, v| r.choice(v, &read::SPEAKS_FIRST);
     user: String = |r, v| r.word(v, "a user name");
     group: String = |r, v| r.word(v, "a group name");

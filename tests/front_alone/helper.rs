@@ -99,10 +99,11 @@ impl Helper {
                 name: format!("service-{id}"),
                 serve: ServePlan::Exec,
                 rules,
+                routing: usherd::table::Routing::default(),
             });
             plan.listeners.push(ListenerPlan {
                 id: ListenerId(id),
-                service: ServiceId(id),
+                services: vec![ServiceId(id)],
                 label: format!("tcp:{id}"),
                 datagram,
                 bound: true,
@@ -241,6 +242,7 @@ pub fn empty_plan() -> Plan {
             format: LogFormat::Text,
             level: LogLevel::Info,
         },
+        undecided: usherd::table::Undecided::default(),
         services: Vec::new(),
         listeners: Vec::new(),
         tcpmux: Vec::new(),

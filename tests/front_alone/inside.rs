@@ -21,6 +21,7 @@ fn serving(kind: Builtin, rules: Rules, target: Rules) -> (Helper, TcpListener) 
         name: name.to_owned(),
         serve,
         rules,
+        routing: usherd::table::Routing::default(),
     };
     plan.services = vec![
         service(1, "inside", ServePlan::Builtin(kind), rules),
@@ -28,7 +29,7 @@ fn serving(kind: Builtin, rules: Rules, target: Rules) -> (Helper, TcpListener) 
     ];
     plan.listeners.push(ListenerPlan {
         id: LISTENER,
-        service: SERVICE,
+        services: vec![SERVICE],
         label: "tcp:1".to_owned(),
         datagram: false,
         bound: true,
@@ -158,11 +159,12 @@ fn a_server_of_all_listeners_silences_all_of_them() {
         name: "whole".to_owned(),
         serve: ServePlan::Exec,
         rules,
+        routing: usherd::table::Routing::default(),
     });
     for id in 1..=2 {
         plan.listeners.push(ListenerPlan {
             id: ListenerId(id),
-            service: SERVICE,
+            services: vec![SERVICE],
             label: format!("tcp:{id}"),
             datagram: false,
             bound: true,

@@ -110,6 +110,7 @@ impl Stolen {
             connection,
             service: ServiceId(service),
             listener: ListenerId(listener),
+            told: None,
         };
         self.request(&request, &[fd.as_raw_fd()]);
         self.verdict(connection)
@@ -200,6 +201,7 @@ fn a_packet_that_makes_no_sense_ends_the_front_and_nothing_else() {
         connection: ConnectionId(1),
         service: ServiceId(0),
         listener: ListenerId(0),
+        told: None,
     }
     .encode(&mut start);
     let longer = [&start[..], &[0]].concat();
@@ -410,6 +412,7 @@ fn ten_thousand_random_requests_start_nothing_and_leak_nothing() {
                     connection,
                     service,
                     listener,
+                    told: None,
                 };
                 (request, vec![fd])
             }
@@ -512,6 +515,7 @@ fn random_packet(seeded: &mut Seeded) -> Vec<u8> {
             connection,
             service,
             listener,
+            told: None,
         }
         .encode(&mut packet),
         2 => Request::StartWait {

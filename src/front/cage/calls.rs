@@ -81,6 +81,7 @@ const FCNTL: &[c_int] = &[
 const OPTIONS: &[(c_int, c_int)] = &[
     (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS),
     (libc::SOL_SOCKET, libc::SO_LINGER),
+    (libc::SOL_SOCKET, libc::SO_RCVLOWAT),
     (libc::IPPROTO_TCP, libc::TCP_NODELAY),
     (libc::IPPROTO_IP, libc::IP_PKTINFO),
     (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
@@ -122,8 +123,13 @@ fn rules(needs: Needs) -> Result<Rules, seccompiler::BackendError> {
         SeccompRule::new(both)
     });
     rules.insert(libc::SYS_setsockopt, options.collect::<Result<_, _>>()?);
-    // TCGETS: whether the log is a terminal.
-    let requests = [libc::FIONBIO, libc::FIONREAD, libc::TCGETS];
+    // TCGETS: whether the log is a terminal. SIOCGIFNAME: where a connection came in.
+    let requests = [
+        libc::FIONBIO,
+        libc::FIONREAD,
+        libc::TCGETS,
+        libc::SIOCGIFNAME,
+    ];
     rules.insert(libc::SYS_ioctl, one_of(1, &requests)?);
     // How the C library spells fstat(2).
     let own_file = SeccompCmpOp::MaskedEq(number(libc::AT_EMPTY_PATH));

@@ -25,6 +25,8 @@ use crate::table::{Access, Service, SocketOptions};
 pub struct Listener {
     pub id: ListenerId,
     pub service: ServiceId,
+    /// The others that share it, in table order.
+    pub also: Vec<ServiceId>,
     pub listen: Listen,
     /// Which of several inherited descriptors with one name.
     pub(super) index: usize,
@@ -61,6 +63,7 @@ impl Listener {
         Self {
             id,
             service: of,
+            also: Vec::new(),
             listen: listen.clone(),
             index,
             options: service.socket.clone(),
@@ -73,6 +76,11 @@ impl Listener {
             },
             program: None,
         }
+    }
+
+    /// All that it leads to.
+    pub fn services(&self) -> impl Iterator<Item = ServiceId> {
+        std::iter::once(self.service).chain(self.also.iter().copied())
     }
 
     #[must_use]

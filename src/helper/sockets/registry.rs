@@ -120,12 +120,21 @@ impl Registry {
         let shared = self.shared(services);
         let mut wanted = Vec::new();
         let mut kept = Vec::new();
+        // Streams: the first service that names an address brings the socket, the others join it.
+        let mut joint: HashMap<&Listen, Vec<ServiceId>> = HashMap::new();
         for (id, service) in services.iter().filter(|(_, service)| service.enabled) {
-            for (listen, index) in service.listen.iter().flat_map(|l| self.sockets_of(l)) {
+            let own = service.listen.iter().filter(|listen| {
+                let first = listen.is_datagram() != Some(false) || !joint.contains_key(listen);
+                let all = joint.entry(*listen).or_default();
+                all.extend((!first).then_some(*id));
+                first
+            });
+            let own: Vec<&Listen> = own.collect();
+            for (listen, index) in own.into_iter().flat_map(|l| self.sockets_of(l)) {
                 let key = group::key(listen, &service.socket);
                 let grouped = key.is_some_and(|key| shared.contains(&key));
                 // Its options at bind(2) are there for good: with other ones it is another
-                // socket. And where several services share an address, each has its own.
+                // socket. And where datagram services share an address, each has its own.
                 let stays = |listener: &&Listener| {
                     (options::bind_alike(&listener.options, &service.socket)
                         || matches!(listen, Listen::Inherited { .. }))
@@ -170,6 +179,11 @@ impl Registry {
             self.prepare_new(&mut prepared, listener, service, &leaving, now);
         }
         prepared.lead(services);
+        for listener in &mut prepared.listeners {
+            if let Some(also) = joint.get(&listener.listen) {
+                listener.also.clone_from(also);
+            }
+        }
         prepared.listeners.sort_by_key(|listener| listener.id);
         prepared
     }

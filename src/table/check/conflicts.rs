@@ -1,6 +1,6 @@
-//! Two services at one address that cannot be told apart: each is said at the
-//! later one, naming both. Every address is looked up in a hash, so that a
-//! table of thousands loads in no time.
+//! Who has which address: services that share one, and those that only get
+//! into each other's way, said at the later one, naming both. Every address is
+//! looked up in a hash, so that a table of thousands loads in no time.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
@@ -11,6 +11,19 @@ use crate::table::address::{Family, Inet, Transport, UnixName};
 use crate::table::complaint::{At, Fault, Place};
 use crate::table::schema::RawService;
 use crate::table::{Builtin, Listen, Serve, Service};
+
+/// The enabled services that listen at one address, in table order.
+pub(super) struct Group<'a> {
+    pub listen: &'a Listen,
+    pub members: Vec<Member>,
+}
+
+/// A service by its number, and where it names the address.
+#[derive(Clone, Copy)]
+pub(super) struct Member {
+    pub service: usize,
+    pub place: Place,
+}
 
 /// Who has an address.
 #[derive(Clone, Copy)]
@@ -52,17 +65,23 @@ struct Claims<'a> {
 }
 
 impl Check<'_> {
-    /// Complains about addresses claimed twice by enabled services, and about
-    /// tcpmux services without a tcpmux.
-    pub(super) fn distinct(&mut self, raw: &[RawService], built: &[Option<Service>]) {
+    /// Complains about addresses claimed twice by enabled services that are
+    /// not told apart, and about tcpmux services without a tcpmux.
+    pub(super) fn distinct<'r>(
+        &mut self,
+        raw: &'r [RawService],
+        built: &[Option<Service>],
+    ) -> Vec<Group<'r>> {
         let mut claims = Claims::default();
+        let mut groups: Vec<Group<'r>> = Vec::new();
+        let mut known: HashMap<(&Listen, Option<&str>), usize> = HashMap::new();
         let has_mux = self.partial
             || built.iter().any(Option::is_none)
             || built
                 .iter()
                 .flatten()
                 .any(|s| s.enabled && matches!(s.serve, Serve::Builtin(Builtin::Tcpmux)));
-        for (raw, service) in raw.iter().zip(built) {
+        for (number, (raw, service)) in raw.iter().zip(built).enumerate() {
             let Some(service) = service.as_ref().filter(|s| s.enabled) else {
                 continue;
             };
@@ -74,14 +93,93 @@ impl Check<'_> {
                     listen: value,
                     device: service.socket.device.as_deref(),
                 };
-                if let Some(first) = claims.add(claim) {
-                    self.taken(&claim, &first);
+                let member = Member {
+                    service: number,
+                    place: *place,
+                };
+                let group = known.get(&(value, claim.device)).copied();
+                match group.and_then(|group| groups.get_mut(group)) {
+                    // The same socket: whether they can be told apart is seen below.
+                    Some(group) if group.members.last().is_some_and(|m| m.service != number) => {
+                        group.members.push(member);
+                    }
+                    _ => {
+                        if let Some(first) = claims.add(claim) {
+                            self.taken(&claim, &first);
+                        }
+                        known.insert((value, claim.device), groups.len());
+                        groups.push(Group {
+                            listen: value,
+                            members: vec![member],
+                        });
+                    }
                 }
                 if matches!(value, Listen::Tcpmux { .. }) && !has_mux {
                     self.no_mux(&claim);
                 }
             }
         }
+        for group in &mut groups {
+            self.told_apart(group, raw, built);
+        }
+        groups
+    }
+
+    /// Complains about services that cannot share an address, and leaves them out of the group.
+    fn told_apart(&mut self, group: &mut Group<'_>, raw: &[RawService], built: &[Option<Service>]) {
+        let listen = group.listen;
+        let service = |member: &Member| built.get(member.service).and_then(Option::as_ref);
+        let has_match = |member: &Member| {
+            let keys = raw.get(member.service).map(|raw| &raw.keys);
+            keys.is_some_and(|keys| keys.mentions("match"))
+        };
+        let mut kept: Vec<Member> = Vec::new();
+        for member in std::mem::take(&mut group.members) {
+            let Some(later) = service(&member) else {
+                continue;
+            };
+            let alone = |member: &Member| {
+                service(member).and_then(|s| self.unshareable(listen, s.rules.wait))
+            };
+            let clash = match (kept.first(), alone(&member)) {
+                (None, _) => None,
+                (Some(first), Some(why)) => Some((*first, why)),
+                (Some(first), None) if alone(first).is_some() => {
+                    alone(first).map(|why| (*first, why))
+                }
+                (Some(_), None) if has_match(&member) => None,
+                (Some(_), None) => {
+                    let same = |other: &&Member| {
+                        !has_match(other)
+                            && (listen.is_datagram() == Some(true)
+                                || service(other).map(|s| s.routing.speaks_first)
+                                    == Some(later.routing.speaks_first))
+                    };
+                    let help = "only one service at an address can take what is left over; \
+                                `match` says which requests are for the other";
+                    kept.iter().find(same).map(|other| (*other, help))
+                }
+            };
+            let Some((other, help)) = clash else {
+                kept.push(member);
+                continue;
+            };
+            if let Some(first) = service(&other) {
+                let fault = already_taken(&later.name, listen, &first.name).help(help);
+                let note = format!("service \"{}\" listens at {listen}", first.name);
+                self.complaints
+                    .push(fault.at(member.place).and(other.place, note));
+            }
+        }
+        group.members = kept;
+    }
+
+    /// Why an address has room for one service only.
+    fn unshareable(&self, listen: &Listen, wait: bool) -> Option<&'static str> {
+        if matches!(listen, Listen::Inherited { .. }) {
+            return Some("an inherited socket is for one service");
+        }
+        self.way(listen, wait).err()
     }
 
     fn taken(&mut self, later: &Claim<'_>, first: &Claim<'_>) {
@@ -94,11 +192,15 @@ impl Check<'_> {
                 .and(first.place, format!("{} covers it already", first.listen))
         } else {
             let other = first.service;
-            Fault::new(format!(
-                "service \"{service}\": {listen} is already taken by service \"{other}\""
-            ))
-            .at(later.place)
-            .and(
+            let mut fault = already_taken(service, listen, other);
+            if matches!((listen, first.listen), (Listen::Inet(_), Listen::Inet(_))) {
+                fault = fault.help(if listen == &first.listen {
+                    "to share it, both need the same `socket.device`; `match.interface` tells them apart"
+                } else {
+                    "to share it, listen at the very same address; `match.to` tells them apart"
+                });
+            }
+            fault.at(later.place).and(
                 first.place,
                 format!("service \"{other}\" listens at {}", first.listen),
             )
@@ -116,6 +218,12 @@ impl Check<'_> {
             fault.help("add a service with listen = \"tcp:1\" and builtin = \"tcpmux\""),
         );
     }
+}
+
+fn already_taken(later: &str, listen: &Listen, first: &str) -> Fault {
+    Fault::new(format!(
+        "service \"{later}\": {listen} is already taken by service \"{first}\""
+    ))
 }
 
 impl<'a> Claims<'a> {

@@ -66,7 +66,7 @@ impl Check<'_> {
         }
     }
 
-    fn inherited_kind(&self, name: &str) -> Option<InheritedKind> {
+    pub(super) fn inherited_kind(&self, name: &str) -> Option<InheritedKind> {
         let Inherited::Known(known) = &self.host.inherited else {
             return None;
         };

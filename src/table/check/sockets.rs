@@ -188,7 +188,7 @@ impl Check<'_> {
 }
 
 /// Which options some address of a service can take.
-struct Fits {
+pub(super) struct Fits {
     tcp: bool,
     ip: bool,
     /// IP, and bound by usherd: an inherited socket is bound already.
@@ -198,8 +198,47 @@ struct Fits {
     any: bool,
 }
 
+/// An option of the one socket that several services may have.
+pub(super) struct SocketOption {
+    pub key: &'static str,
+    /// Where a service says something about it.
+    pub place: fn(&RawSocket) -> Option<Place>,
+    pub same: fn(&SocketOptions, &SocketOptions) -> bool,
+    pub copy: fn(&mut SocketOptions, &SocketOptions),
+    pub fits: fn(&Fits) -> bool,
+}
+
+macro_rules! option {
+    ($key:ident, $fits:ident) => {
+        SocketOption {
+            key: concat!("socket.", stringify!($key)),
+            place: |raw| place(&raw.$key),
+            same: |a, b| a.$key == b.$key,
+            copy: |to, from| to.$key = from.$key.clone(),
+            fits: |fits| fits.$fits,
+        }
+    };
+}
+
+/// All but `device`, which makes other sockets.
+pub(super) const SHARED_OPTIONS: [SocketOption; 13] = [
+    option!(freebind, bound),
+    option!(mark, ip),
+    option!(transparent, bound),
+    option!(receive_buffer, any),
+    option!(send_buffer, any),
+    option!(keepalive, tcp),
+    option!(nodelay, tcp),
+    option!(dscp, ip),
+    option!(fast_open, tcp),
+    option!(defer_accept, tcp),
+    option!(owner, path),
+    option!(group, path),
+    option!(mode, path),
+];
+
 impl Fits {
-    fn of(listen: &[Listen]) -> Self {
+    pub(super) fn of(listen: &[Listen]) -> Self {
         let some = |test: fn(&Listen) -> bool| listen.iter().any(test);
         let ip = |l: &Listen| matches!(l, Listen::Inet(_) | Listen::Rpc { .. });
         Self {

@@ -108,7 +108,7 @@ pub fn prefixes(r: &mut Reader<'_>, v: &Value<'_>) -> Option<Vec<Prefix>> {
     })
 }
 
-fn prefix(text: &str) -> Result<Prefix, Fault> {
+pub fn prefix(text: &str) -> Result<Prefix, Fault> {
     text.parse().map_err(|bad| match bad {
         BadPrefix::NotAnAddress => Fault::new(format!("\"{text}\" is no address or prefix")).help(
             "only numbers here, such as \"192.0.2.0/24\" or \"2001:db8::1\": a name would make \

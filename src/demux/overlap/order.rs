@@ -1,0 +1,150 @@
+//! Which of two rules that both hold gets the request, and the parts of a
+//! rule that have an order of their own.
+#![forbid(unsafe_code)]
+
+use super::kinds::{holds_name, holds_path, names_meet};
+use crate::demux::names::Pattern;
+use crate::demux::rank::Rank;
+use crate::demux::{Content, Rule};
+
+/// How much is pinned down: a name weighs more than any path, and a rule
+/// weighs what the heaviest of its contents does.
+type Weight = u32;
+
+fn of_name(pattern: &Pattern) -> Weight {
+    u32::from(pattern.weight()) << 16
+}
+
+fn of_path(path: &str) -> Weight {
+    u32::from(u16::try_from(path.len().saturating_add(1)).unwrap_or(u16::MAX))
+}
+
+fn names_of(content: &Content) -> &[Pattern] {
+    match content {
+        Content::Tls(tls) => &tls.sni,
+        Content::Http(http) => &http.host,
+        Content::Dns(dns) => &dns.name,
+        _ => &[],
+    }
+}
+
+fn paths_of(content: &Content) -> &[String] {
+    match content {
+        Content::Http(http) => &http.path,
+        _ => &[],
+    }
+}
+
+/// The most that a match can weigh.
+fn heaviest(rule: &Rule) -> Weight {
+    let of = |content: &Content| {
+        let name = names_of(content).iter().map(of_name).max().unwrap_or(0);
+        let paths = paths_of(content).iter();
+        name | paths.map(|path| of_path(path)).max().unwrap_or(0)
+    };
+    rule.content.iter().map(of).max().unwrap_or(0)
+}
+
+/// The least that `wide` weighs for a request of `narrow`, which it covers.
+fn least(wide: &Rule, narrow: &Rule) -> Weight {
+    let names: Vec<&Pattern> = narrow.content.iter().flat_map(names_of).collect();
+    let paths: Vec<&String> = narrow.content.iter().flat_map(paths_of).collect();
+    let of = |content: &Content| {
+        let holds_all = |wide: &&Pattern| names.iter().all(|name| holds_name(wide, name));
+        let all = names_of(content);
+        let best = all.iter().filter(holds_all).map(of_name).max();
+        let name = best.or(all.iter().map(of_name).min()).unwrap_or(0);
+        let holds_all = |wide: &&String| paths.iter().all(|path| holds_path(wide, path));
+        let all = paths_of(content);
+        let best = all.iter().filter(holds_all).map(|path| of_path(path)).max();
+        let path = best.or(all.iter().map(|path| of_path(path)).min());
+        name | path.unwrap_or(0)
+    };
+    wide.content.iter().map(of).max().unwrap_or(0)
+}
+
+/// Whether `wide` gets every request of `narrow`, which it covers. Each is given with its rank and its
+/// place in the order.
+pub fn wins(wide: (Rank, usize, &Rule), narrow: (Rank, usize, &Rule)) -> bool {
+    if wide.0 != narrow.0 {
+        return wide.0 < narrow.0;
+    }
+    let (least, most) = (least(wide.2, narrow.2), heaviest(narrow.2));
+    if wide.1 < narrow.1 {
+        // What weighs nothing is taken as soon as it holds.
+        heaviest(wide.2) == 0 || most <= least
+    } else {
+        most > 0 && least > most
+    }
+}
+
+/// Whether for some request of both, which are of one rank, only the order of the table decides.
+pub fn is_by_table(a: &Rule, b: &Rule) -> bool {
+    if heaviest(a) == 0 || heaviest(b) == 0 {
+        return true;
+    }
+    let names =
+        |rule: &Rule| -> Vec<Pattern> { rule.content.iter().flat_map(names_of).cloned().collect() };
+    let paths =
+        |rule: &Rule| -> Vec<String> { rule.content.iter().flat_map(paths_of).cloned().collect() };
+    let (a_names, b_names) = (names(a), names(b));
+    let same_name = if a_names.is_empty() || b_names.is_empty() {
+        a_names.is_empty() && b_names.is_empty()
+    } else {
+        let equal = |a: &Pattern, b: &Pattern| a.weight() == b.weight() && names_meet(a, b);
+        a_names.iter().any(|a| b_names.iter().any(|b| equal(a, b)))
+    };
+    let (a_paths, b_paths) = (paths(a), paths(b));
+    same_name
+        && if a_paths.is_empty() || b_paths.is_empty() {
+            a_paths.is_empty() && b_paths.is_empty()
+        } else {
+            a_paths.iter().any(|path| b_paths.contains(path))
+        }
+}
+
+/// A part of a rule: what it is called, and the rule with nothing else in its list.
+pub type Part = (String, Rule);
+
+/// For each list of names, paths or prefixes with several entries, the rule with each alone.
+pub fn parts(rule: &Rule) -> Vec<Part> {
+    let mut all: Vec<Vec<Part>> = Vec::new();
+    for (at, content) in rule.content.iter().enumerate() {
+        let with = |changed: Content| {
+            let mut rule = rule.clone();
+            if let Some(content) = rule.content.get_mut(at) {
+                *content = changed;
+            }
+            rule
+        };
+        let names = names_of(content).iter().map(|pattern| {
+            let mut changed = content.clone();
+            match &mut changed {
+                Content::Tls(tls) => tls.sni = vec![pattern.clone()],
+                Content::Http(http) => http.host = vec![pattern.clone()],
+                Content::Dns(dns) => dns.name = vec![pattern.clone()],
+                _ => {}
+            }
+            let name = crate::table::show_rule::show_pattern(pattern);
+            (format!("\"{name}\""), with(changed))
+        });
+        all.push(names.collect());
+        let paths = paths_of(content).iter().map(|path| {
+            let mut changed = content.clone();
+            if let Content::Http(http) = &mut changed {
+                http.path = vec![path.clone()];
+            }
+            (format!("\"{path}\""), with(changed))
+        });
+        all.push(paths.collect());
+        if let Content::Prefix(prefixes) = content {
+            let prefixes = prefixes.iter().map(|bytes| {
+                let name = crate::table::show_rule::show_bytes(bytes);
+                (name, with(Content::Prefix(vec![bytes.clone()])))
+            });
+            all.push(prefixes.collect());
+        }
+    }
+    all.retain(|parts| parts.len() > 1);
+    all.into_iter().flatten().collect()
+}

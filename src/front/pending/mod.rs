@@ -1,0 +1,332 @@
+//! Connections whose service is not known yet, or has no room yet.
+//!
+//! ```text
+//!  accept ─> arrive ─> look ─┬─> dispatch ─> admit ─> serve
+//!             events,        ├─> keep (within bounds; the heaviest source goes first)
+//!             deadlines ─────┘─> close
+//! ```
+//!
+//! Bytes are peeked at into the one scratch buffer and stay in the kernel; what
+//! is kept here is one record of fixed size. A socket leaves the poll set and
+//! gets back the options it came with before anybody else sees it.
+#![forbid(unsafe_code)]
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::time::Instant;
+
+use mio::Interest;
+use mio::unix::SourceFd;
+use socket2::Socket;
+
+use crate::demux::plan::Route;
+use crate::front::accept::Arrival;
+use crate::front::admit::Reason;
+use crate::front::deadlines::Timer;
+use crate::front::event_loop::Front;
+use crate::front::peer::Peer;
+use crate::front::refusals::Whose;
+use crate::front::slots::Source;
+use crate::helper::told::Told;
+use crate::ids::{ListenerId, ServiceId};
+
+mod crowd;
+mod look;
+pub mod routes;
+mod table;
+mod told;
+
+use look::Outlook;
+use routes::Routes;
+pub use table::Table;
+use table::{Held, Waiting};
+
+/// As many decided requests wait for a place at one service; a backlog of the
+/// kernel's is about as long.
+const HELD: usize = 1024;
+
+/// Decided requests in the order in which they came, by service. Whoever left
+/// in between is passed over.
+pub type Queues = HashMap<ServiceId, VecDeque<(u32, Instant)>>;
+
+impl Front {
+    /// A fresh connection on a listener that leads to several services, or to
+    /// one that does not take everything.
+    pub(super) fn arrive(&mut self, socket: Socket, peer: Peer, at: ListenerId, now: Instant) {
+        let Some(routes) = self.routes_of(at) else {
+            return;
+        };
+        let mut waiting = Waiting::new(socket, peer, at, now);
+        waiting.find_out(&routes);
+        if !waiting.owes_header && routes.denies_all(&waiting.facts()) {
+            return self.close_waiting(waiting, Some(Reason::AddressDenied), now);
+        }
+        match waiting.look(&routes, &mut self.scratch, false, now) {
+            Outlook::Route(route, told) => self.dispatch_waiting(waiting, route, told, now),
+            Outlook::Close(why) => self.close_waiting(waiting, why, now),
+            Outlook::Wait { mark, until } => {
+                waiting.set_mark(mark);
+                waiting.due = until;
+                self.keep_waiting(waiting, now);
+            }
+        }
+    }
+
+    fn routes_of(&self, at: ListenerId) -> Option<Rc<Routes>> {
+        self.listeners.get(at)?.routes.clone()
+    }
+
+    /// Finds a place in the table, if need be at the expense of the oldest of
+    /// the source that has most of it.
+    fn keep_waiting(&mut self, mut waiting: Waiting, now: Instant) -> Option<u32> {
+        let listed = self.listeners.get(waiting.listener)?.undecided;
+        if let Some(victim) = self.pending.victim(&waiting, listed, &self.bounds)
+            && let Some(victim) = self.remove_waiting(victim)
+        {
+            self.close_waiting(victim, Some(Reason::Crowded), now);
+        }
+        waiting.watched = true;
+        let (fd, id) = (waiting.socket.as_raw_fd(), waiting.listener);
+        let place = self.pending.insert(waiting);
+        if let Some(listener) = self.listeners.get_mut(id) {
+            listener.undecided += 1;
+        }
+        let token = Source::Pending(place as usize).into();
+        let watched = self
+            .registry
+            .register(&mut SourceFd(&fd), token, Interest::READABLE);
+        if let Err(err) = watched {
+            log::error!("unable to watch a connection: {err}");
+            self.remove_waiting(place);
+            return None;
+        }
+        self.book_pending();
+        Some(place)
+    }
+
+    fn remove_waiting(&mut self, place: u32) -> Option<Waiting> {
+        let mut waiting = self.pending.remove(place)?;
+        if let Some(listener) = self.listeners.get_mut(waiting.listener) {
+            listener.undecided = listener.undecided.saturating_sub(1);
+        }
+        // Not by closing: as long as a server has a copy, epoll would go on telling.
+        if waiting.watched
+            && let Err(err) = self
+                .registry
+                .deregister(&mut SourceFd(&waiting.socket.as_raw_fd()))
+        {
+            log::debug!("unable to stop watching a connection: {err}");
+        }
+        waiting.watched = false;
+        Some(waiting)
+    }
+
+    fn book_pending(&mut self) {
+        if let Some(at) = self.pending.next_due() {
+            self.pending_alarm
+                .set(at, Timer::Pending, &mut self.deadlines);
+        }
+    }
+
+    /// An event: bytes, or the end of them.
+    pub(super) fn pending_ready(
+        &mut self,
+        place: usize,
+        closed: bool,
+        hung_up: bool,
+        now: Instant,
+    ) {
+        let Ok(place) = u32::try_from(place) else {
+            return;
+        };
+        let Some(waiting) = self.pending.get_mut(place) else {
+            return; // an event fetched before it left
+        };
+        if waiting.held.is_some() {
+            if hung_up {
+                drop(self.remove_waiting(place)); // it will not wait any longer
+            }
+            return;
+        }
+        self.look_again(place, closed, now);
+    }
+
+    fn look_again(&mut self, place: u32, closed: bool, now: Instant) {
+        let Some(waiting) = self.pending.get_mut(place) else {
+            return;
+        };
+        let listener = self.listeners.get(waiting.listener);
+        let Some(routes) = listener.and_then(|listener| listener.routes.clone()) else {
+            drop(self.remove_waiting(place)); // a reload took its listener away
+            return;
+        };
+        let owed = waiting.owes_header;
+        let outlook = waiting.look(&routes, &mut self.scratch, closed, now);
+        if owed && !waiting.owes_header {
+            self.pending.is_known_now(place);
+        }
+        match outlook {
+            Outlook::Wait { mark, until } => {
+                if let Some(waiting) = self.pending.get_mut(place) {
+                    waiting.set_mark(mark);
+                }
+                self.pending.set_due(place, until);
+            }
+            Outlook::Route(route, told) => {
+                if let Some(waiting) = self.remove_waiting(place) {
+                    self.dispatch_waiting(waiting, route, told, now);
+                }
+            }
+            Outlook::Close(why) => {
+                if let Some(waiting) = self.remove_waiting(place) {
+                    self.close_waiting(waiting, why, now);
+                }
+            }
+        }
+    }
+
+    /// Deadlines, and pauses of clients that send byte by byte.
+    pub(super) fn pending_due(&mut self, now: Instant) {
+        if !self.pending_alarm.rings(now) {
+            return;
+        }
+        while let Some(place) = self.pending.is_due(now) {
+            self.look_again(place, false, now);
+        }
+        self.book_pending();
+    }
+
+    /// It is known whom the request is for.
+    fn dispatch_waiting(
+        &mut self,
+        mut waiting: Waiting,
+        route: Route,
+        told: Option<Box<Told>>,
+        now: Instant,
+    ) {
+        let listener = self.listeners.get(waiting.listener);
+        let service = listener.and_then(|l| l.services.get(route.candidate).copied());
+        let Some(service) = service else {
+            return;
+        };
+        waiting.restore();
+        let (client, place) = (waiting.client(), waiting.listener);
+        match self.admit(service, &client, now) {
+            Ok(()) => self.serve(arrival(waiting, service, told), now),
+            Err(reason) if reason.may_pass() && self.may_hold(service) => {
+                self.hold(waiting, service, told, now);
+            }
+            Err(reason) => {
+                let arrival = arrival(waiting, service, told);
+                debug_assert_eq!(arrival.listener, place);
+                self.refuse(arrival, reason, now);
+            }
+        }
+    }
+
+    fn may_hold(&self, id: ServiceId) -> bool {
+        let service = self.services.get(id);
+        let queued = self.held.get(&id).map_or(0, VecDeque::len);
+        service.is_some_and(|service| !service.gone && service.queues()) && queued < HELD
+    }
+
+    /// Its service is full and lets its clients wait. Others use the same
+    /// listener, so that the kernel's queue cannot be where they wait.
+    fn hold(&mut self, mut waiting: Waiting, id: ServiceId, told: Option<Box<Told>>, now: Instant) {
+        waiting.held = Some(Box::new(Held { service: id, told }));
+        // Its deadlines are over; only the service's own limits end this.
+        waiting.due = now + NEVER;
+        let since = waiting.accepted;
+        if let Some(place) = self.keep_waiting(waiting, now) {
+            self.held.entry(id).or_default().push_back((place, since));
+            self.touch(id);
+        }
+    }
+
+    /// Serves those who wait for a place, as long as there is one. When to look
+    /// again, if the clock and not an exit makes room.
+    pub(super) fn serve_held(&mut self, id: ServiceId, now: Instant) -> Option<Instant> {
+        while let Some((place, since)) = self
+            .held
+            .get_mut(&id)
+            .and_then(|queue| queue.front().copied())
+        {
+            let there = self.pending.get_mut(place).filter(|waiting| {
+                let held = waiting.held.as_ref();
+                waiting.accepted == since && held.is_some_and(|held| held.service == id)
+            });
+            if there.is_some() {
+                let service = self.services.get(id).filter(|service| !service.gone);
+                if let Some(service) = service {
+                    let facts = self.senses.facts(&service.rules, now);
+                    if let Some(until) = service.back_off.resting(now) {
+                        return Some(until);
+                    }
+                    if let Err((_, again)) = service.tally.room(&service.rules, &facts) {
+                        return again;
+                    }
+                }
+                if let Some(mut waiting) = self.remove_waiting(place)
+                    && let Some(held) = waiting.held.take()
+                {
+                    let client = waiting.client();
+                    let admitted = self.admit(id, &client, now);
+                    let arrival = arrival(waiting, id, held.told);
+                    match admitted {
+                        Ok(()) => self.serve(arrival, now),
+                        Err(reason) => self.refuse(arrival, reason, now),
+                    }
+                }
+            }
+            if let Some(queue) = self.held.get_mut(&id) {
+                queue.pop_front();
+            }
+        }
+        self.held.remove(&id);
+        None
+    }
+
+    /// Ends a connection that nobody serves. Port scans and the like leave no
+    /// trace but in the debug log.
+    fn close_waiting(&mut self, waiting: Waiting, why: Option<Reason>, now: Instant) {
+        let Some(reason) = why else {
+            return log::debug!(peer:% = waiting.peer; "closed undecided");
+        };
+        let client = waiting.client();
+        self.tell_refusal(Whose::Listener(waiting.listener), &client, reason, now);
+    }
+
+    /// After a reload the rules may be others, and listeners gone.
+    pub(super) fn review_pending(&mut self, now: Instant) {
+        let undecided = self.pending.places();
+        let undecided = undecided.filter(|(_, waiting)| waiting.held.is_none());
+        let places: Vec<u32> = undecided.map(|(place, _)| place).collect();
+        for place in places {
+            self.look_again(place, false, now);
+        }
+    }
+
+    /// Nothing is started any more.
+    pub(super) fn drop_pending(&mut self) {
+        let places: Vec<u32> = self.pending.places().map(|(place, _)| place).collect();
+        for place in places {
+            drop(self.remove_waiting(place));
+        }
+        self.held.clear();
+    }
+}
+
+/// Further away than any daemon runs.
+const NEVER: std::time::Duration = std::time::Duration::from_secs(10 * 365 * 86_400);
+
+fn arrival(waiting: Waiting, service: ServiceId, told: Option<Box<Told>>) -> Arrival {
+    let peer = waiting.client();
+    Arrival {
+        socket: waiting.socket,
+        peer,
+        service,
+        listener: waiting.listener,
+        told,
+    }
+}
