@@ -160,7 +160,20 @@ fn bind_inet(inet: &Inet, want: &SocketOptions, sharing: Sharing) -> Result<Boun
     }
     options::before_bind(&socket, domain, want).map_err(BindError::Option)?;
     let address = socket_address(inet, ip)?;
+    let member = sharing == Sharing::Member;
+    let reuse = |reuse| {
+        socket
+            .set_reuse_address(reuse)
+            .map_err(call("SO_REUSEADDR"))
+    };
+    if member {
+        // For the moment of bind(2): beside a former member that was put aside.
+        reuse(true)?;
+    }
     socket.bind(&address.into()).map_err(bind_failed)?;
+    if member {
+        reuse(false)?;
+    }
     finish(socket, domain, kind, want, bind_failed)
 }
 

@@ -123,11 +123,11 @@ impl Registry {
         let mut wanted = Vec::new();
         let mut kept = Vec::new();
         // Streams: the first service that names an address brings the socket, the others join it.
-        let mut joined: HashMap<&Listen, Vec<ServiceId>> = HashMap::new();
+        let mut joint: HashMap<&Listen, Vec<ServiceId>> = HashMap::new();
         for (id, service) in services.iter().filter(|(_, service)| service.enabled) {
             let own = service.listen.iter().filter(|listen| {
-                let first = listen.is_datagram() != Some(false) || !joined.contains_key(listen);
-                let all = joined.entry(*listen).or_default();
+                let first = listen.is_datagram() != Some(false) || !joint.contains_key(listen);
+                let all = joint.entry(*listen).or_default();
                 all.extend((!first).then_some(*id));
                 first
             });
@@ -136,7 +136,7 @@ impl Registry {
                 let key = group::key(listen, &service.socket);
                 let grouped = key.is_some_and(|key| shared.contains(&key));
                 // Its options at bind(2) are there for good: with other ones it is another
-                // socket. And where several services share an address, each has its own.
+                // socket. And where datagram services share an address, each has its own.
                 let stays = |listener: &&Listener| {
                     (options::bind_alike(&listener.options, &service.socket)
                         || matches!(listen, Listen::Inherited { .. }))
@@ -180,12 +180,12 @@ impl Registry {
             listener.grouped = grouped;
             self.prepare_new(&mut prepared, listener, service, &leaving, now);
         }
+        prepared.lead(services);
         for listener in &mut prepared.listeners {
-            if let Some(also) = joined.get(&listener.listen) {
+            if let Some(also) = joint.get(&listener.listen) {
                 listener.also.clone_from(also);
             }
         }
-        prepared.lead(services);
         prepared.listeners.sort_by_key(|listener| listener.id);
         prepared
     }

@@ -230,8 +230,14 @@ fn park(bound: &Bound) {
         Domain::IPV6 => (Ipv6Addr::LOCALHOST, 1).into(),
         _ => (Ipv4Addr::LOCALHOST, 1).into(),
     };
-    let untied = dissolve_connection(bound.socket.as_fd());
-    if let Err(err) = untied.and_then(|()| bound.socket.connect(&peer.into())) {
+    let aside = || {
+        dissolve_connection(bound.socket.as_fd())?;
+        bound.socket.connect(&peer.into())?;
+        // Its successor must join the others, not this one: see `Sharing::Member`.
+        bound.socket.set_reuse_port(false)?;
+        bound.socket.set_reuse_address(true)
+    };
+    if let Err(err) = aside() {
         log::error!("unable to put aside a datagram socket that its server connected: {err}");
     }
 }
