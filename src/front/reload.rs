@@ -39,9 +39,10 @@ impl Front {
                 let bound = bound.count();
                 self.empty_leaving(&plan.listeners, now);
                 self.apply_plan(plan);
-                self.review_pending(now);
                 if self.serving {
                     self.link.send(&Request::Taken, None);
+                    // Behind that answer the helper judges by the new table.
+                    self.review_pending(now);
                 } else {
                     self.awaited = Some(bound);
                 }

@@ -9,6 +9,7 @@
 #![allow(dead_code)]
 
 pub mod daemon;
+pub mod opening;
 pub mod peer;
 pub mod process;
 pub mod runner;

@@ -47,6 +47,15 @@ impl Peer {
         open().unwrap_or_else(|err| panic!("unable to connect from {source:?}: {err}"))
     }
 
+    /// Connects between two addresses of one family; port 0 is any.
+    pub fn try_between(source: SocketAddr, to: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+        socket.set_reuse_address(true)?; // a port that was used a moment ago
+        socket.bind(&source.into())?;
+        socket.connect_timeout(&to.into(), SOON)?;
+        Self::over(socket)
+    }
+
     /// Connects to a Unix socket; `@NAME` is an abstract one.
     pub fn try_unix(kind: Type, name: &str) -> io::Result<Self> {
         let socket = Socket::new(Domain::UNIX, kind, None)?;
@@ -93,6 +102,21 @@ impl Peer {
         self
     }
 
+    /// Sends every byte in a segment of its own.
+    pub fn send_one_by_one(&mut self, bytes: &[u8]) -> &mut Self {
+        let set = self.socket.set_tcp_nodelay(true);
+        set.expect("unable to set TCP_NODELAY");
+        for byte in bytes {
+            self.send([*byte]);
+        }
+        self
+    }
+
+    /// Sends what the other end may not want any more; false if it has closed.
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.socket.write_all(bytes.as_ref()).is_ok()
+    }
+
     /// No more bytes will be sent: the server reads the end.
     pub fn finish(&mut self) -> &mut Self {
         // The server may have closed already.
@@ -132,7 +156,8 @@ impl Peer {
         })
     }
 
-    /// One line, with its end; what there is if the server closes before.
+    /// One line, with its end; what there is if the server closes before. A
+    /// reset counts as a close.
     pub fn read_line(&mut self) -> String {
         let mut line = Vec::new();
         let mut byte = [0];
@@ -140,6 +165,7 @@ impl Peer {
             match self.socket.read(&mut byte) {
                 Ok(0) => break,
                 Ok(_) => line.push(byte[0]),
+                Err(err) if err.kind() == ErrorKind::ConnectionReset => break,
                 Err(err) => panic!(
                     "no line: {err}; so far {:?}",
                     String::from_utf8_lossy(&line)

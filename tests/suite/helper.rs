@@ -13,6 +13,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use usherd::helper::link::{Link, LinkError};
+use usherd::helper::told::Told;
 use usherd::helper::wire::{Notice, Peer as WirePeer, Refusal, Request};
 use usherd::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
 
@@ -33,7 +34,7 @@ tests![
 ];
 
 /// The place of a front that has been stopped.
-struct Stolen {
+pub struct Stolen {
     link: OwnedFd,
     listeners: Vec<TcpListener>,
     front: Pid,
@@ -43,7 +44,7 @@ struct Stolen {
 }
 
 impl Stolen {
-    fn take(daemon: &Daemon) -> Self {
+    pub fn take(daemon: &Daemon) -> Self {
         needs_root();
         let front = daemon.front();
         process::kill(front, Signal::SIGSTOP);
@@ -104,13 +105,24 @@ impl Stolen {
 
     /// Asks for a server and waits for the verdict on this request.
     fn start(&mut self, service: u32, listener: u32, fd: &impl AsRawFd) -> Notice {
+        self.start_told(service, listener, fd, None)
+    }
+
+    /// The same with something to say about the connection.
+    pub fn start_told(
+        &mut self,
+        service: u32,
+        listener: u32,
+        fd: &impl AsRawFd,
+        told: Option<Told>,
+    ) -> Notice {
         self.count += 1;
         let connection = ConnectionId(self.count);
         let request = Request::Start {
             connection,
             service: ServiceId(service),
             listener: ListenerId(listener),
-            told: None,
+            told: told.map(Box::new),
         };
         self.request(&request, &[fd.as_raw_fd()]);
         self.verdict(connection)
@@ -147,7 +159,7 @@ impl Stolen {
     }
 
     /// The numbers of the only service and its listener.
-    fn find_service(&mut self) -> (u32, u32) {
+    pub fn find_service(&mut self) -> (u32, u32) {
         let nothing = std::fs::File::open("/dev/null").unwrap();
         for service in 0..20 {
             for listener in 0..20 {
@@ -165,7 +177,7 @@ impl Stolen {
         panic!("the service has no number below 20");
     }
 
-    fn accept(&self) -> TcpStream {
+    pub fn accept(&self) -> TcpStream {
         let (stream, _) = self.listeners[0].accept().expect("accept");
         stream
     }
@@ -179,7 +191,7 @@ impl Drop for Stolen {
     }
 }
 
-fn refused(notice: &Notice) -> Option<Refusal> {
+pub fn refused(notice: &Notice) -> Option<Refusal> {
     match notice {
         Notice::Refused { reason, .. } => Some(*reason),
         _ => None,

@@ -11,16 +11,23 @@
 mod common;
 
 mod programs;
+mod shared_port;
 
+mod attack;
 mod builtin;
 mod examples;
 mod explain;
 mod forward;
+mod handover;
+mod held;
 mod helper;
 mod limits;
 mod listeners;
 mod logging;
+mod matching;
 mod options;
+mod pending;
+mod proxied;
 mod regression;
 mod reload;
 mod serve;
@@ -41,6 +48,12 @@ fn main() -> ExitCode {
         signals::TESTS,
         helper::TESTS,
         logging::TESTS,
+        matching::TESTS,
+        proxied::TESTS,
+        pending::TESTS,
+        held::TESTS,
+        handover::TESTS,
+        attack::TESTS,
         regression::TESTS,
         servers::TESTS,
         examples::TESTS,

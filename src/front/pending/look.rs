@@ -45,12 +45,14 @@ impl Waiting {
     /// Asks the kernel for what the rules of this listener ask.
     pub fn find_out(&mut self, routes: &Routes) {
         let asks = routes.plan.asks();
-        self.owes_header = self.peer.ip().is_some_and(|ip| routes.owes_header(ip));
+        let is_proxy = self.peer.ip().is_some_and(|ip| routes.owes_header(ip));
+        self.owes_header = is_proxy && self.header.is_none();
         if asks.local {
             let local = self.socket.local_addr().ok().and_then(|at| at.as_socket());
             self.local = local.map(|at| at.ip().to_canonical());
         }
-        if asks.interface {
+        // Told only once: the option behind it is off again afterwards.
+        if asks.interface && self.interface.is_none() {
             let fd = self.socket.as_fd();
             self.interface = incoming_interface(fd, routes.v6).map(Into::into);
         }
@@ -189,7 +191,11 @@ impl Waiting {
     fn wait(&mut self, routes: &Routes, count: usize, k: usize, now: Instant) -> Outlook {
         let deadline = self.deadline(routes, count);
         let hurry = self.looks.saturating_sub(QUICK_LOOKS);
-        if hurry > 0 {
+        let is_new = count != self.seen;
+        self.seen = count;
+        // Who has said nothing since the last look is not looked at again
+        // before it does: thousands of them must cost nothing.
+        if hurry > 0 && is_new {
             let pause = Duration::from_millis(1 << hurry.min(6)).min(LONGEST_PAUSE);
             let mark = u32::try_from(HIGHEST_MARK).unwrap_or(u32::MAX);
             let until = deadline.min(now + pause);
@@ -223,6 +229,13 @@ impl Waiting {
         {
             self.mark = mark;
         }
+    }
+
+    /// Whether it was looked at and is a connection no more. Bytes that came
+    /// before a reset can be read all the same.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.looks > 0 && self.socket.peer_addr().is_err()
     }
 
     /// The same socket as accept(2) gave it. What reads blocking would wait for the mark.

@@ -211,6 +211,9 @@ impl Front {
         let Some(service) = service else {
             return;
         };
+        if waiting.is_gone() {
+            return self.close_waiting(waiting, None, now); // reset, with bytes still to read
+        }
         waiting.restore();
         let client = waiting.client();
         match self.admit(service, &client, now) {
@@ -224,10 +227,19 @@ impl Front {
         }
     }
 
-    fn may_hold(&self, id: ServiceId) -> bool {
+    fn may_hold(&mut self, id: ServiceId) -> bool {
         let service = self.services.get(id);
-        let queued = self.held.get(&id).map_or(0, VecDeque::len);
-        service.is_some_and(|service| !service.gone && service.queues()) && queued < HELD
+        if !service.is_some_and(|service| !service.gone && service.queues()) {
+            return false;
+        }
+        let Some(queue) = self.held.get_mut(&id) else {
+            return true;
+        };
+        if queue.len() >= HELD {
+            // Nobody keeps others out by coming and leaving.
+            queue.retain(|(place, since)| self.pending.holds(*place, *since, id));
+        }
+        queue.len() < HELD
     }
 
     /// Its service is full and lets its clients wait. Others use the same
@@ -251,11 +263,7 @@ impl Front {
             .get_mut(&id)
             .and_then(|queue| queue.front().copied())
         {
-            let there = self.pending.get_mut(place).filter(|waiting| {
-                let held = waiting.held.as_ref();
-                waiting.accepted == since && held.is_some_and(|held| held.service == id)
-            });
-            if there.is_some() {
+            if self.pending.holds(place, since, id) {
                 let service = self.services.get(id).filter(|service| !service.gone);
                 if let Some(service) = service {
                     let facts = self.senses.facts(&service.rules, now);
@@ -302,7 +310,50 @@ impl Front {
         let undecided = undecided.filter(|(_, waiting)| waiting.held.is_none());
         let places: Vec<u32> = undecided.map(|(place, _)| place).collect();
         for place in places {
-            self.look_again(place, false, now);
+            self.review(place, now);
+        }
+        let gone = |id: &&ServiceId| self.services.get(**id).is_none();
+        let gone: Vec<ServiceId> = self.held.keys().filter(gone).copied().collect();
+        for id in gone {
+            for (place, since) in self.held.remove(&id).unwrap_or_default() {
+                if self.pending.holds(place, since, id) {
+                    drop(self.remove_waiting(place)); // nobody will ever serve it
+                }
+            }
+        }
+    }
+
+    /// The new rules may ask what nobody asked at arrival.
+    fn review(&mut self, place: u32, now: Instant) {
+        let Some(at) = self.pending.get(place).map(|waiting| waiting.listener) else {
+            return;
+        };
+        let here = self.listeners.get(at).is_some();
+        let routes = self.routes_of(at);
+        let mut keep = here;
+        self.pending.change(place, |waiting| match &routes {
+            Some(routes) => {
+                waiting.find_out(routes);
+                // The helper takes the word of a proxy only as long as it is one.
+                let is_proxy = waiting.peer.ip().is_some_and(|ip| routes.owes_header(ip));
+                keep &= is_proxy || waiting.header.is_none();
+                keep &= waiting.owes_header || !routes.denies_all(&waiting.facts());
+            }
+            None => keep &= waiting.header.is_none(),
+        });
+        if keep && routes.is_some() {
+            return self.look_again(place, false, now);
+        }
+        let Some(waiting) = self.remove_waiting(place) else {
+            return;
+        };
+        if keep {
+            // Everything at this listener is for one service by now.
+            let route = Route {
+                candidate: 0,
+                rule: None,
+            };
+            self.dispatch_waiting(waiting, route, None, now);
         }
     }
 

@@ -37,6 +37,8 @@ pub struct Waiting {
     pub mark: u32,
     /// How often its bytes were looked at.
     pub looks: u16,
+    /// How many bytes were there the last time.
+    pub seen: usize,
     pub watched: bool,
     /// Decided; waits for a place.
     pub held: Option<Box<Held>>,
@@ -65,6 +67,7 @@ impl Waiting {
             due: now,
             mark: 1,
             looks: 0,
+            seen: 0,
             watched: false,
             held: None,
         }
@@ -141,6 +144,33 @@ impl Table {
         self.due.remove(&(waiting.due, place));
         self.count -= 1;
         Some(waiting)
+    }
+
+    #[must_use]
+    pub fn get(&self, place: u32) -> Option<&Waiting> {
+        self.places.get(place as usize)
+    }
+
+    /// Whether the one that came at `since` still waits there for a place at `service`.
+    #[must_use]
+    pub fn holds(&self, place: u32, since: Instant, service: ServiceId) -> bool {
+        self.get(place).is_some_and(|waiting| {
+            let held = waiting.held.as_ref();
+            waiting.accepted == since && held.is_some_and(|held| held.service == service)
+        })
+    }
+
+    /// Changes one, maybe so that it counts for another source.
+    pub fn change(&mut self, place: u32, change: impl FnOnce(&mut Waiting)) {
+        if let Some(waiting) = self.places.get_mut(place as usize) {
+            let before = waiting.source();
+            change(waiting);
+            let after = waiting.source();
+            if before != after {
+                self.crowd.leave(place, before);
+                self.crowd.join(place, after);
+            }
+        }
     }
 
     pub fn get_mut(&mut self, place: u32) -> Option<&mut Waiting> {
