@@ -25,6 +25,7 @@ mod reload;
 mod serve;
 mod servers;
 mod signals;
+mod traffic;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         logging::TESTS,
         regression::TESTS,
         servers::TESTS,
+        traffic::TESTS,
         examples::TESTS,
     ])
 }
