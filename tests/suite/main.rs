@@ -33,6 +33,7 @@ mod reload;
 mod serve;
 mod servers;
 mod signals;
+mod traffic;
 
 use std::process::ExitCode;
 
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         attack::TESTS,
         regression::TESTS,
         servers::TESTS,
+        traffic::TESTS,
         examples::TESTS,
         explain::TESTS,
     ])
