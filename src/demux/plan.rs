@@ -205,6 +205,9 @@ impl Plan {
             }
             if left_silent || !entry.when.is_now(look.bytes(), ended) {
                 seen(at, Found::NotNow);
+                if ended.is_none() && look.bytes().is_empty() && entry.when.may_be_silence() {
+                    return Step::Need(1); // who speaks is for others
+                }
                 continue;
             }
             let (mut verdict, weight) = entry.judge(look);
@@ -292,10 +295,10 @@ impl Entry {
         self.when == When::Silent
     }
 
-    /// Whether bytes have a say in it.
+    /// Whether bytes, or that there are none, have a say in it.
     #[must_use]
     pub fn reads(&self) -> bool {
-        !self.tests.is_empty()
+        !self.tests.is_empty() || self.when.may_be_silence()
     }
 
     /// Whether the wait must have ended first.
@@ -317,6 +320,15 @@ impl When {
             When::Always => true,
             When::Ended(endings) => ended.is_some_and(|ending| endings.contains(&ending)),
             When::Silent => ended == Some(Ending::Timeout) && bytes.is_empty(),
+        }
+    }
+
+    /// Whether a client that says nothing may be for it.
+    fn may_be_silence(&self) -> bool {
+        match self {
+            When::Always => false,
+            When::Ended(endings) => endings.contains(&Ending::Timeout),
+            When::Silent => true,
         }
     }
 

@@ -14,6 +14,7 @@ mod programs;
 
 mod builtin;
 mod examples;
+mod explain;
 mod forward;
 mod helper;
 mod limits;
@@ -43,5 +44,6 @@ fn main() -> ExitCode {
         regression::TESTS,
         servers::TESTS,
         examples::TESTS,
+        explain::TESTS,
     ])
 }

@@ -125,8 +125,7 @@ pub fn parts(rule: &Rule) -> Vec<Part> {
                 Content::Dns(dns) => dns.name = vec![pattern.clone()],
                 _ => {}
             }
-            let name = crate::table::show_rule::show_pattern(pattern);
-            (format!("\"{name}\""), with(changed))
+            (format!("\"{pattern}\""), with(changed))
         });
         all.push(names.collect());
         let paths = paths_of(content).iter().map(|path| {

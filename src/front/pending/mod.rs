@@ -172,6 +172,7 @@ impl Front {
                     waiting.set_mark(mark);
                 }
                 self.pending.set_due(place, until);
+                self.book_pending();
             }
             Outlook::Route(route, told) => {
                 if let Some(waiting) = self.remove_waiting(place) {
@@ -211,16 +212,14 @@ impl Front {
             return;
         };
         waiting.restore();
-        let (client, place) = (waiting.client(), waiting.listener);
+        let client = waiting.client();
         match self.admit(service, &client, now) {
             Ok(()) => self.serve(arrival(waiting, service, told), now),
             Err(reason) if reason.may_pass() && self.may_hold(service) => {
                 self.hold(waiting, service, told, now);
             }
             Err(reason) => {
-                let arrival = arrival(waiting, service, told);
-                debug_assert_eq!(arrival.listener, place);
-                self.refuse(arrival, reason, now);
+                self.refuse(arrival(waiting, service, told), reason, now);
             }
         }
     }

@@ -13,8 +13,7 @@ use std::rc::Rc;
 
 use super::bind::{self, BindError, Bound, Sharing};
 use super::listener::Listener;
-use crate::demux::datagram::{Base, Inexpressible, Tests, compile_rule, program};
-use crate::demux::rank::{self, Rank};
+use crate::demux::datagram::{Base, Inexpressible, Tests, ordered, program};
 use crate::helper::filter;
 use crate::ids::ListenerId;
 use crate::sys::bpf::{DROP, Instruction, PASS, RETURN, plain};
@@ -160,20 +159,11 @@ impl Group {
         &mut self,
         members: &[(ListenerId, &'s Service)],
     ) -> Result<(), (&'s Service, Inexpressible)> {
-        let mut ranked: Vec<(bool, Rank, Tests, ListenerId)> = Vec::new();
-        for (id, service) in members {
-            let rules = &service.routing.rules;
-            if rules.is_empty() {
-                ranked.push((true, Rank::default(), Tests::All(Vec::new()), *id));
-            }
-            for (rank, rule) in rules.iter().flat_map(rank::entries) {
-                let tests = compile_rule(&rule).map_err(|why| (*service, why))?;
-                ranked.push((false, rank, tests, *id));
-            }
-        }
-        // Stable: the table's order decides among equals.
-        ranked.sort_by_key(|(takes_the_rest, rank, ..)| (*takes_the_rest, *rank));
-        let rules = ranked.into_iter().map(|(.., tests, id)| (tests, id));
+        let rules = members.iter().map(|(_, service)| &*service.routing.rules);
+        let asked = ordered(rules).map_err(|(at, why)| (members[at].1, why))?;
+        let rules = asked
+            .into_iter()
+            .map(|asked| (asked.tests, members[asked.service].0));
         self.rules = rules.collect();
         let measured: Vec<_> = self.rules.iter().map(|(t, _)| (t.clone(), PASS)).collect();
         match (program(&measured, DROP, Base::Transport), members.last()) {

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use super::inherited::Inherited;
 use super::listener::{Listener, State};
 use super::options;
 use crate::ids::{ListenerId, ServiceId};
+use crate::sys::socket::set_option;
 use crate::table::Service;
 use crate::table::address::{Inet, Listen, Transport};
 
@@ -121,11 +123,11 @@ impl Registry {
         let mut wanted = Vec::new();
         let mut kept = Vec::new();
         // Streams: the first service that names an address brings the socket, the others join it.
-        let mut joint: HashMap<&Listen, Vec<ServiceId>> = HashMap::new();
+        let mut joined: HashMap<&Listen, Vec<ServiceId>> = HashMap::new();
         for (id, service) in services.iter().filter(|(_, service)| service.enabled) {
             let own = service.listen.iter().filter(|listen| {
-                let first = listen.is_datagram() != Some(false) || !joint.contains_key(listen);
-                let all = joint.entry(*listen).or_default();
+                let first = listen.is_datagram() != Some(false) || !joined.contains_key(listen);
+                let all = joined.entry(*listen).or_default();
                 all.extend((!first).then_some(*id));
                 first
             });
@@ -134,7 +136,7 @@ impl Registry {
                 let key = group::key(listen, &service.socket);
                 let grouped = key.is_some_and(|key| shared.contains(&key));
                 // Its options at bind(2) are there for good: with other ones it is another
-                // socket. And where datagram services share an address, each has its own.
+                // socket. And where several services share an address, each has its own.
                 let stays = |listener: &&Listener| {
                     (options::bind_alike(&listener.options, &service.socket)
                         || matches!(listen, Listen::Inherited { .. }))
@@ -178,12 +180,12 @@ impl Registry {
             listener.grouped = grouped;
             self.prepare_new(&mut prepared, listener, service, &leaving, now);
         }
-        prepared.lead(services);
         for listener in &mut prepared.listeners {
-            if let Some(also) = joint.get(&listener.listen) {
+            if let Some(also) = joined.get(&listener.listen) {
                 listener.also.clone_from(also);
             }
         }
+        prepared.lead(services);
         prepared.listeners.sort_by_key(|listener| listener.id);
         prepared
     }
@@ -355,6 +357,8 @@ impl Registry {
     /// listener down for all who hold it. One that listens is not disturbed.
     pub fn listen_again(&self) {
         for (listener, bound) in self.bound().filter(|(_, bound)| bound.kind != Type::DGRAM) {
+            // Connections inherit it, and would wait for bytes that never come.
+            let _ = set_option(bound.socket.as_fd(), libc::SOL_SOCKET, libc::SO_RCVLOWAT, 1);
             if let Err(err) = bind::listen(&bound.socket, &listener.options) {
                 log::error!(address:% = listener.listen; "unable to listen: {err}");
             }
