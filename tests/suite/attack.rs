@@ -96,7 +96,7 @@ fn good_among(
 }
 
 fn ten_thousand_silent_ones_of_one_source() {
-    let _one = flood(2 * MANY as u64);
+    let _one = flood(MANY as u64);
     let (dir, port) = (Dir::new(), free_port());
     let daemon = Daemon::start(&dir, &services(port, SLOW));
     let held = good_among(&daemon, port, MANY, |_| [127, 0, 0, 66]);
@@ -110,7 +110,7 @@ fn ten_thousand_silent_ones_of_one_source() {
 }
 
 fn ten_thousand_silent_ones_of_as_many_sources() {
-    let _one = flood(2 * MANY as u64);
+    let _one = flood(MANY as u64);
     let (dir, port) = (Dir::new(), free_port());
     let daemon = Daemon::start(&dir, &services(port, SLOW));
     let held = good_among(&daemon, port, MANY, source);
@@ -137,7 +137,7 @@ fn anonymous(pid: Pid) -> u64 {
 
 fn an_undecided_connection_costs_at_most_512_bytes() {
     needs_root(); // to read what the front, another user, has mapped
-    let _one = flood(2 * MANY as u64);
+    let _one = flood(MANY as u64);
     let (dir, port) = (Dir::new(), free_port());
     for (what, one_source) in [("one source", true), ("as many sources", false)] {
         let daemon = bounded(&dir, ALL, &services(port, SLOW)).start();
