@@ -8,11 +8,13 @@
 #![forbid(unsafe_code)]
 
 mod inexpressible;
+mod order;
 mod program;
 mod protocols;
 mod tree;
 
 pub use inexpressible::Inexpressible;
+pub use order::{Asked, ordered};
 pub use program::{Base, TooLong, program};
 pub use tree::{Test, Tests, Width};
 

@@ -89,26 +89,4 @@ impl Test {
         };
         (verdict, 0)
     }
-
-    /// The most that a match of this test can weigh.
-    #[must_use]
-    pub fn heaviest(&self) -> u32 {
-        let name = |patterns: &[super::names::Pattern]| {
-            patterns
-                .iter()
-                .map(|pattern| u32::from(pattern.weight()) << 16)
-                .max()
-                .unwrap_or(0)
-        };
-        match self {
-            Test::Tls(rule) => name(&rule.sni),
-            Test::Dns(rule) => name(&rule.name),
-            Test::Http(rule) => {
-                let path = rule.path.iter().map(|path| path.len() + 1).max();
-                let path = u16::try_from(path.unwrap_or(0)).unwrap_or(u16::MAX);
-                name(&rule.host) | u32::from(path)
-            }
-            Test::Is(_) | Test::Socks(_) | Test::Prefix(_) | Test::Regex(_) | Test::Never => 0,
-        }
-    }
 }

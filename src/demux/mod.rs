@@ -21,6 +21,7 @@ pub mod rule;
 pub mod socks;
 pub mod tls;
 pub mod verdict;
+pub mod weight;
 
 pub use rule::{Address, Content, Ending, Protocol, Rule};
 pub use verdict::Verdict;

@@ -9,15 +9,23 @@ mod index;
 mod kinds;
 mod order;
 mod sets;
+mod silence;
 
 use std::collections::HashSet;
 
+use crate::demux::Rule;
 use crate::demux::rank::{self, Rank};
-use crate::demux::{Ending, Rule};
 use crate::table::access::Prefix;
 
 use index::Index;
 use kinds::Meeting;
+
+/// What comes in at an address: a protocol may look otherwise in each of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Medium {
+    Streams,
+    Datagrams,
+}
 
 /// A service at one address.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +44,7 @@ pub struct Id {
 }
 
 /// Something about rules that is seldom meant.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Finding {
     /// Whenever `rule` holds, `by` is asked before it and holds too.
     Unreachable {
@@ -61,21 +69,35 @@ struct Entry {
     partial: bool,
 }
 
+/// Every entry of an address.
+struct Order {
+    medium: Medium,
+    /// In the order in which they are asked.
+    entries: Vec<Entry>,
+    index: Index,
+}
+
 /// Looks at the services of one address, given in the order of the table.
 #[must_use]
-pub fn inspect(services: &[Share<'_>]) -> Vec<Finding> {
+pub fn inspect(services: &[Share<'_>], medium: Medium) -> Vec<Finding> {
     let entries = entries(services);
-    let index = Index::new(&entries);
+    let order = Order {
+        medium,
+        index: Index::new(&entries),
+        entries,
+    };
     let mut findings = Vec::new();
-    for (at, entry) in entries.iter().enumerate() {
-        if !unreachable(&entries, &index, at, &mut findings) {
-            by_order(&entries, &index, at, entry, &mut findings);
+    for (at, entry) in order.entries.iter().enumerate() {
+        let unreachable = order.unreachable(at, entry);
+        if unreachable.is_empty() {
+            findings.extend(order.by_table(at, entry));
         }
+        findings.extend(unreachable);
     }
-    fallbacks(services, &entries, &mut findings);
-    silent(services, &entries, &mut findings);
+    fallbacks(services, &order.entries, &mut findings);
+    silence::compare(services, &order.entries, &mut findings);
     let mut seen = HashSet::new();
-    findings.retain(|finding| seen.insert(format!("{finding:?}")));
+    findings.retain(|finding| seen.insert(finding.clone()));
     findings
 }
 
@@ -102,51 +124,78 @@ fn entries(services: &[Share<'_>]) -> Vec<Entry> {
     all
 }
 
-/// Reports what of an entry is never reached; whether anything is.
-fn unreachable(entries: &[Entry], index: &Index, at: usize, findings: &mut Vec<Finding>) -> bool {
-    let Some(entry) = entries.get(at) else {
-        return false;
-    };
-    let id = entry.id;
-    if let Some(by) = coverer(entries, index, at, &entry.rule) {
-        let part = entry.partial.then(|| prefixes_of(&entry.rule));
-        findings.push(Finding::Unreachable { rule: id, part, by });
-        return true;
-    }
-    let before = findings.len();
-    for (name, part) in order::parts(&entry.rule) {
-        if let Some(by) = coverer(entries, index, at, &part) {
-            findings.push(Finding::Unreachable {
-                rule: id,
-                part: Some(name),
-                by,
-            });
-        }
-    }
-    findings.len() > before
-}
-
-/// The first entry that takes every request of `rule`, which is the one at `at` or a part of it.
-fn coverer(entries: &[Entry], index: &Index, at: usize, rule: &Rule) -> Option<Id> {
-    let this = entries.get(at)?;
-    let mut found: Option<usize> = None;
-    index.near(rule, &mut |other| {
-        let Some(candidate) = entries.get(other) else {
-            return;
+impl Order {
+    /// What of an entry is never reached: all of it, or names, paths and prefixes in it.
+    fn unreachable(&self, at: usize, entry: &Entry) -> Vec<Finding> {
+        let finding = |part: Option<String>, by: Id| Finding::Unreachable {
+            rule: entry.id,
+            part,
+            by,
         };
-        let nearer = found.is_none_or(|found| other < found);
-        if candidate.id != this.id
-            && nearer
-            && sets::covers(&candidate.rule, rule)
-            && order::wins(
-                (candidate.rank, other, &candidate.rule),
-                (this.rank, at, rule),
-            )
-        {
-            found = Some(other);
+        if let Some(by) = self.coverer(at, entry, &entry.rule) {
+            let part = entry.partial.then(|| prefixes_of(&entry.rule));
+            return vec![finding(part, by)];
         }
-    });
-    entries.get(found?).map(|entry| entry.id)
+        let parts = order::parts(&entry.rule).into_iter();
+        let covered = parts.filter_map(|(name, part)| {
+            let by = self.coverer(at, entry, &part)?;
+            Some(finding(Some(name), by))
+        });
+        covered.collect()
+    }
+
+    /// The first entry that takes every request of `rule`, which is `this` or a part of it.
+    fn coverer(&self, at: usize, this: &Entry, rule: &Rule) -> Option<Id> {
+        let mut found: Option<usize> = None;
+        self.index.near(rule, &mut |other| {
+            let Some(candidate) = self.entries.get(other) else {
+                return;
+            };
+            if candidate.id != this.id
+                && found.is_none_or(|found| other < found)
+                && sets::covers(&candidate.rule, rule, self.medium)
+                && order::wins(
+                    (candidate.rank, other, &candidate.rule),
+                    (this.rank, at, rule),
+                )
+            {
+                found = Some(other);
+            }
+        });
+        self.entries.get(found?).map(|entry| entry.id)
+    }
+
+    /// The first earlier entry of another service that takes some of this one's requests for
+    /// no other reason than that it stands first.
+    fn by_table(&self, at: usize, entry: &Entry) -> Option<Finding> {
+        let mut first: Option<usize> = None;
+        let mut compare = |other: usize| {
+            let nearer = other < at && first.is_none_or(|first| other < first);
+            let before = self.entries.get(other).filter(|_| nearer);
+            if before.is_some_and(|before| self.is_by_table(before, entry)) {
+                first = Some(other);
+            }
+        };
+        if self.index.is_loose(at) {
+            (0..at).for_each(&mut compare);
+        } else {
+            self.index.near(&entry.rule, &mut compare);
+        }
+        let before = self.entries.get(first?)?;
+        Some(Finding::ByOrder {
+            first: before.id,
+            second: entry.id,
+        })
+    }
+
+    fn is_by_table(&self, before: &Entry, entry: &Entry) -> bool {
+        before.rank == entry.rank
+            && before.id.service != entry.id.service
+            && sets::may_meet(&before.rule, &entry.rule, self.medium) == Meeting::Possible
+            && !sets::covers(&before.rule, &entry.rule, self.medium)
+            && !sets::covers(&entry.rule, &before.rule, self.medium)
+            && order::is_by_table(&before.rule, &entry.rule)
+    }
 }
 
 fn prefixes_of(rule: &Rule) -> String {
@@ -157,45 +206,6 @@ fn prefixes_of(rule: &Rule) -> String {
     let address = &rule.address;
     let both = [show("from", &address.from), show("to", &address.to)];
     both.into_iter().flatten().collect::<Vec<_>>().join(" ")
-}
-
-/// Reports the first earlier entry that takes some of this one's requests for
-/// no other reason than that it stands first.
-fn by_order(
-    entries: &[Entry],
-    index: &Index,
-    at: usize,
-    entry: &Entry,
-    findings: &mut Vec<Finding>,
-) {
-    let mut first: Option<usize> = None;
-    let mut compare = |other: usize| {
-        let Some(before) = entries.get(other) else {
-            return;
-        };
-        if other < at
-            && first.is_none_or(|first| other < first)
-            && before.rank == entry.rank
-            && before.id.service != entry.id.service
-            && sets::may_meet(&before.rule, &entry.rule) == Meeting::Possible
-            && !sets::covers(&before.rule, &entry.rule)
-            && !sets::covers(&entry.rule, &before.rule)
-            && order::is_by_table(&before.rule, &entry.rule)
-        {
-            first = Some(other);
-        }
-    };
-    if index.is_loose(at) {
-        (0..at).for_each(&mut compare);
-    } else {
-        index.near(&entry.rule, &mut compare);
-    }
-    if let Some(before) = first.and_then(|first| entries.get(first)) {
-        findings.push(Finding::ByOrder {
-            first: before.id,
-            second: entry.id,
-        });
-    }
 }
 
 /// A rule that holds for everything leaves nothing to services without rules.
@@ -222,82 +232,15 @@ fn fallbacks(services: &[Share<'_>], entries: &[Entry], findings: &mut Vec<Findi
     }
 }
 
-/// Where a client may end up that says nothing until the deadline.
-struct Silence<'a> {
-    id: Id,
-    /// `None`: after all rules.
-    entry: Option<&'a Entry>,
-    /// By a rule that says `timeout`, not by who speaks first.
-    explicit: bool,
-}
-
-fn silent(services: &[Share<'_>], entries: &[Entry], findings: &mut Vec<Finding>) {
-    let greets = |id: Id| services.get(id.service).is_some_and(|s| s.speaks_first);
-    let mut routes: Vec<Silence<'_>> = Vec::new();
-    for entry in entries {
-        let reads = !entry.rule.content.is_empty();
-        let explicit = !reads && entry.rule.endings.contains(&Ending::Timeout);
-        if explicit || (reads && greets(entry.id)) {
-            routes.push(Silence {
-                id: entry.id,
-                entry: Some(entry),
-                explicit,
-            });
-        }
-    }
-    for (service, share) in services.iter().enumerate() {
-        if share.rules.is_empty() && share.speaks_first {
-            let id = Id {
-                service,
-                rule: None,
-            };
-            routes.push(Silence {
-                id,
-                entry: None,
-                explicit: false,
-            });
-        }
-    }
-    for (at, second) in routes.iter().enumerate() {
-        let first = routes.iter().take(at).find(|first| compete(first, second));
-        if let Some(first) = first {
-            findings.push(Finding::Silent {
-                first: first.id,
-                second: second.id,
-            });
-        }
-    }
-}
-
-fn compete(first: &Silence<'_>, second: &Silence<'_>) -> bool {
-    if first.id.service == second.id.service || (first.explicit && second.explicit) {
-        return false;
-    }
-    match (first.entry, second.entry) {
-        (Some(a), Some(b)) => {
-            a.rank == b.rank && sets::addresses_meet(&a.rule.address, &b.rule.address)
-        }
-        // Rules come first; but one that says nothing but what the bytes are
-        // has no more claim to silence than a service without rules.
-        (Some(rule), None) | (None, Some(rule)) => {
-            !first.explicit
-                && !second.explicit
-                && rule.rule.priority == 0
-                && sets::is_anywhere(&rule.rule.address)
-        }
-        (None, None) => true,
-    }
-}
-
 /// Why no request can be for `rule`, if that is so.
 #[must_use]
-pub fn contradiction(rule: &Rule) -> Option<String> {
+pub fn contradiction(rule: &Rule, medium: Medium) -> Option<String> {
     for (at, first) in rule.content.iter().enumerate() {
         if let Some(why) = kinds::contradicts_itself(first) {
             return Some(why);
         }
         for second in rule.content.iter().skip(at + 1) {
-            if kinds::meet(first, second) == Meeting::Never {
+            if kinds::meet(first, second, medium) == Meeting::Never {
                 let (first, second) = (kinds::name(first), kinds::name(second));
                 return Some(format!("no request is `{first}` and `{second}` at once"));
             }

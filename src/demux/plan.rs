@@ -12,6 +12,7 @@ use super::look::{Look, Test};
 use super::rank::{self, Rank};
 use super::rule::{Address, Ending, Rule};
 use super::verdict::Verdict;
+use super::weight::{self, Weight};
 
 /// What is known of a request before a byte of it is read. Addresses are
 /// canonical: no IPv4-mapped ones.
@@ -77,7 +78,7 @@ pub struct Entry {
     address: Address,
     tests: Vec<Test>,
     when: When,
-    heaviest: u32,
+    heaviest: Weight,
 }
 
 /// At which point of the wait an entry is looked at.
@@ -205,6 +206,9 @@ impl Plan {
             }
             if left_silent || !entry.when.is_now(look.bytes(), ended) {
                 seen(at, Found::NotNow);
+                if ended.is_none() && look.bytes().is_empty() && entry.when.may_be_silence() {
+                    return Step::Need(1); // who speaks is for others
+                }
                 continue;
             }
             let (mut verdict, weight) = entry.judge(look);
@@ -242,7 +246,7 @@ impl Entry {
             route,
             rank: Some(rank),
             address: rule.address,
-            heaviest: tests.iter().map(Test::heaviest).max().unwrap_or(0),
+            heaviest: weight::heaviest(&rule.content),
             tests,
             when: match rule.endings {
                 endings if endings.is_empty() => When::Always,
@@ -292,10 +296,10 @@ impl Entry {
         self.when == When::Silent
     }
 
-    /// Whether bytes have a say in it.
+    /// Whether bytes, or that there are none, have a say in it.
     #[must_use]
     pub fn reads(&self) -> bool {
-        !self.tests.is_empty()
+        !self.tests.is_empty() || self.when.may_be_silence()
     }
 
     /// Whether the wait must have ended first.
@@ -317,6 +321,15 @@ impl When {
             When::Always => true,
             When::Ended(endings) => ended.is_some_and(|ending| endings.contains(&ending)),
             When::Silent => ended == Some(Ending::Timeout) && bytes.is_empty(),
+        }
+    }
+
+    /// Whether a client that says nothing may be for it.
+    fn may_be_silence(&self) -> bool {
+        match self {
+            When::Always => false,
+            When::Ended(endings) => endings.contains(&Ending::Timeout),
+            When::Silent => true,
         }
     }
 

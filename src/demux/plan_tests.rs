@@ -211,6 +211,25 @@ fn silent_clients_go_to_who_speaks_first() {
     assert_eq!(step(b"EHLO x\r\n", None), Some(1));
 }
 
+#[test]
+fn a_silent_client_is_waited_for_where_somebody_greets() {
+    let candidate = |speaks_first| Candidate {
+        rules: &[],
+        speaks_first,
+    };
+    let plan = Plan::compile(&[candidate(false), candidate(true)]).unwrap();
+    let step = |bytes: &[u8], ended| plan.step(&Facts::default(), bytes, ended);
+    assert_eq!(step(b"", None), Step::Need(1));
+    assert_eq!(service(step(b"x", None)), Some(0));
+    assert_eq!(service(step(b"", Some(Ending::Timeout))), Some(1));
+
+    let plan = super::tests::plan(&[Some(ended(&[Ending::Timeout])), None]);
+    let step = |bytes: &[u8], ended| plan.step(&Facts::default(), bytes, ended);
+    assert_eq!(step(b"", None), Step::Need(1));
+    assert_eq!(service(step(b"x", None)), Some(1));
+    assert_eq!(service(step(b"", Some(Ending::Timeout))), Some(0));
+}
+
 /// Laws of a whole walk: whatever is decided stays, whatever is asked for is
 /// needed, and an end of the wait decides.
 fn obeys(plan: &Plan, facts: &Facts<'_>, sample: &[u8]) -> Result<(), TestCaseError> {

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 
 use crate::helper::core::{Helper, Phase};
 use crate::helper::instances::{self, Instance};
+use crate::helper::reload::Change;
 use crate::helper::start::take_back;
 use crate::helper::timers::Due;
 use crate::helper::wire::{Notice, Outcome};
@@ -63,6 +64,7 @@ impl Helper {
     fn instance_ended(&mut self, instance: &Instance, reaped: &Reaped, now: Instant) {
         if instance.wait {
             self.take_listeners_back(instance);
+            self.replace_sockets(now);
         }
         let failure = self.launcher.failure(reaped.pid);
         let lasted = now.duration_since(instance.started);
@@ -93,21 +95,31 @@ impl Helper {
     }
 
     /// The sockets that a wait server had are the front's to watch again.
-    fn take_listeners_back(&self, instance: &Instance) {
+    fn take_listeners_back(&mut self, instance: &Instance) {
         let whole = self
             .services
             .find(instance.service)
             .filter(|service| service.rules.whole);
         let ids = whole.map_or(vec![instance.listener], |service| service.listeners.clone());
-        let bound: Vec<_> = ids
+        let mut bound = Vec::new();
+        for id in ids {
+            let pending = self.change.as_mut().map(Change::prepared);
+            if self.registry.put_aside(id, pending) {
+                log::warn!(
+                    service = &*instance.name;
+                    "the server connected its datagram socket, which is one of a group; binding another"
+                );
+            } else {
+                bound.push(id);
+            }
+        }
+        let bound: Vec<_> = bound
             .into_iter()
             .filter_map(|id| Some((id, self.registry.find(id)?.bound()?.clone())))
             .collect();
         take_back(&bound);
         for (id, _) in &bound {
-            if let Some(listener) = self.registry.find(*id) {
-                listener.guard();
-            }
+            self.registry.guard(*id);
         }
     }
 

@@ -30,7 +30,22 @@ pub struct Change {
     overdue: Instant,
 }
 
+impl Change {
+    pub(super) fn prepared(&mut self) -> &mut Prepared {
+        &mut self.prepared
+    }
+}
+
 impl Helper {
+    /// Sockets that were put aside get a successor by the same way as in a
+    /// reload, with the table in force.
+    pub(super) fn replace_sockets(&mut self, now: Instant) {
+        let idle = self.phase != Phase::Draining && self.change.is_none();
+        if idle && self.registry.lacks_sockets() {
+            self.change_to(self.table.clone(), now);
+        }
+    }
+
     /// SIGHUP. Any complaint keeps everything as it is; the log tells.
     pub(super) fn reload(&mut self, now: Instant) {
         if self.phase == Phase::Draining {
@@ -75,14 +90,14 @@ impl Helper {
             log::error!("{trouble}{later}");
         }
         if hopeless {
-            prepared.abandon();
+            self.registry.abandon(prepared);
             return self.refuse("not every address can be bound");
         }
         let inheritance = self.fronts.inheritance().clone();
         let compiled = match self.services.compile(&table, &inheritance) {
             Ok(compiled) => compiled,
             Err(err) => {
-                prepared.abandon();
+                self.registry.abandon(prepared);
                 return self.refuse(&err);
             }
         };
@@ -101,7 +116,7 @@ impl Helper {
         } else if let Err(err) = self.tell_front(&change) {
             // It may have heard half of it; the next front hears of the table in force.
             self.end_front();
-            change.prepared.abandon();
+            self.registry.withdraw(change.prepared);
             return self.refuse(&format!("unable to tell the front: {err}"));
         } else {
             self.timers.set(change.overdue, Due::PlanTaken);
@@ -139,7 +154,7 @@ impl Helper {
     /// usherd ends: a table that is not in force yet never will be.
     pub(super) fn abandon_change(&mut self) {
         if let Some(change) = self.change.take() {
-            change.prepared.abandon();
+            self.registry.withdraw(change.prepared);
         }
     }
 
@@ -180,5 +195,6 @@ impl Helper {
         if std::mem::take(&mut self.reload_again) {
             self.reload(now);
         }
+        self.replace_sockets(now);
     }
 }

@@ -17,6 +17,7 @@ use super::{Builtin, Listen, Serve, Service, Table};
 mod accounts;
 mod conflicts;
 mod daemon;
+mod datagrams;
 mod exec;
 mod listeners;
 mod matching;

@@ -42,6 +42,11 @@ pub const DEFAULT_TABLE: &str = include_str!("../../config/usherd.toml");
 /// listen(2), where a service says nothing else.
 pub const DEFAULT_BACKLOG: u32 = 1024;
 
+/// From accept to the decision, where the table says nothing.
+pub const MATCH_TIMEOUT: Duration = Duration::from_secs(5);
+/// From accept to the first byte, where the table says nothing and silence is an answer.
+pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// A table without complaints.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {

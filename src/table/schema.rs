@@ -21,7 +21,6 @@ use super::{
 
 mod address;
 mod content;
-mod hook;
 mod matches;
 mod process;
 mod read;
@@ -154,8 +153,8 @@ service_keys! {
     wait: bool = Reader::boolean;
     activation: Activation = |r, v| r.choice(v, &read::ACTIVATIONS);
     matches: Vec<RawRule> = matches::matches;
-    match_timeout: Duration = read::span;
-    first_byte_timeout: Duration = read::span;
+    match_timeout: Duration = read::deadline;
+    first_byte_timeout: Duration = read::deadline;
     proxy_protocol: Vec<Prefix> = matches::prefixes;
     speaks_first: Side = |r, v| r.choice(v, &read::SPEAKS_FIRST);
     user: String = |r, v| r.word(v, "a user name");

@@ -174,17 +174,7 @@ fn prefixes(values: &[Prefix]) -> Vec<String> {
 }
 
 fn patterns(values: &[Pattern]) -> Vec<String> {
-    values.iter().map(|p| text(&show_pattern(p))).collect()
-}
-
-/// As in the table.
-#[must_use]
-pub fn show_pattern(pattern: &Pattern) -> String {
-    match pattern {
-        Pattern::Exact(name) => name.clone(),
-        Pattern::Label(suffix) => format!("*.{suffix}"),
-        Pattern::Depth(suffix) => format!("**.{suffix}"),
-    }
+    values.iter().map(|p| text(&p.to_string())).collect()
 }
 
 fn show_ports((first, last): &(u16, u16)) -> String {

@@ -9,6 +9,8 @@ use proptest::prelude::*;
 use super::host::tests::host;
 use super::*;
 
+mod routing;
+
 fn try_load(text: &str, root: bool) -> Result<Loaded, Complaints> {
     let name = "usherd.toml";
     load(Source::Text { name, text }, &host(root))
@@ -33,6 +35,7 @@ const EVERYTHING: &str = r##"
 user = "nobody"
 runtime_dir = "/run/usherd"
 log = { to = "/var/log/usherd \"x\".log", format = "json", level = "debug" }
+undecided = { total = 50, per_source = 7 }
 
 [defaults]
 user = "nobody"
@@ -110,6 +113,65 @@ max_bytes = "20M"
 listen = "tcp:8080"
 forward = { to = ["tcp:192.0.2.1:80", "tcp:[::1]:81", "unix:/run/x", "unix:@y z"], proxy = "v2", connect_timeout = "1500ms" }
 log = []
+
+[service.tls]
+listen = ["tcp:443", "tcp:8443"]
+exec = ["/bin/tls"]
+match = [
+    { tls = { sni = ["a.example", "*.A.example.", "**.example"], alpn = ["h2", "odd \"x\""], version = ["1.2", "1.3"], ech = false }, from = ["10.0.0.0/8", "2001:db8::1"], priority = 5 },
+    { tls.malformed = true },
+    { tls.version = "ssl2" },
+]
+match_timeout = "8s"
+proxy_protocol = ["192.0.2.0/24", "::1"]
+backlog = 9
+socket = { dscp = 10 }
+
+[service.http]
+listen = "tcp:443"
+exec = ["/bin/http"]
+match = [
+    { http = { host = ["a.example", "192.0.2.1", "[::1]"], path = ["/a", "/b/"], method = "GET", header = "Upgrade" } },
+    { http = true, to = "127.0.0.0/8", interface = ["eth0", "lo"], source_port = [53, "1024-65535"] },
+    { http.malformed = true, priority = -1 },
+]
+
+[service.ssh]
+listen = "tcp:443"
+exec = ["/bin/sshd", "-i"]
+speaks_first = "server"
+match = { ssh = true }
+socket = { mark = 3 }
+
+[service.bytes]
+listen = "tcp:443"
+exec = ["/bin/bytes"]
+match = [
+    { prefix = ["\u0001A\r\n", "B\"\\", { hex = "16 03 FF 00" }], full = true, eof = true },
+    { regex = ["^x+\"y", "z.*"], priority = -2 },
+    { dns = { name = "*.example", type = ["a", 28, "TYPE65280"] } },
+    { socks = 5, priority = 1 }, { socks = [4] }, { postgres = true },
+    { timeout = true, priority = 9 },
+]
+
+[service.left]
+listen = ["tcp:443", "tcp:9443"]
+exec = ["/bin/left"]
+
+[service.peers]
+listen = "unix:/run/peers.sock"
+exec = ["/bin/peers"]
+match = { user = ["git", "7"], group = "adm" }
+
+[service.quic]
+listen = "udp:443"
+exec = ["/bin/quic"]
+match = [{ quic = { header = "long", version = ["v1", "v2", "0xff00001d"] } }, { tftp = { operation = "read", file = "a b" } }, { tftp = true, priority = -1 }, { quic.header = "short" }]
+
+[service.others]
+listen = "udp:443"
+exec = ["/bin/others"]
+match = [{ stun = true }, { from = "10.0.0.0/8" }, { any = true, priority = -9 }]
 "##;
 
 #[test]
@@ -461,6 +523,14 @@ fn shards() -> impl Strategy<Value = String> {
         "'echo'",
         "{ nofile = { soft = 5, hard = 1 } }",
         "'ümlaut:80'",
+        "{ ssh = true }",
+        "{ tls.sni = ['a.example', '*.b'], priority = 3 }",
+        "[{ http.path = '/a' }, { any = true }]",
+        "{ dns = { name = 'a', type = 'MX' }, from = '10.0.0.0/8' }",
+        "{ prefix = { hex = '00' }, eof = true }",
+        "{ tls = { malformed = false, version = '1.2' } }",
+        "'server'",
+        "['::1']",
     ]);
     let heads = prop::sample::select(vec![
         "[service.a]",

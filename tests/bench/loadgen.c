@@ -3,18 +3,23 @@
  *   loadgen rate PORT PORTS CLIENTS SECONDS    connect, read to the end, close; over PORTS ports in turn
  *   loadgen echo PORT 1 CLIENTS SECONDS        connect, send a line, read it back, close
  *   loadgen latency PORT COUNT                 one client: time from connect to the first byte
+ *   loadgen ask PORT COUNT FILE [FIRST PAUSE]  one client that sends FILE at once; or FIRST octets, and the
+ *                                              rest PAUSE microseconds later. One line for each request:
+ *                                              microseconds from connect to the first byte, or "failed"
  *   loadgen hold PORT COUNT                    COUNT silent connections, until stdin ends
  *
- * Prints one line of NAME=VALUE words. */
+ * Prints one line of NAME=VALUE words, but for `ask`. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -154,6 +159,55 @@ static void latency(int count)
 	       took[count * 99 / 100] * 1e6, failed);
 }
 
+static int send_all(int fd, const char *bytes, size_t count)
+{
+	return send(fd, bytes, count, MSG_NOSIGNAL) == (ssize_t)count;
+}
+
+static int ask_one(int fd, const char *request, size_t length, size_t first, long pause)
+{
+	struct sockaddr_in to = target();
+	struct timespec rest = { .tv_nsec = pause * 1000 };
+	char answer;
+	if (connect(fd, (struct sockaddr *)&to, sizeof to) || !send_all(fd, request, first))
+		return 0;
+	if (first < length) {
+		nanosleep(&rest, NULL);
+		if (!send_all(fd, request + first, length - first))
+			return 0;
+	}
+	return read(fd, &answer, 1) == 1;
+}
+
+static void ask(int count, const char *path, long first, long pause)
+{
+	char request[65536], buffer[4096];
+	FILE *file = fopen(path, "r");
+	size_t length = file ? fread(request, 1, sizeof request, file) : 0;
+	double *took = calloc(count, sizeof *took);
+	int on = 1;
+	if (length == 0 || took == NULL) {
+		perror(path);
+		exit(1);
+	}
+	prctl(PR_SET_TIMERSLACK, 1); /* a pause is as long as it says */
+	for (int nth = 0; nth < count; nth++) {
+		int fd = new_socket(0);
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+		double began = now();
+		int answered = ask_one(fd, request, length, first > 0 ? (size_t)first : length, pause);
+		took[nth] = answered ? now() - began : -1;
+		while (answered && read(fd, buffer, sizeof buffer) > 0)
+			;
+		close(fd);
+	}
+	for (int nth = 0; nth < count; nth++)
+		if (took[nth] < 0)
+			puts("failed");
+		else
+			printf("%.1f\n", took[nth] * 1e6);
+}
+
 static void hold(int count)
 {
 	struct rlimit files = { .rlim_cur = count + 64, .rlim_max = count + 64 };
@@ -179,6 +233,8 @@ int main(int argc, char **argv)
 	ports = 1;
 	if (strcmp(argv[1], "latency") == 0)
 		latency(atoi(argv[3]));
+	else if (strcmp(argv[1], "ask") == 0 && (argc == 5 || argc == 7))
+		ask(atoi(argv[3]), argv[4], argc == 7 ? atol(argv[5]) : 0, argc == 7 ? atol(argv[6]) : 0);
 	else if (strcmp(argv[1], "hold") == 0)
 		hold(atoi(argv[3]));
 	else if (argc == 6 && atoi(argv[4]) <= MAX_CLIENTS) {

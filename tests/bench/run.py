@@ -31,12 +31,20 @@ PORTS = 12000       # one block per contestant, below the kernel's own choice
 CLIENTS = 32
 
 
-def compile_all(folder, server):
-    cc = os.environ.get("CC", "cc")
+def compile_one(folder, source, name, flags):
+    subprocess.check_call([os.environ.get("CC", "cc"), "-O2", "-Wall", "-o", "%s/%s" % (folder, name),
+                           "%s/%s.c" % (HERE, source)] + flags)
+
+
+def compile_tiny(folder, server, name="tiny", more=()):
     bare = ["-static", "-nostdlib", "-fno-stack-protector"] if server == "bare" else ["-static", "-DLIBC"]
-    for name, flags in (("tiny", bare), ("floor", []), ("loadgen", [])):
-        subprocess.check_call([cc, "-O2", "-Wall", "-o", "%s/%s" % (folder, name),
-                               "%s/%s.c" % (HERE, name)] + flags)
+    compile_one(folder, "tiny", name, bare + list(more))
+
+
+def compile_all(folder, server):
+    compile_tiny(folder, server)
+    compile_one(folder, "floor", "floor", [])
+    compile_one(folder, "loadgen", "loadgen", [])
 
 
 # ---------------------------------------------------------------- contestants

@@ -16,6 +16,7 @@ mod shared_port;
 mod attack;
 mod builtin;
 mod examples;
+mod explain;
 mod forward;
 mod handover;
 mod held;
@@ -32,6 +33,7 @@ mod reload;
 mod serve;
 mod servers;
 mod signals;
+mod traffic;
 
 use std::process::ExitCode;
 
@@ -55,6 +57,8 @@ fn main() -> ExitCode {
         attack::TESTS,
         regression::TESTS,
         servers::TESTS,
+        traffic::TESTS,
         examples::TESTS,
+        explain::TESTS,
     ])
 }

@@ -40,7 +40,7 @@ fn wait(candidate: usize, service: &Service, routes: &Routes) -> String {
     if own().any(super::Entry::is_for_silence) || service.routing.speaks_first == Side::Server {
         return format!("up to {silence}, the client may wait for the server's banner");
     }
-    if own().all(|entry| !entry.reads() && !entry.is_for_the_end()) {
+    if own().all(|entry| !entry.reads()) {
         return format!(
             "until the first bytes rule out the others; up to {silence} if it says nothing, \
              up to {whole} if it says too little"

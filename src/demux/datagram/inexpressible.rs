@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use super::TooLong;
 use crate::demux::Ending;
 
 /// A part of a rule that no program for datagrams can decide. Its `Display` is
@@ -25,6 +26,8 @@ pub enum Inexpressible {
     /// `uid` or `gid`.
     Credentials,
     Ending(Ending),
+    /// Each rule could be said, but all those of an address cannot.
+    TooLong(TooLong),
 }
 
 impl fmt::Display for Inexpressible {
@@ -60,6 +63,7 @@ impl fmt::Display for Inexpressible {
             Self::Credentials => {
                 f.write_str("uid and gid are known of the peers of Unix streams only")
             }
+            Self::TooLong(why) => why.fmt(f),
             Self::Ending(ending) => {
                 let key = match ending {
                     Ending::Timeout => "timeout",

@@ -148,15 +148,22 @@ fn compare(at: u32, text: &[u8], mask: fn(u8) -> u8) -> Tests {
     Tests::All(tests)
 }
 
-/// A query (RFC 1035, 4.1), NOTIFY (RFC 1996) or UPDATE (RFC 2136): QR 0, one
-/// question, Z 0; a query answers nothing yet. The question comes first of all.
+/// A query (RFC 1035, 4.1), NOTIFY (RFC 1996) or UPDATE (RFC 2136), as
+/// [`crate::demux::dns`] reads them: one question, which comes first of all.
+/// What stands behind a name whose length is not known is not looked at.
 fn dns(want: &Dns) -> Result<Tests, Inexpressible> {
     const QUESTION: u32 = 12;
-    let opcode = |code: u8| bits(2, 0xf8, code << 3);
+    let upto = |at, most| masked(at, Width::Two, 0xffff, 0, most);
+    // QR, opcode, AA (of NOTIFY alone) and TC.
+    let query = all([bits(2, 0xfe, 0), half(6, 0), upto(8, 1)]);
+    let notify = all([bits(2, 0xfa, 4 << 3), upto(6, 255), upto(8, 255)]);
+    let update = bits(2, 0xfe, 5 << 3);
     let mut tests = vec![
-        any([all([opcode(0), half(6, 0)]), opcode(4), opcode(5)]),
-        bits(3, 0x40, 0),
+        any([query, notify, update]),
+        // The reserved bit and the response code.
+        bits(3, 0x4f, 0),
         half(4, 1),
+        upto(10, 255),
         // A label, not a pointer; the root, its type and class at the least.
         octets(QUESTION, 0, 63),
         at_least(QUESTION + 5),
@@ -172,9 +179,14 @@ fn dns(want: &Dns) -> Result<Tests, Inexpressible> {
         let wire = question(pattern)?;
         let behind = QUESTION + u32::try_from(wire.len()).unwrap_or(u32::MAX);
         let types = any(want.r#type.iter().map(|code| half(behind, *code)));
+        let classes = [1, 3, 4, 254, 255].map(|class| half(behind + 2, class));
+        // Without records behind the question, nothing else follows it.
+        let records = [6, 8, 10].map(|count| masked(count, Width::Two, 0xffff, 1, 0xffff));
+        let end = length(behind + 4, behind + 4);
         names.push(all([
             text_in_any_case(QUESTION, &wire),
-            at_least(behind + 4),
+            any(classes),
+            any(records.into_iter().chain([end])),
             if want.r#type.is_empty() {
                 all([])
             } else {

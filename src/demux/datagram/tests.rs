@@ -451,7 +451,7 @@ fn a_program_has_an_end() {
     let long = dns(&[&format!("{0}.{0}.{0}", "a".repeat(63))], &[1, 2, 3]);
     let tests = compile_rule(&long).unwrap();
     let query = dns_query(&format!("{0}.{0}.{0}", "A".repeat(63)), 3);
-    let many = vec![(tests, 1); 20];
+    let many = vec![(tests, 1); 15];
     // Further than a conditional jump reaches.
     assert!(program(&many, 0, Base::Payload).unwrap().len() > 2000);
     assert_eq!(verdict(&many, ip("::1"), ip("::1"), &query), 1);
@@ -507,6 +507,28 @@ proptest! {
     ) {
         let (from, to) = if v4 { ("127.0.0.1", "10.1.2.3") } else { ("fd00::7", "fd00::8000:0") };
         verdict(&rules, ip(from), ip(to), &payload);
+    }
+
+    #[test]
+    fn queries_are_read_as_in_streams(
+        name in prop::sample::select(vec!["shop.example", "SHOP.example", "x", "", "other.example"]),
+        more in prop::sample::select(vec![0usize, 0, 0, 4, 40]),
+        damage in prop::collection::vec((2..30usize, prop::sample::select(vec![0, 1, 2, 4, 0x20, 0x28, 0x24, 0x40, 0x80, 0xff])), 0..4),
+    ) {
+        let mut message = dns_query(name, 16);
+        message.resize(message.len() + more, 0);
+        for (at, octet) in damage {
+            if let Some(place) = message.get_mut(at) {
+                *place = octet;
+            }
+        }
+        for rule in [dns(&["shop.example", "x"], &[]), dns(&["x", ""], &[16, 28])] {
+            let Some(Content::Dns(wanted)) = rule.content.first() else { unreachable!() };
+            let judged = crate::demux::dns::judge_message(wanted, &message);
+            prop_assert_eq!(passes(&rule, &message), judged, "{:02x?}", message);
+        }
+        // Behind a name of any length nothing is known.
+        prop_assert!(passes(&dns(&[], &[]), &message) || !crate::demux::dns::judge_message(&Dns::default(), &message));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! What two things said about the first bytes have to do with each other.
 #![forbid(unsafe_code)]
 
+use super::Medium;
 use super::sets::{all_in, any_meets};
-use crate::demux::Content;
+use crate::demux::look::{Look, Test};
 use crate::demux::names::Pattern;
 use crate::demux::rule::{Dns, Http, Protocol, Quic, Tftp, Tls, TlsVersion};
+use crate::demux::{Content, Verdict};
 
 /// Whether both may hold for one request. The greater answer prevails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,18 +28,22 @@ impl From<bool> for Meeting {
 }
 
 /// Whether `asked` holds whenever `given` does.
-pub fn is_part(given: &Content, asked: &Content) -> bool {
+pub fn is_part(given: &Content, asked: &Content, medium: Medium) -> bool {
     match (given, asked) {
         (Content::Is(given), Content::Is(asked)) => given == asked,
         (Content::Tls(given), Content::Tls(asked)) => {
-            same_if_asked(asked.malformed, given.malformed)
+            asked
+                .malformed
+                .is_none_or(|bad| tls_malformed(given) == Some(bad))
                 && asked.ech.is_none_or(|ech| given.ech == Some(ech))
                 && all_in(&asked.sni, &given.sni, holds_name)
                 && all_in(&asked.alpn, &given.alpn, PartialEq::eq)
                 && all_in(&asked.version, &given.version, PartialEq::eq)
         }
         (Content::Http(given), Content::Http(asked)) => {
-            same_if_asked(asked.malformed, given.malformed)
+            let bad = http_malformed(given);
+            asked.malformed.is_none_or(|asked| bad == Some(asked))
+                && (bad != Some(true) || has_good_line(given))
                 && all_in(&asked.host, &given.host, holds_name)
                 && all_in(&asked.path, &given.path, |a, g| holds_path(a, g))
                 && all_in(&asked.method, &given.method, PartialEq::eq)
@@ -61,26 +67,43 @@ pub fn is_part(given: &Content, asked: &Content) -> bool {
             all_in(asked, given, |asked, given| given.starts_with(asked))
         }
         (Content::Regex(given), Content::Regex(asked)) => all_in(asked, given, PartialEq::eq),
+        (Content::Prefix(given), asked) => {
+            let is_yes = |bytes: &Vec<u8>| judge(asked, bytes, medium) == Some(Verdict::Yes);
+            given.iter().all(is_yes)
+        }
         _ => false,
     }
 }
 
-/// Malformed requests are their own kind: only a rule that asks for them has them.
-fn same_if_asked(asked: Option<bool>, given: Option<bool>) -> bool {
-    match asked {
-        Some(asked) => given == Some(asked),
-        None => given != Some(true),
-    }
+/// What a rule says about it, be it by asking for what only a whole hello has.
+fn tls_malformed(tls: &Tls) -> Option<bool> {
+    let asks =
+        !tls.sni.is_empty() || !tls.alpn.is_empty() || !tls.version.is_empty() || tls.ech.is_some();
+    tls.malformed.or(asks.then_some(false))
+}
+
+/// The same for the headers of a request.
+fn http_malformed(http: &Http) -> Option<bool> {
+    let asks = !http.host.is_empty() || !http.header.is_empty();
+    http.malformed.or(asks.then_some(false))
+}
+
+/// Whether the request line is asked for; what follows it may be malformed.
+fn has_good_line(http: &Http) -> bool {
+    !http.path.is_empty() || !http.method.is_empty()
 }
 
 /// Whether both may hold for one request.
-pub fn meet(a: &Content, b: &Content) -> Meeting {
+pub fn meet(a: &Content, b: &Content, medium: Medium) -> Meeting {
     match (a, b) {
         (Content::Regex(_), _) | (_, Content::Regex(_)) => Meeting::Unknown,
         (Content::Prefix(a), Content::Prefix(b)) => {
             any_meets(a, b, |a, b| a.starts_with(b) || b.starts_with(a)).into()
         }
-        (Content::Prefix(_), _) | (_, Content::Prefix(_)) => Meeting::Unknown,
+        (Content::Prefix(bytes), protocol) | (protocol, Content::Prefix(bytes)) => {
+            let verdicts = bytes.iter().map(|bytes| judge(protocol, bytes, medium));
+            verdicts.map(meeting_of).min().unwrap_or(Meeting::Unknown)
+        }
         (Content::Is(a), Content::Is(b)) => (a == b).into(),
         (Content::Tls(a), Content::Tls(b)) => tls_meet(a, b).into(),
         (Content::Http(a), Content::Http(b)) => http_meet(a, b).into(),
@@ -93,19 +116,38 @@ pub fn meet(a: &Content, b: &Content) -> Meeting {
     }
 }
 
+/// What a protocol makes of these first bytes, if somebody can say: a regular
+/// expression would have to be compiled for each question, and datagrams are
+/// judged elsewhere.
+fn judge(content: &Content, bytes: &[u8], medium: Medium) -> Option<Verdict> {
+    if medium == Medium::Datagrams || matches!(content, Content::Regex(_) | Content::Prefix(_)) {
+        return None;
+    }
+    let test = Test::compile(content).ok()?;
+    Some(test.judge(&Look::new(bytes)).0)
+}
+
+fn meeting_of(verdict: Option<Verdict>) -> Meeting {
+    match verdict {
+        Some(Verdict::No) => Meeting::Never,
+        Some(Verdict::Yes | Verdict::Need(_)) => Meeting::Possible,
+        None => Meeting::Unknown,
+    }
+}
+
 fn agree<T: PartialEq>(a: Option<T>, b: Option<T>) -> bool {
     a.zip(b).is_none_or(|(a, b)| a == b)
 }
 
 fn tls_meet(a: &Tls, b: &Tls) -> bool {
-    a.malformed.unwrap_or(false) == b.malformed.unwrap_or(false)
+    agree(tls_malformed(a), tls_malformed(b))
         && agree(a.ech, b.ech)
         && any_meets(&a.sni, &b.sni, names_meet)
         && any_meets(&a.version, &b.version, PartialEq::eq)
 }
 
 fn http_meet(a: &Http, b: &Http) -> bool {
-    a.malformed.unwrap_or(false) == b.malformed.unwrap_or(false)
+    agree(http_malformed(a), http_malformed(b))
         && any_meets(&a.host, &b.host, names_meet)
         && any_meets(&a.path, &b.path, |a, b| {
             holds_path(a, b) || holds_path(b, a)
@@ -169,23 +211,23 @@ pub fn holds_path(wide: &str, narrow: &str) -> bool {
 pub fn contradicts_itself(content: &Content) -> Option<String> {
     match content {
         Content::Tls(tls) => {
-            let described = !tls.sni.is_empty() || !tls.alpn.is_empty() || tls.ech.is_some();
             let old = !tls.version.is_empty()
                 && tls.version.iter().all(|v| *v == TlsVersion::Ssl2)
                 && (!tls.sni.is_empty() || !tls.alpn.is_empty() || tls.ech == Some(true));
             if old {
                 return Some("an SSL 2 hello has no names, so nothing holds here".to_owned());
             }
-            let bad = tls.malformed == Some(true) && (described || !tls.version.is_empty());
+            let asks = Tls {
+                malformed: None,
+                ..tls.clone()
+            };
+            let bad = tls.malformed == Some(true) && tls_malformed(&asks).is_some();
             bad.then(|| "a malformed hello says nothing that could be compared".to_owned())
         }
         Content::Http(http) => {
-            let described = !http.host.is_empty()
-                || !http.path.is_empty()
-                || !http.method.is_empty()
-                || !http.header.is_empty();
+            let described = !http.host.is_empty() || !http.header.is_empty();
             let bad = http.malformed == Some(true) && described;
-            bad.then(|| "a malformed request says nothing that could be compared".to_owned())
+            bad.then(|| "a malformed request has no headers that could be compared".to_owned())
         }
         _ => None,
     }

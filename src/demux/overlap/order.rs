@@ -5,44 +5,19 @@
 use super::kinds::{holds_name, holds_path, names_meet};
 use crate::demux::names::Pattern;
 use crate::demux::rank::Rank;
+use crate::demux::weight::{self, Weight, of_name, of_path, parts_of};
 use crate::demux::{Content, Rule};
 
-/// How much is pinned down: a name weighs more than any path, and a rule
-/// weighs what the heaviest of its contents does.
-type Weight = u32;
-
-fn of_name(pattern: &Pattern) -> Weight {
-    u32::from(pattern.weight()) << 16
-}
-
-fn of_path(path: &str) -> Weight {
-    u32::from(u16::try_from(path.len().saturating_add(1)).unwrap_or(u16::MAX))
-}
-
 fn names_of(content: &Content) -> &[Pattern] {
-    match content {
-        Content::Tls(tls) => &tls.sni,
-        Content::Http(http) => &http.host,
-        Content::Dns(dns) => &dns.name,
-        _ => &[],
-    }
+    parts_of(content).0
 }
 
 fn paths_of(content: &Content) -> &[String] {
-    match content {
-        Content::Http(http) => &http.path,
-        _ => &[],
-    }
+    parts_of(content).1
 }
 
-/// The most that a match can weigh.
 fn heaviest(rule: &Rule) -> Weight {
-    let of = |content: &Content| {
-        let name = names_of(content).iter().map(of_name).max().unwrap_or(0);
-        let paths = paths_of(content).iter();
-        name | paths.map(|path| of_path(path)).max().unwrap_or(0)
-    };
-    rule.content.iter().map(of).max().unwrap_or(0)
+    weight::heaviest(&rule.content)
 }
 
 /// The least that `wide` weighs for a request of `narrow`, which it covers.
@@ -125,8 +100,7 @@ pub fn parts(rule: &Rule) -> Vec<Part> {
                 Content::Dns(dns) => dns.name = vec![pattern.clone()],
                 _ => {}
             }
-            let name = crate::table::show_rule::show_pattern(pattern);
-            (format!("\"{name}\""), with(changed))
+            (format!("\"{pattern}\""), with(changed))
         });
         all.push(names.collect());
         let paths = paths_of(content).iter().map(|path| {

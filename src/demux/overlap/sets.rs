@@ -2,21 +2,24 @@
 //! whether both may hold.
 #![forbid(unsafe_code)]
 
+use super::Medium;
 use super::kinds::{Meeting, is_part, meet};
 use crate::demux::{Address, Rule};
 use crate::table::access::Prefix;
 
 /// Whether `wide` holds for every request that `narrow` holds for, and not later.
-pub fn covers(wide: &Rule, narrow: &Rule) -> bool {
+pub fn covers(wide: &Rule, narrow: &Rule, medium: Medium) -> bool {
     let ends = &wide.endings;
     let not_later = ends.is_empty()
         || !narrow.endings.is_empty() && narrow.endings.iter().all(|e| ends.contains(e));
     not_later
         && covers_address(&wide.address, &narrow.address)
-        && wide
-            .content
-            .iter()
-            .all(|asked| narrow.content.iter().any(|given| is_part(given, asked)))
+        && wide.content.iter().all(|asked| {
+            narrow
+                .content
+                .iter()
+                .any(|given| is_part(given, asked, medium))
+        })
 }
 
 fn covers_address(wide: &Address, narrow: &Address) -> bool {
@@ -42,7 +45,7 @@ pub fn any_meets<T>(a: &[T], b: &[T], meets: impl Fn(&T, &T) -> bool) -> bool {
 }
 
 /// Whether one request may be for both.
-pub fn may_meet(a: &Rule, b: &Rule) -> Meeting {
+pub fn may_meet(a: &Rule, b: &Rule, medium: Medium) -> Meeting {
     // One of them is asked before the wait is over, the other after it.
     let at_once = a.endings.is_empty() == b.endings.is_empty()
         && any_meets(&a.endings, &b.endings, PartialEq::eq);
@@ -52,7 +55,7 @@ pub fn may_meet(a: &Rule, b: &Rule) -> Meeting {
     let pairs = a
         .content
         .iter()
-        .flat_map(|a| b.content.iter().map(move |b| meet(a, b)));
+        .flat_map(|a| b.content.iter().map(move |b| meet(a, b, medium)));
     pairs.max().unwrap_or(Meeting::Possible)
 }
 

@@ -1,8 +1,11 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
+use crate::demux::Ending;
 use crate::demux::names::Pattern;
 use crate::demux::rule::{Content, Http, Protocol, Tls, TlsVersion};
+
+mod against_the_plan;
 
 fn content(content: Content) -> Rule {
     Rule {
@@ -73,7 +76,7 @@ fn found(rules: &[Rule]) -> Vec<Finding> {
             speaks_first: false,
         })
         .collect();
-    inspect(&shares)
+    inspect(&shares, Medium::Streams)
 }
 
 fn id(service: usize) -> Id {
@@ -233,7 +236,7 @@ fn rules_of_one_service_are_never_ambiguous() {
         rules: &rules,
         speaks_first: false,
     };
-    assert_eq!(inspect(&[share]), []);
+    assert_eq!(inspect(&[share], Medium::Streams), []);
 }
 
 #[test]
@@ -248,7 +251,7 @@ fn nothing_is_left_after_a_rule_for_everything() {
         rule: None,
     };
     assert_eq!(
-        inspect(&[share(&[]), share(&all)]),
+        inspect(&[share(&[]), share(&all)], Medium::Streams),
         [Finding::Unreachable {
             rule: fallback,
             part: None,
@@ -256,7 +259,7 @@ fn nothing_is_left_after_a_rule_for_everything() {
         }]
     );
     let late = [ended(Rule::default(), Ending::Eof)];
-    assert_eq!(inspect(&[share(&[]), share(&late)]), []);
+    assert_eq!(inspect(&[share(&[]), share(&late)], Medium::Streams), []);
 }
 
 #[test]
@@ -275,7 +278,7 @@ fn silent_clients_have_one_way_to_go() {
         [ended(Rule::default(), Ending::Timeout)],
     );
     let silent = |shares: &[Share<'_>]| {
-        let all = inspect(shares);
+        let all = inspect(shares, Medium::Streams);
         let found = |f: &&Finding| matches!(f, Finding::Silent { .. });
         all.iter().filter(found).count()
     };
@@ -303,19 +306,22 @@ fn two_protocols_at_once_are_a_contradiction() {
         ],
         ..Rule::default()
     };
-    let why = contradiction(&both).unwrap();
+    let why = contradiction(&both, Medium::Streams).unwrap();
     assert_eq!(why, "no request is `ssh` and `tls` at once");
     let mut tls = Tls {
         sni: vec![pattern("a.example")],
         malformed: Some(true),
         ..Tls::default()
     };
-    assert!(contradiction(&content(Content::Tls(tls.clone()))).is_some());
+    assert!(contradiction(&content(Content::Tls(tls.clone())), Medium::Streams).is_some());
     tls.malformed = Some(false);
-    assert_eq!(contradiction(&content(Content::Tls(tls.clone()))), None);
+    assert_eq!(
+        contradiction(&content(Content::Tls(tls.clone())), Medium::Streams),
+        None
+    );
     tls.version = vec![TlsVersion::Ssl2];
-    assert!(contradiction(&content(Content::Tls(tls))).is_some());
-    assert_eq!(contradiction(&Rule::default()), None);
+    assert!(contradiction(&content(Content::Tls(tls)), Medium::Streams).is_some());
+    assert_eq!(contradiction(&Rule::default(), Medium::Streams), None);
 }
 
 #[test]
@@ -324,4 +330,46 @@ fn thousands_of_names_are_compared_in_no_time() {
         .map(|n| sni(&[&format!("host{n}.example"), &format!("*.host{n}.example")]))
         .collect();
     assert_eq!(found(&rules), []);
+}
+
+#[test]
+fn bytes_are_held_against_protocols_in_streams() {
+    let bytes = |text: &str| content(Content::Prefix(vec![text.as_bytes().to_vec()]));
+    assert_eq!(found(&[ssh(), bytes("SSH-2.0-x")]), never(1, 0));
+    assert_eq!(found(&[bytes("SSH-2.0-x"), ssh()]), []);
+    assert_eq!(found(&[ssh(), bytes("GET ")]), []);
+    // "SS" may become ssh, and need not.
+    assert_eq!(found(&[bytes("SS"), any_tls()]), []);
+    let http = content(Content::Http(Http::default()));
+    assert_eq!(found(&[bytes("GET "), http.clone()]), by_order(0, 1));
+    let both = Rule {
+        content: vec![
+            Content::Is(Protocol::Ssh),
+            Content::Prefix(vec![b"GET ".to_vec()]),
+        ],
+        ..Rule::default()
+    };
+    assert!(contradiction(&both, Medium::Streams).is_some());
+    assert_eq!(contradiction(&both, Medium::Datagrams), None);
+}
+
+#[test]
+fn malformed_requests_are_part_of_their_protocol_only_where_it_says_so() {
+    let tls = |malformed| {
+        content(Content::Tls(Tls {
+            malformed: Some(malformed),
+            ..Tls::default()
+        }))
+    };
+    assert_eq!(found(&[any_tls(), tls(true)]), never(1, 0));
+    assert_eq!(found(&[tls(true), sni(&["a.example"])]), []);
+    assert_eq!(found(&[tls(false), sni(&["a.example"])]), never(1, 0));
+    let http = |malformed| {
+        content(Content::Http(Http {
+            malformed,
+            ..Http::default()
+        }))
+    };
+    // A request line can be so broken that it is HTTP no more.
+    assert_eq!(found(&[http(None), http(Some(true))]), by_order(0, 1));
 }

@@ -215,16 +215,14 @@ impl Front {
             return self.close_waiting(waiting, None, now); // reset, with bytes still to read
         }
         waiting.restore();
-        let (client, place) = (waiting.client(), waiting.listener);
+        let client = waiting.client();
         match self.admit(service, &client, now) {
             Ok(()) => self.serve(arrival(waiting, service, told), now),
             Err(reason) if reason.may_pass() && self.may_hold(service) => {
                 self.hold(waiting, service, told, now);
             }
             Err(reason) => {
-                let arrival = arrival(waiting, service, told);
-                debug_assert_eq!(arrival.listener, place);
-                self.refuse(arrival, reason, now);
+                self.refuse(arrival(waiting, service, told), reason, now);
             }
         }
     }

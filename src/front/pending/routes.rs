@@ -6,15 +6,9 @@ use std::time::Duration;
 
 use socket2::Type;
 
-use crate::demux::Rule;
 use crate::demux::plan::{Candidate, Facts, Plan};
 use crate::table::access::Prefix;
-use crate::table::{Access, Routing, Side};
-
-/// From accept(2) to the last byte that is waited for.
-pub const MATCH_TIMEOUT: Duration = Duration::from_secs(5);
-/// From accept(2) to the first byte, where a client may be waiting for a greeting.
-pub const SILENCE: Duration = Duration::from_secs(2);
+use crate::table::{Access, MATCH_TIMEOUT, Routing, Side};
 
 #[derive(Debug)]
 pub struct Routes {
@@ -53,15 +47,15 @@ impl Routes {
             })
             .collect();
         let first = services.first().map(|(routing, _)| *routing);
+        // The table has filled them in, the same for all services of the address.
         let match_timeout = first.and_then(|routing| routing.match_timeout);
         let match_timeout = match_timeout.unwrap_or(MATCH_TIMEOUT);
-        let stated = first.and_then(|routing| routing.first_byte_timeout);
+        let first_byte_timeout = first.and_then(|routing| routing.first_byte_timeout);
         Ok(Some(Self {
             plan: Plan::compile(&candidates)?,
             kind,
             v6,
-            first_byte_timeout: stated
-                .unwrap_or_else(|| default_first_byte(&candidates, match_timeout)),
+            first_byte_timeout: first_byte_timeout.unwrap_or(match_timeout),
             match_timeout,
             proxies: first
                 .and_then(|routing| routing.proxy_protocol.clone())
@@ -91,17 +85,5 @@ impl Routes {
             access.is_some_and(|access| access.permits(ip))
         };
         reachable.peek().is_some() && !reachable.any(permits)
-    }
-}
-
-/// Where somebody waits for silent clients, they are not left waiting long.
-#[must_use]
-pub fn default_first_byte(candidates: &[Candidate<'_>], match_timeout: Duration) -> Duration {
-    let on_timeout = |rule: &Rule| rule.endings.contains(&crate::demux::Ending::Timeout);
-    let waits = |c: &Candidate<'_>| c.speaks_first || c.rules.iter().any(on_timeout);
-    if candidates.iter().any(waits) {
-        SILENCE.min(match_timeout)
-    } else {
-        match_timeout
     }
 }

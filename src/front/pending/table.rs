@@ -218,3 +218,15 @@ impl Table {
         self.places.turn_over();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a connection costs besides its entries in the crowd and among the
+    /// deadlines, which are about as large again.
+    #[test]
+    fn a_record_is_small() {
+        assert!(std::mem::size_of::<Option<Waiting>>() <= 192);
+    }
+}

@@ -4,14 +4,17 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::net::if_::if_nametoindex;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::options::{self, BadOption};
 use super::unix::{self, PathError, SocketFile};
+use crate::demux::datagram::Inexpressible;
+use crate::helper::filter;
 use crate::sandbox::launch::FIRST_LISTENER;
+use crate::sys::socket::set_filter;
 use crate::table::SocketOptions;
 use crate::table::address::{Family, Inet, Listen, Transport, UnixKind, UnixName};
 
@@ -38,6 +41,8 @@ pub enum BindError {
     Taken(io::Error),
     Option(BadOption),
     Path(PathError),
+    /// Datagrams cannot be told apart as the rules want it.
+    Rules(Inexpressible),
     /// `socket`, `bind`, `listen`, ...
     Call(&'static str, io::Error),
 }
@@ -61,16 +66,26 @@ impl fmt::Display for BindError {
             }
             BindError::Path(PathError::InUse) => f.write_str("another process serves this path"),
             BindError::Path(PathError::Io(what, err)) => write!(f, "{what}: {err}"),
+            BindError::Rules(why) => write!(f, "match: {why}"),
             BindError::Call(what, err) => write!(f, "{what}: {err}"),
         }
     }
 }
 
-/// Binds `listen`. With `beside`, next to a socket that still holds the port
-/// and is about to go (both get `SO_REUSEPORT`).
-pub fn bind(listen: &Listen, want: &SocketOptions, beside: bool) -> Result<Bound, BindError> {
+/// Whether the port may have another socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    Alone,
+    /// Next to one that still holds it and is about to go (both get `SO_REUSEPORT`).
+    Beside,
+    /// As one of a group of datagram sockets; it hears nothing yet.
+    Member,
+}
+
+/// Binds `listen`.
+pub fn bind(listen: &Listen, want: &SocketOptions, sharing: Sharing) -> Result<Bound, BindError> {
     match listen {
-        Listen::Inet(inet) => bind_inet(inet, want, beside),
+        Listen::Inet(inet) => bind_inet(inet, want, sharing),
         Listen::Unix { kind, name } => bind_unix(*kind, name, want),
         Listen::Vsock { cid, port } => bind_vsock(cid.unwrap_or(libc::VMADDR_CID_ANY), *port, want),
         Listen::Rpc { transport, .. } => {
@@ -82,7 +97,7 @@ pub fn bind(listen: &Listen, want: &SocketOptions, beside: bool) -> Result<Bound
                 zone: None,
                 port: 0,
             };
-            bind_inet(&inet, want, false)
+            bind_inet(&inet, want, Sharing::Alone)
         }
         Listen::Tcpmux { .. } | Listen::Inherited { .. } => {
             unreachable!("neither has a socket of its own to bind")
@@ -109,7 +124,7 @@ pub fn adopt(fd: &OwnedFd, want: &SocketOptions) -> Result<Bound, BindError> {
     })
 }
 
-fn bind_inet(inet: &Inet, want: &SocketOptions, beside: bool) -> Result<Bound, BindError> {
+fn bind_inet(inet: &Inet, want: &SocketOptions, sharing: Sharing) -> Result<Bound, BindError> {
     let (kind, protocol) = match inet.transport {
         Transport::Tcp => (Type::STREAM, Protocol::TCP),
         Transport::Udp => (Type::DGRAM, Protocol::UDP),
@@ -137,12 +152,28 @@ fn bind_inet(inet: &Inet, want: &SocketOptions, beside: bool) -> Result<Bound, B
             .set_reuse_address(true)
             .map_err(call("SO_REUSEADDR"))?;
     }
-    if beside {
+    if sharing != Sharing::Alone {
         socket.set_reuse_port(true).map_err(call("SO_REUSEPORT"))?;
+    }
+    if sharing == Sharing::Member {
+        set_filter(socket.as_fd(), &filter::nobody()).map_err(call("SO_ATTACH_FILTER"))?;
     }
     options::before_bind(&socket, domain, want).map_err(BindError::Option)?;
     let address = socket_address(inet, ip)?;
+    let member = sharing == Sharing::Member;
+    let reuse = |reuse| {
+        socket
+            .set_reuse_address(reuse)
+            .map_err(call("SO_REUSEADDR"))
+    };
+    if member {
+        // For the moment of bind(2): beside a former member that was put aside.
+        reuse(true)?;
+    }
     socket.bind(&address.into()).map_err(bind_failed)?;
+    if member {
+        reuse(false)?;
+    }
     finish(socket, domain, kind, want, bind_failed)
 }
 

@@ -15,6 +15,7 @@ use super::registry::RETRY_FIRST;
 use super::rpcbind::{self, Program};
 use crate::helper::filter;
 use crate::ids::{ListenerId, ServiceId};
+use crate::sys::bpf::{Instruction, both};
 use crate::sys::socket::set_filter;
 use crate::table::address::Listen;
 use crate::table::{Access, Service, SocketOptions};
@@ -32,6 +33,10 @@ pub struct Listener {
     pub(super) options: SocketOptions,
     /// Peers to be kept out by the kernel: wait services.
     pub(super) kept_out: Option<Access>,
+    /// One of a group of datagram sockets.
+    pub(super) grouped: bool,
+    /// Of a group: the filter that lets only its own datagrams in.
+    pub(super) own: Vec<Instruction>,
     pub state: State,
     pub(super) program: Option<Program>,
 }
@@ -63,6 +68,8 @@ impl Listener {
             index,
             options: service.socket.clone(),
             kept_out: (service.rules.wait && !access.is_open()).then(|| access.clone()),
+            grouped: false,
+            own: Vec::new(),
             state: State::Waiting {
                 again: Instant::now(),
                 pause: RETRY_FIRST,
@@ -110,16 +117,18 @@ impl Listener {
             log::warn!(address:% = address; "unable to set the backlog: {err}");
         }
         // A reload may have bound it beside its predecessor, which is gone now.
-        let _ = bound.socket.set_reuse_port(false);
+        if !self.grouped {
+            let _ = bound.socket.set_reuse_port(false);
+        }
         self.keep_out(bound);
         self.register(bound);
     }
 
     /// Puts the filter of `allow` and `deny` on again: the server that had the
     /// socket may have taken it off.
-    pub fn guard(&self) {
+    pub(super) fn guard(&self) {
         if let Some(bound) = self.bound()
-            && self.kept_out.is_some()
+            && (self.grouped || self.kept_out.is_some())
         {
             self.keep_out(bound);
         }
@@ -129,8 +138,9 @@ impl Listener {
         if !matches!(bound.domain, Domain::IPV4 | Domain::IPV6) {
             return;
         }
-        let program = self.kept_out.as_ref().map(filter::compile);
-        let Err(err) = set_filter(bound.socket.as_fd(), &program.unwrap_or_default()) else {
+        let access = self.kept_out.as_ref().map(filter::compile);
+        let program = both(access.unwrap_or_default(), self.own.clone());
+        let Err(err) = set_filter(bound.socket.as_fd(), &program) else {
             return;
         };
         // A list that the kernel finds too long must not become an open door.

@@ -2,10 +2,12 @@
 //! over a reload as long as their address is wanted.
 
 pub mod bind;
+pub mod group;
 pub mod holder;
 pub mod inherited;
 pub mod listener;
 pub mod options;
 pub mod registry;
 pub mod rpcbind;
+mod shared;
 pub mod unix;

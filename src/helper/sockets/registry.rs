@@ -4,17 +4,20 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use socket2::Type;
 
-use super::bind::{self, BindError, Bound};
+use super::bind::{self, BindError, Bound, Sharing};
+use super::group::{self, Group};
 use super::holder;
 use super::inherited::Inherited;
 use super::listener::{Listener, State};
 use super::options;
 use crate::ids::{ListenerId, ServiceId};
+use crate::sys::socket::set_option;
 use crate::table::Service;
 use crate::table::address::{Inet, Listen, Transport};
 
@@ -66,8 +69,10 @@ fn holder_of(listen: &Listen, error: &BindError) -> Option<String> {
 #[derive(Debug, Default)]
 pub struct Registry {
     /// Sorted by id.
-    listeners: Vec<Listener>,
+    pub(super) listeners: Vec<Listener>,
     inherited: Vec<Inherited>,
+    /// Datagram addresses that several services share, or shared.
+    pub(super) groups: Vec<Group>,
     next: u32,
 }
 
@@ -75,10 +80,11 @@ pub struct Registry {
 #[derive(Debug)]
 pub struct Prepared {
     /// All that will be in force, sorted by id.
-    listeners: Vec<Listener>,
+    pub(super) listeners: Vec<Listener>,
     /// Ids from here on are new.
     first_new: u32,
     next: u32,
+    pub(super) groups: Vec<Group>,
     pub troubles: Vec<Trouble>,
 }
 
@@ -108,41 +114,45 @@ impl Registry {
     /// not touched. Dropping the result leaves everything as it was.
     #[must_use]
     pub fn prepare(&self, services: &[(ServiceId, &Service)], now: Instant) -> Prepared {
-        let mut old: HashMap<(&Listen, usize), &Listener> = self
-            .listeners
-            .iter()
-            .map(|l| ((&l.listen, l.index), l))
-            .collect();
+        let mut old: HashMap<(&Listen, usize), Vec<&Listener>> = HashMap::new();
+        for listener in &self.listeners {
+            let alike = old.entry((&listener.listen, listener.index)).or_default();
+            alike.push(listener);
+        }
+        let shared = self.shared(services);
         let mut wanted = Vec::new();
         let mut kept = Vec::new();
         // Streams: the first service that names an address brings the socket, the others join it.
-        let mut shared: HashMap<&Listen, Vec<ServiceId>> = HashMap::new();
+        let mut joint: HashMap<&Listen, Vec<ServiceId>> = HashMap::new();
         for (id, service) in services.iter().filter(|(_, service)| service.enabled) {
             let own = service.listen.iter().filter(|listen| {
-                let first = listen.is_datagram() != Some(false) || !shared.contains_key(listen);
-                let all = shared.entry(*listen).or_default();
+                let first = listen.is_datagram() != Some(false) || !joint.contains_key(listen);
+                let all = joint.entry(*listen).or_default();
                 all.extend((!first).then_some(*id));
                 first
             });
             let own: Vec<&Listen> = own.collect();
             for (listen, index) in own.into_iter().flat_map(|l| self.sockets_of(l)) {
-                // Its options at bind(2) are there for good: with other ones it is another socket.
-                let stays = old.get(&(listen, index)).is_some_and(|listener| {
-                    options::bind_alike(&listener.options, &service.socket)
-                        || matches!(listen, Listen::Inherited { .. })
-                });
-                let known = if stays {
-                    old.remove(&(listen, index))
-                } else {
-                    None
+                let key = group::key(listen, &service.socket);
+                let grouped = key.is_some_and(|key| shared.contains(&key));
+                // Its options at bind(2) are there for good: with other ones it is another
+                // socket. And where datagram services share an address, each has its own.
+                let stays = |listener: &&Listener| {
+                    (options::bind_alike(&listener.options, &service.socket)
+                        || matches!(listen, Listen::Inherited { .. }))
+                        && (!grouped || listener.service == *id && !self.is_aside(listener))
                 };
-                let known = known.and_then(|listener| match &listener.state {
-                    State::Bound(bound) => Some((listener, Rc::clone(bound))),
-                    State::Waiting { .. } => None,
-                });
+                let alike = old.entry((listen, index)).or_default();
+                let known = alike
+                    .iter()
+                    .position(stays)
+                    .map(|at| alike.swap_remove(at))
+                    .and_then(|listener| Some((listener, Rc::clone(listener.bound()?))));
                 match known {
-                    Some((listener, bound)) => kept.push((*id, *service, listener, bound)),
-                    None => wanted.push((*id, *service, listen, index)),
+                    Some((listener, bound)) => {
+                        kept.push((*id, *service, listener, bound, grouped));
+                    }
+                    None => wanted.push((*id, *service, listen, index, grouped)),
                 }
             }
         }
@@ -150,21 +160,29 @@ impl Registry {
             listeners: Vec::new(),
             first_new: self.next,
             next: self.next,
+            groups: shared.iter().map(|key| self.group_for(*key)).collect(),
             troubles: Vec::new(),
         };
-        for (id, service, listener, bound) in kept {
+        for (id, service, listener, bound, grouped) in kept {
             let mut stays =
                 Listener::new(listener.id, id, service, &listener.listen, listener.index);
             stays.state = State::Bound(bound);
+            stays.grouped = grouped;
             stays.program.clone_from(&listener.program);
+            if grouped {
+                prepared.ensure_sink(&stays, service);
+            }
             prepared.listeners.push(stays);
         }
-        let leaving: Vec<&Listener> = old.into_values().collect();
-        for (id, service, listen, index) in wanted {
-            self.prepare_new(&mut prepared, (id, service), (listen, index), &leaving, now);
+        let leaving: Vec<&Listener> = old.into_values().flatten().collect();
+        for (id, service, listen, index, grouped) in wanted {
+            let mut listener = Listener::new(ListenerId(prepared.next), id, service, listen, index);
+            listener.grouped = grouped;
+            self.prepare_new(&mut prepared, listener, service, &leaving, now);
         }
+        prepared.lead(services);
         for listener in &mut prepared.listeners {
-            if let Some(also) = shared.get(&listener.listen) {
+            if let Some(also) = joint.get(&listener.listen) {
                 listener.also.clone_from(also);
             }
         }
@@ -190,26 +208,23 @@ impl Registry {
     fn prepare_new(
         &self,
         prepared: &mut Prepared,
-        (id, service): (ServiceId, &Service),
-        (listen, index): (&Listen, usize),
+        mut listener: Listener,
+        service: &Service,
         leaving: &[&Listener],
         now: Instant,
     ) {
-        let mut listener = Listener::new(ListenerId(prepared.next), id, service, listen, index);
-        match self.bind(&listener, leaving) {
-            Ok(bound) => listener.state = State::Bound(Rc::new(bound)),
+        let bound = match prepared.group_of(&listener) {
+            Some(group) => group.join(&listener, || self.bind_first(&listener, leaving)),
+            None => self.bind(&listener, leaving).map(Rc::new),
+        };
+        match bound {
+            Ok(bound) => listener.state = State::Bound(bound),
             Err(error) => {
                 listener.state = State::Waiting {
                     again: now + RETRY_FIRST,
                     pause: RETRY_FIRST,
                 };
-                let known = prepared.troubles.len() < HOLDERS_SOUGHT;
-                prepared.troubles.push(Trouble {
-                    address: listen.to_string(),
-                    service: service.name.clone(),
-                    holder: known.then(|| holder_of(listen, &error)).flatten(),
-                    error,
-                });
+                prepared.trouble(&listener.listen, service, error);
             }
         }
         prepared.next += 1;
@@ -218,7 +233,11 @@ impl Registry {
 
     /// Whom the table denies is kept out from the first packet on, not only
     /// once the socket is in force.
-    fn bind(&self, listener: &Listener, leaving: &[&Listener]) -> Result<Bound, BindError> {
+    pub(super) fn bind(
+        &self,
+        listener: &Listener,
+        leaving: &[&Listener],
+    ) -> Result<Bound, BindError> {
         let bound = self.bind_open(listener, leaving)?;
         if listener.kept_out.is_some() {
             listener.keep_out(&bound);
@@ -226,7 +245,11 @@ impl Registry {
         Ok(bound)
     }
 
-    fn bind_open(&self, listener: &Listener, leaving: &[&Listener]) -> Result<Bound, BindError> {
+    pub(super) fn bind_open(
+        &self,
+        listener: &Listener,
+        leaving: &[&Listener],
+    ) -> Result<Bound, BindError> {
         if let Listen::Inherited { name } = &listener.listen {
             let mut named = self
                 .inherited
@@ -237,7 +260,7 @@ impl Registry {
                 None => Err(BindError::Call("find", io::ErrorKind::NotFound.into())),
             };
         }
-        let first = bind::bind(&listener.listen, &listener.options, false);
+        let first = bind::bind(&listener.listen, &listener.options, Sharing::Alone);
         let holders = sharing_port(&listener.listen, leaving);
         if !matches!(first, Err(BindError::Taken(_))) || holders.is_empty() {
             return first;
@@ -249,25 +272,30 @@ impl Registry {
                 .set_reuse_port(true)
                 .map_err(|e| BindError::Call("SO_REUSEPORT", e))?;
         }
-        bind::bind(&listener.listen, &listener.options, true)
+        bind::bind(&listener.listen, &listener.options, Sharing::Beside)
     }
 
     /// Puts `prepared` in force.
     pub fn commit(&mut self, prepared: Prepared) {
         let old = std::mem::replace(&mut self.listeners, prepared.listeners);
+        let groups = std::mem::replace(&mut self.groups, prepared.groups);
         self.next = prepared.next;
         for listener in &old {
             if self.find(listener.id).is_none() {
                 listener.leave();
             }
         }
-        drop(old);
-        for listener in &mut self.listeners {
-            let State::Bound(bound) = &listener.state else {
-                continue;
-            };
-            let bound = Rc::clone(bound);
-            listener.settle(&bound);
+        let gone = |group: &&Group| self.groups.iter().all(|stays| stays.key() != group.key());
+        groups.iter().filter(gone).for_each(Group::dissolve);
+        drop((old, groups));
+        for listener in self.listeners.iter_mut().filter(|l| !l.grouped) {
+            if let Some(bound) = listener.bound().map(Rc::clone) {
+                listener.settle(&bound);
+            }
+        }
+        for group in &mut self.groups {
+            group.assign(&self.listeners);
+            group.settle(&mut self.listeners);
         }
     }
 
@@ -281,14 +309,13 @@ impl Registry {
             if again > now {
                 continue;
             }
-            match self.bind(&self.listeners[at], &[]) {
+            match self.bind_late(at) {
                 Ok(bound) => {
-                    let bound = Rc::new(bound);
                     let listener = &mut self.listeners[at];
                     log::info!(address:% = listener.listen; "address is there now");
                     listener.state = State::Bound(Rc::clone(&bound));
-                    listener.settle(&bound);
                     came.push(listener.id);
+                    self.settle(at, &bound);
                 }
                 Err(error) => {
                     log::debug!(address:% = self.listeners[at].listen; "still unable to bind: {error}");
@@ -330,6 +357,8 @@ impl Registry {
     /// listener down for all who hold it. One that listens is not disturbed.
     pub fn listen_again(&self) {
         for (listener, bound) in self.bound().filter(|(_, bound)| bound.kind != Type::DGRAM) {
+            // Connections inherit it, and would wait for bytes that never come.
+            let _ = set_option(bound.socket.as_fd(), libc::SOL_SOCKET, libc::SO_RCVLOWAT, 1);
             if let Err(err) = bind::listen(&bound.socket, &listener.options) {
                 log::error!(address:% = listener.listen; "unable to listen: {err}");
             }
@@ -340,6 +369,7 @@ impl Registry {
     pub fn close(&mut self) {
         self.listeners.iter().for_each(Listener::leave);
         self.listeners.clear();
+        self.groups.clear();
     }
 }
 
@@ -348,9 +378,14 @@ impl Prepared {
         self.listeners.iter()
     }
 
-    /// It will not be put in force: what was bound for it leaves nothing behind.
-    pub fn abandon(self) {
-        self.new_ones().for_each(Listener::leave);
+    pub(super) fn trouble(&mut self, listen: &Listen, service: &Service, error: BindError) {
+        let known = self.troubles.len() < HOLDERS_SOUGHT;
+        self.troubles.push(Trouble {
+            address: listen.to_string(),
+            service: service.name.clone(),
+            holder: known.then(|| holder_of(listen, &error)).flatten(),
+            error,
+        });
     }
 
     /// Those that the front does not have yet.

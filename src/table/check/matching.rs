@@ -5,7 +5,9 @@
 
 use super::rules::server_first;
 use super::{Check, Draft, Kind};
-use crate::demux::{Rule, overlap};
+use crate::demux::Rule;
+use crate::demux::datagram::compile_rule;
+use crate::demux::overlap::{self, Medium};
 use crate::table::address::{Inet, Transport, UnixKind};
 use crate::table::complaint::{At, Place};
 use crate::table::host::InheritedKind;
@@ -44,6 +46,15 @@ pub(super) enum Way {
     Datagrams,
 }
 
+impl Way {
+    pub(super) fn medium(self) -> Medium {
+        match self {
+            Way::Streams => Medium::Streams,
+            Way::Datagrams => Medium::Datagrams,
+        }
+    }
+}
+
 impl Check<'_> {
     pub(super) fn routing(
         &mut self,
@@ -64,15 +75,25 @@ impl Check<'_> {
         let Some(written) = &draft.own.matches else {
             return routing;
         };
-        if ways.is_empty() || wait && listen.iter().any(|l| is_stream(l)) {
+        if ways.is_empty() || wait && listen.iter().any(is_stream) {
             self.nothing_to_match(draft, listen, wait);
             return routing;
         }
         for raw in &written.value {
+            let before = self.complaints.len();
             self.fits_the_ways(draft, raw, &ways);
             self.fits_the_peers(draft, raw, listen);
             let rule = self.resolved(raw);
-            if let Some(why) = overlap::contradiction(&rule) {
+            if self.complaints.len() == before
+                && ways.contains(&Way::Datagrams)
+                && let Err(why) = compile_rule(&rule)
+            {
+                self.complain(raw.place, draft.fault(&why.to_string()));
+            }
+            let why = ways
+                .iter()
+                .find_map(|way| overlap::contradiction(&rule, way.medium()));
+            if let Some(why) = why {
                 self.complain(raw.place, draft.fault(&why));
             }
             routing.rules.push(rule);

@@ -13,7 +13,7 @@ use crate::table::{
 
 /// Instructions of a socket filter for a waiting server: what fits into the
 /// memory that kernels before 6.7 allow a socket (net.core.optmem_max, 20 KiB).
-const FILTERED: usize = 2000;
+pub(super) const FILTERED: usize = 2000;
 const INSTANCES: u32 = 100;
 
 /// What a stream served by usherd itself may use up, unless the table says otherwise.
@@ -197,7 +197,7 @@ fn usual_log(kind: Kind) -> LogEvents {
 
 /// What a prefix costs in `helper::filter`: load, mask and compare for each
 /// 32 bits, and the verdict.
-fn instructions(prefix: &Prefix) -> usize {
+pub(super) fn instructions(prefix: &Prefix) -> usize {
     match prefix.addr {
         IpAddr::V4(_) => 4,
         IpAddr::V6(_) => 3 * usize::from(prefix.bits.div_ceil(32)) + 1,

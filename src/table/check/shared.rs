@@ -45,6 +45,11 @@ impl<T: Clone + PartialEq> Agreement<T> {
         }
     }
 
+    /// Where the value of a service was said, by itself or by another.
+    pub fn place(&self, service: usize) -> Option<Place> {
+        self.said(service).map(|said| said.place)
+    }
+
     pub fn value(&self, service: usize) -> Option<&T> {
         self.values.get(service)?.as_ref().map(|said| &said.value)
     }

@@ -8,16 +8,11 @@ use super::Check;
 use super::conflicts::{Group, Member};
 use super::matching::{Way, place_of_rule};
 use super::shared::{Agreement, Clash};
-use crate::demux::overlap::{Finding, Id, Share, inspect};
+use crate::demux::overlap::{Finding, Id, Medium, Share, inspect};
 use crate::demux::{Ending, Rule};
 use crate::table::complaint::{At, Complaint, Fault, Place};
 use crate::table::schema::{Keys, RawService};
-use crate::table::{Service, Side, show_rule};
-
-/// From accept to the decision, where the table says nothing.
-const MATCH_TIMEOUT: Duration = Duration::from_secs(5);
-/// To the first byte, where silence is an answer too.
-const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(2);
+use crate::table::{FIRST_BYTE_TIMEOUT, MATCH_TIMEOUT, Routing, Service, Side, show_rule};
 
 /// The services of a check, as written and as built.
 pub(super) struct Services<'a> {
@@ -109,6 +104,7 @@ impl Check<'_> {
         first.settle(&waiting, |_| true);
         for (number, waits) in waits.iter().enumerate() {
             let enabled = services.get(number).is_some_and(|s| s.enabled);
+            let said = first.place(number).or(total.place(number));
             let (total, first) = match waits {
                 true => (
                     Some(total_of(number)),
@@ -121,8 +117,8 @@ impl Check<'_> {
             if let Some(service) = services.built.get_mut(number).and_then(Option::as_mut) {
                 service.routing.match_timeout = total;
                 service.routing.first_byte_timeout = first;
+                self.in_order(&service.routing, said.unwrap_or(Place::whole(0)));
             }
-            self.in_order(number, services);
         }
     }
 
@@ -173,28 +169,20 @@ impl Check<'_> {
     }
 
     /// The first byte cannot be waited for longer than all that is needed.
-    fn in_order(&mut self, number: usize, services: &Services<'_>) {
-        let Some((service, raw)) = services.get(number).zip(services.raw.get(number)) else {
-            return;
-        };
-        let routing = &service.routing;
+    fn in_order(&mut self, routing: &Routing, place: Place) {
         let (Some(first), Some(total)) = (routing.first_byte_timeout, routing.match_timeout) else {
             return;
         };
-        if first <= total {
-            return;
+        if first > total {
+            let show = crate::table::value::show_duration;
+            let fault = Fault::new(format!(
+                "first_byte_timeout = \"{}\" is longer than match_timeout = \"{}\"",
+                show(first),
+                show(total)
+            ))
+            .help("both count from accept; `match_timeout` is the whole of it");
+            self.complain(place, fault);
         }
-        let show = crate::table::value::show_duration;
-        let fault = Fault::new(format!(
-            "service \"{}\": first_byte_timeout = \"{}\" is longer than match_timeout = \"{}\"",
-            service.name,
-            show(first),
-            show(total)
-        ))
-        .help("both count from accept; `match_timeout` is the whole of it");
-        let own = ["first_byte_timeout", "match_timeout"];
-        let place = own.iter().find_map(|key| raw.keys.place_of(key));
-        self.complain(place.unwrap_or(raw.name.place), fault);
     }
 
     /// Different values for the one socket that several services have.
@@ -242,7 +230,14 @@ impl Check<'_> {
                 place,
             })
         };
-        for finding in inspect(&shares) {
+        let medium = match group.listen.is_datagram() {
+            Some(true) => Medium::Datagrams,
+            Some(false) | None => Medium::Streams,
+        };
+        if medium == Medium::Datagrams {
+            self.one_program(group, services);
+        }
+        for finding in inspect(&shares, medium) {
             self.say_finding(&finding, about);
         }
     }

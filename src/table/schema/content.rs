@@ -6,11 +6,10 @@ use std::net::IpAddr;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::hook::{self as names, self as regex};
 use super::matches::{is_true, many, texts};
-use crate::demux::names::Pattern;
+use crate::demux::names::{self, Pattern};
 use crate::demux::rule::{Dns, Http, Quic, Tftp, Tls, TlsVersion};
-use crate::demux::{Content, LIMIT};
+use crate::demux::{Content, LIMIT, regex};
 use crate::table::complaint::Fault;
 use crate::table::dns_types;
 use crate::table::reader::{Reader, Value};

@@ -113,6 +113,15 @@ pub fn span(r: &mut Reader<'_>, v: &Value<'_>) -> Option<Duration> {
     Some(span)
 }
 
+/// A duration that ends: connections are never waited for without end.
+pub fn deadline(r: &mut Reader<'_>, v: &Value<'_>) -> Option<Duration> {
+    let span = r.parsed(v, "a duration such as \"5s\"", value::duration)?;
+    if span.is_zero() {
+        return r.complain(v, Fault::new("no byte can come in no time at all"));
+    }
+    Some(span)
+}
+
 /// A size that is more than nothing.
 pub fn some_size(r: &mut Reader<'_>, v: &Value<'_>) -> Option<u64> {
     let size = r.parsed(v, "a size such as \"64K\"", value::size)?;
