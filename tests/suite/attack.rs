@@ -170,7 +170,7 @@ fn an_undecided_connection_costs_at_most_512_bytes() {
             "{each} bytes for an undecided connection of {what}"
         );
         good(port);
-        drop(held);
+        held.into_iter().for_each(Peer::reset);
         until("none to be waited for", SOON, || {
             (watched(front) == idle).then_some(())
         });
