@@ -231,7 +231,7 @@ impl Front {
         }
         waiting.restore();
         let client = waiting.client();
-        match self.admit(service, &client, now) {
+        match self.admit_in_turn(service, &client, now) {
             Ok(()) => self.serve(arrival(waiting, service, told), now),
             Err(reason) if reason.may_pass() && self.may_hold(service, &waiting) => {
                 self.hold(waiting, service, told, now);
@@ -240,6 +240,19 @@ impl Front {
                 self.refuse(arrival(waiting, service, told), reason, now);
             }
         }
+    }
+
+    /// Nobody passes those who wait for a place already, also not in the turn
+    /// in which one gets free.
+    fn admit_in_turn(&mut self, id: ServiceId, peer: &Peer, now: Instant) -> Result<(), Reason> {
+        if self.held.contains_key(&id)
+            && let Some(service) = self.services.get(id).filter(|service| service.queues())
+        {
+            let facts = self.senses.facts(&service.rules, now);
+            service.tally.judge(&service.rules, peer.ip(), &facts)?;
+            return Err(Reason::Instances);
+        }
+        self.admit(id, peer, now)
     }
 
     /// Whether this request may wait for its service. Nobody who waits makes
