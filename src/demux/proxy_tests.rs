@@ -227,7 +227,8 @@ fn values_are_kept_if_they_are_fit_to_be_shown() {
             header.alpn.unwrap().len(),
             header.unique_id
         ),
-        (None, 255, None)
+        // Not text, and need not be: it is shown in hexadecimal.
+        (None, 255, Some("ü".as_bytes().to_vec()))
     );
 }
 

@@ -150,11 +150,7 @@ impl Front {
             let listener = self.listeners.get(id)?;
             let err = match listener.socket.as_ref()?.accept() {
                 Ok((socket, address)) => {
-                    if self.accept_pause.is_near_the_limit(socket.as_raw_fd()) {
-                        self.pause_accepting(&io::Error::from_raw_os_error(libc::EMFILE), now);
-                    } else {
-                        self.accept_pause.worked();
-                    }
+                    let socket = self.keep_reserve(socket, now);
                     return Some((socket, Peer::from(&address)));
                 }
                 Err(err) => err,
@@ -180,6 +176,23 @@ impl Front {
         }
     }
 
+    /// Where descriptors run out, a connection takes the place of an undecided
+    /// one, and its number too: high numbers would fill the reserve. Where there
+    /// is none, accepting pauses.
+    fn keep_reserve(&mut self, socket: Socket, now: Instant) -> Socket {
+        if !self.accept_pause.is_near_the_limit(socket.as_raw_fd()) {
+            self.accept_pause.worked();
+            return socket;
+        }
+        if self.crowd_out(now)
+            && let Ok(lower) = socket.try_clone()
+        {
+            return lower;
+        }
+        self.pause_accepting(&io::Error::from_raw_os_error(libc::EMFILE), now);
+        socket
+    }
+
     fn pause_accepting(&mut self, err: &io::Error, now: Instant) {
         let interval = self.accept_pause.begin();
         log::warn!(
@@ -201,10 +214,13 @@ impl Front {
 
     /// Decides about one more request and counts it if it is admitted.
     pub(super) fn admit(&mut self, id: ServiceId, peer: &Peer, now: Instant) -> Result<(), Reason> {
-        let service = self.services.get_mut(id).ok_or(Reason::Resting)?;
+        let service = self.services.get_mut(id).ok_or(Reason::Gone)?;
         let facts = self.senses.facts(&service.rules, now);
+        if service.gone {
+            return Err(Reason::Gone);
+        }
         service.tally.judge(&service.rules, peer.ip(), &facts)?;
-        if service.gone || service.back_off.resting(now).is_some() {
+        if service.back_off.resting(now).is_some() {
             return Err(Reason::Resting);
         }
         let room = service.tally.room(&service.rules, &facts);

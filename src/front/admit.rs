@@ -24,6 +24,8 @@ pub enum Reason {
     Load,
     /// The service rests after failed starts.
     Resting,
+    /// A reload took the service away while the request waited.
+    Gone,
     /// No rule of the address holds.
     NoRule,
     /// A proxy sent no PROXY header, or a bad one.
@@ -197,6 +199,7 @@ impl fmt::Display for Reason {
             Reason::Instances => "too many instances",
             Reason::Load => "load too high",
             Reason::Resting => "resting after failed starts",
+            Reason::Gone => "the service is no longer there",
             Reason::NoRule => "no rule of `match` holds",
             Reason::NoHeader => "no good PROXY header from a source that must send one",
             Reason::Crowded => "too many undecided connections",

@@ -204,9 +204,10 @@ impl Front {
         for event in events {
             match event.token().into() {
                 Source::Pending(place) => {
-                    let closed = event.is_read_closed() || event.is_error();
-                    let hung_up = event.is_write_closed() || event.is_error();
-                    self.pending_ready(place, closed, hung_up, now);
+                    let closed = event.is_read_closed();
+                    // Not a hang-up: a Unix peer that has sent all and left is served.
+                    let reset = event.is_error();
+                    self.pending_ready(place, closed, reset, now);
                 }
                 source => self.dispatch(source, now),
             }

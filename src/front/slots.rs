@@ -8,6 +8,9 @@ use mio::Token;
 
 use crate::ids::ListenerId;
 
+/// So many places are kept for the next ones.
+const KEPT: usize = 256;
+
 #[derive(Debug)]
 pub struct Slots<T> {
     places: Vec<Option<T>>,
@@ -50,9 +53,13 @@ impl<T> Slots<T> {
         Some(item)
     }
 
-    /// A new turn: no event of the last one is left.
+    /// A new turn: no event of the last one is left. Once all have left after
+    /// a rush, the room for them is given back.
     pub fn turn_over(&mut self) {
         self.free.append(&mut self.given_up);
+        if self.places.len() > KEPT && self.is_empty() {
+            *self = Self::default();
+        }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
@@ -132,5 +139,17 @@ mod tests {
         slots.turn_over();
         assert_eq!(slots.insert('c'), first);
         assert!(!slots.is_empty());
+    }
+
+    #[test]
+    fn a_rush_leaves_no_memory_behind() {
+        let mut slots = Slots::default();
+        let places: Vec<usize> = (0..1000).map(|n| slots.insert(n)).collect();
+        for place in places {
+            slots.remove(place);
+        }
+        assert_eq!(slots.places.len(), 1000);
+        slots.turn_over();
+        assert_eq!(slots.places.capacity() + slots.free.capacity(), 0);
     }
 }

@@ -53,13 +53,16 @@ impl Text {
     }
 
     /// Names with commas between them; a comma within a name is escaped too.
+    /// Half a name would be another name, so the first that does not fit ends it.
     #[must_use]
     pub fn list<N>(names: impl Iterator<Item = N>, bytes: impl Fn(&N) -> &[u8]) -> Self {
         let mut text = Self(String::new());
         for name in names {
+            let whole = text.0.len();
             let separate = text.0.is_empty() || text.push(b',', b'\\');
             let mut bytes = bytes(&name).iter();
             if !separate || !bytes.all(|byte| text.push(*byte, b',')) {
+                text.0.truncate(whole);
                 break;
             }
         }
@@ -231,6 +234,8 @@ mod tests {
         assert_eq!(Text::escaped(b"a\0\xff\\b").as_str(), "a\\x00\\xff\\x5cb");
         let names = [&b"h2"[..], b"a,b"];
         assert_eq!(Text::list(names.iter(), |name| name).as_str(), "h2,a\\x2cb");
+        let names = [&b"h2"[..], &[b'a'; 300], b"x"];
+        assert_eq!(Text::list(names.iter(), |name| name).as_str(), "h2");
         assert_eq!(Text::escaped(&[b'a'; 1000]).as_str().len(), Text::LONGEST);
         assert!(Text::escaped(&[0; 1000]).as_str().len() <= Text::LONGEST);
         assert_eq!(Text::hex(&[0; 1000]).as_str().len(), Text::LONGEST);

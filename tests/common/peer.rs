@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::SOON;
@@ -50,7 +51,12 @@ impl Peer {
     /// Connects between two addresses of one family; port 0 is any.
     pub fn try_between(source: SocketAddr, to: SocketAddr) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
-        socket.set_reuse_address(true)?; // a port that was used a moment ago
+        if source.port() == 0 {
+            // Chosen at connect, for the pair of addresses: much faster, and there are more.
+            setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+        } else {
+            socket.set_reuse_address(true)?; // one that was used a moment ago
+        }
         socket.bind(&source.into())?;
         socket.connect_timeout(&to.into(), SOON)?;
         Self::over(socket)

@@ -14,6 +14,7 @@ tests![
     who_waits_for_a_place_is_served_when_one_ends,
     who_waits_for_a_token_is_served_in_time,
     who_does_not_want_to_wait_gives_up_the_place,
+    nobody_passes_those_who_wait,
     coming_and_leaving_keeps_nobody_out,
     a_full_service_may_refuse_while_others_go_on,
     a_reload_judges_the_undecided_by_the_new_rules,
@@ -55,10 +56,12 @@ fn waiting(daemon: &Daemon, port: u16, bytes: &[u8]) -> Peer {
 
 /// The only place of `a` is taken.
 fn filled(daemon: &Daemon, port: u16) -> Peer {
+    let front = daemon.front();
+    let idle = watched(front);
     let mut first = Peer::tcp(port);
     assert_eq!(server(first.send("a")), "a");
     // With the first server comes the pipe for its stderr.
-    daemon.wait_servers(1);
+    until_watched(front, idle + 1);
     first
 }
 
@@ -112,6 +115,29 @@ fn who_does_not_want_to_wait_gives_up_the_place() {
     assert_eq!(daemon.log.count(&["started", "service=a"]), 2);
 }
 
+fn nobody_passes_those_who_wait() {
+    let (dir, port) = (Dir::new(), free_port());
+    let more = "on_full = \"queue\"\nmatch_timeout = \"60s\"\n";
+    let daemon = Daemon::start(&dir, &small(port, more));
+    let mut first = filled(&daemon, port);
+    let mut second = waiting(&daemon, port, b"a second");
+    let mut later = waiting(&daemon, port, b"");
+    // The place gets free and the later one speaks in the same turn.
+    let front = daemon.front();
+    process::kill(front, Signal::SIGSTOP);
+    until("a stopped front", SOON, || {
+        (process::state(front) == Some('T')).then_some(())
+    });
+    later.send("a later");
+    first.finish();
+    daemon.wait_servers(0);
+    process::kill(front, Signal::SIGCONT);
+    assert_eq!(server(&mut second), "a");
+    assert_eq!(second.finish().read_text(), "a second");
+    assert_eq!(server(&mut later), "a");
+    assert_eq!(later.finish().read_text(), "a later");
+}
+
 fn coming_and_leaving_keeps_nobody_out() {
     let (dir, port) = (Dir::new(), free_port());
     let services = small(port, "on_full = \"queue\"\n");
@@ -131,11 +157,6 @@ fn coming_and_leaving_keeps_nobody_out() {
         until_watched(front, idle);
     }
     let mut good = waiting(&daemon, port, b"a good one");
-    runner::note(&format!(
-        "second {} good {}",
-        second.local_port(),
-        good.local_port()
-    ));
     first.finish();
     assert_eq!(server(&mut second), "a");
     second.finish();

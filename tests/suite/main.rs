@@ -26,6 +26,7 @@ mod listeners;
 mod logging;
 mod matching;
 mod options;
+mod origins;
 mod pending;
 mod proxied;
 mod regression;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         helper::TESTS,
         logging::TESTS,
         matching::TESTS,
+        origins::TESTS,
         proxied::TESTS,
         pending::TESTS,
         held::TESTS,

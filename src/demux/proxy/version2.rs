@@ -114,10 +114,7 @@ fn read_values(header: &mut Header, whole: &[u8], mut at: usize) -> Result<(), F
         let is_again = match kind {
             ALPN => replace(&mut header.alpn, text(value, 255)),
             AUTHORITY => replace(&mut header.authority, text(value, 255)),
-            UNIQUE_ID => replace(
-                &mut header.unique_id,
-                text(value, 128).map(String::into_bytes),
-            ),
+            UNIQUE_ID => replace(&mut header.unique_id, opaque(value, 128)),
             CRC32C => replace(&mut checksum, Some((start, value))),
             _ => false,
         };
@@ -148,6 +145,11 @@ fn text(value: &[u8], most: usize) -> Option<String> {
         return None;
     }
     String::from_utf8(value.to_vec()).ok()
+}
+
+/// A value that may be any bytes (2.2.5): it is shown in hexadecimal.
+fn opaque(value: &[u8], most: usize) -> Option<Vec<u8>> {
+    (1..=most).contains(&value.len()).then(|| value.to_vec())
 }
 
 /// The checksum is that of the whole header, with zeros where it stands itself (2.2.4).

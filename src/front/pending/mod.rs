@@ -46,9 +46,8 @@ use table::{Held, Waiting};
 /// kernel's is about as long.
 const HELD: usize = 1024;
 
-/// Decided requests in the order in which they came, by service. Whoever left
-/// in between is passed over.
-pub type Queues = HashMap<ServiceId, VecDeque<(u32, Instant)>>;
+/// Places of decided requests in the order in which they came, by service.
+pub type Queues = HashMap<ServiceId, VecDeque<u32>>;
 
 impl Front {
     /// A fresh connection on a listener that leads to several services, or to
@@ -81,16 +80,18 @@ impl Front {
     /// the source that has most of it.
     fn keep_waiting(&mut self, mut waiting: Waiting, now: Instant) -> Option<u32> {
         let listed = self.listeners.get(waiting.listener)?.undecided;
-        if let Some(victim) = self.pending.victim(&waiting, listed, &self.bounds)
+        if waiting.held.is_none()
+            && let Some(victim) = self.pending.victim(&waiting, listed, &self.bounds)
             && let Some(victim) = self.remove_waiting(victim)
         {
             self.close_waiting(victim, Some(Reason::Crowded), now);
         }
         waiting.watched = true;
         let (fd, id) = (waiting.socket.as_raw_fd(), waiting.listener);
+        let undecided = waiting.held.is_none();
         let place = self.pending.insert(waiting);
         if let Some(listener) = self.listeners.get_mut(id) {
-            listener.undecided += 1;
+            listener.undecided += u32::from(undecided);
         }
         let token = Source::Pending(place as usize).into();
         let watched = self
@@ -105,9 +106,23 @@ impl Front {
         Some(place)
     }
 
+    /// Descriptors run out: an undecided connection of the source that has most
+    /// of them goes. Whether there was one.
+    pub(super) fn crowd_out(&mut self, now: Instant) -> bool {
+        let victim = self.pending.heaviest();
+        let victim = victim.and_then(|place| self.remove_waiting(place));
+        let Some(victim) = victim else {
+            return false;
+        };
+        self.close_waiting(victim, Some(Reason::Crowded), now);
+        true
+    }
+
     fn remove_waiting(&mut self, place: u32) -> Option<Waiting> {
         let mut waiting = self.pending.remove(place)?;
-        if let Some(listener) = self.listeners.get_mut(waiting.listener) {
+        if let Some(held) = &waiting.held {
+            self.leave_queue(held.service, place);
+        } else if let Some(listener) = self.listeners.get_mut(waiting.listener) {
             listener.undecided = listener.undecided.saturating_sub(1);
         }
         // Not by closing: as long as a server has a copy, epoll would go on telling.
@@ -129,27 +144,22 @@ impl Front {
         }
     }
 
-    /// An event: bytes, or the end of them.
-    pub(super) fn pending_ready(
-        &mut self,
-        place: usize,
-        closed: bool,
-        hung_up: bool,
-        now: Instant,
-    ) {
+    /// An event: bytes, or the end of them. `reset`: there is nobody any more.
+    pub(super) fn pending_ready(&mut self, place: usize, closed: bool, reset: bool, now: Instant) {
         let Ok(place) = u32::try_from(place) else {
             return;
         };
         let Some(waiting) = self.pending.get_mut(place) else {
             return; // an event fetched before it left
         };
-        if waiting.held.is_some() {
-            if hung_up {
-                drop(self.remove_waiting(place)); // it will not wait any longer
+        if reset {
+            // What it sent could still be read, but no server is started for it.
+            if let Some(waiting) = self.remove_waiting(place) {
+                self.close_waiting(waiting, None, now);
             }
-            return;
+        } else if waiting.held.is_none() {
+            self.look_again(place, closed, now);
         }
-        self.look_again(place, closed, now);
     }
 
     fn look_again(&mut self, place: u32, closed: bool, now: Instant) {
@@ -165,6 +175,11 @@ impl Front {
         let outlook = waiting.look(&routes, &mut self.scratch, closed, now);
         if owed && !waiting.owes_header {
             self.pending.is_known_now(place);
+            if let Some(victim) = self.pending.one_too_many(place, &self.bounds)
+                && let Some(victim) = self.remove_waiting(victim)
+            {
+                self.close_waiting(victim, Some(Reason::Crowded), now);
+            }
         }
         match outlook {
             Outlook::Wait { mark, until } => {
@@ -216,9 +231,9 @@ impl Front {
         }
         waiting.restore();
         let client = waiting.client();
-        match self.admit(service, &client, now) {
+        match self.admit_in_turn(service, &client, now) {
             Ok(()) => self.serve(arrival(waiting, service, told), now),
-            Err(reason) if reason.may_pass() && self.may_hold(service) => {
+            Err(reason) if reason.may_pass() && self.may_hold(service, &waiting) => {
                 self.hold(waiting, service, told, now);
             }
             Err(reason) => {
@@ -227,19 +242,27 @@ impl Front {
         }
     }
 
-    fn may_hold(&mut self, id: ServiceId) -> bool {
+    /// Nobody passes those who wait for a place already, also not in the turn
+    /// in which one gets free.
+    fn admit_in_turn(&mut self, id: ServiceId, peer: &Peer, now: Instant) -> Result<(), Reason> {
+        if self.held.contains_key(&id)
+            && let Some(service) = self.services.get(id).filter(|service| service.queues())
+        {
+            let facts = self.senses.facts(&service.rules, now);
+            service.tally.judge(&service.rules, peer.ip(), &facts)?;
+            return Err(Reason::Instances);
+        }
+        self.admit(id, peer, now)
+    }
+
+    /// Whether this request may wait for its service. Nobody who waits makes
+    /// room for a newcomer, so a source that has its share is refused.
+    fn may_hold(&self, id: ServiceId, waiting: &Waiting) -> bool {
         let service = self.services.get(id);
-        if !service.is_some_and(|service| !service.gone && service.queues()) {
-            return false;
-        }
-        let Some(queue) = self.held.get_mut(&id) else {
-            return true;
-        };
-        if queue.len() >= HELD {
-            // Nobody keeps others out by coming and leaving.
-            queue.retain(|(place, since)| self.pending.holds(*place, *since, id));
-        }
-        queue.len() < HELD
+        let queued = self.held.get(&id).map_or(0, VecDeque::len);
+        service.is_some_and(|service| !service.gone && service.queues())
+            && queued < HELD
+            && self.pending.may_hold(waiting, &self.bounds)
     }
 
     /// Its service is full and lets its clients wait. Others use the same
@@ -248,49 +271,50 @@ impl Front {
         waiting.held = Some(Box::new(Held { service: id, told }));
         // Its deadlines are over; only the service's own limits end this.
         waiting.due = now + NEVER;
-        let since = waiting.accepted;
         if let Some(place) = self.keep_waiting(waiting, now) {
-            self.held.entry(id).or_default().push_back((place, since));
+            self.held.entry(id).or_default().push_back(place);
             self.touch(id);
+        }
+    }
+
+    /// Who left does not take a place of those who still wait.
+    fn leave_queue(&mut self, id: ServiceId, place: u32) {
+        let Some(queue) = self.held.get_mut(&id) else {
+            return;
+        };
+        if let Some(at) = queue.iter().position(|queued| *queued == place) {
+            queue.remove(at);
+        }
+        if queue.is_empty() {
+            self.held.remove(&id);
         }
     }
 
     /// Serves those who wait for a place, as long as there is one. When to look
     /// again, if the clock and not an exit makes room.
     pub(super) fn serve_held(&mut self, id: ServiceId, now: Instant) -> Option<Instant> {
-        while let Some((place, since)) = self
-            .held
-            .get_mut(&id)
-            .and_then(|queue| queue.front().copied())
-        {
-            if self.pending.holds(place, since, id) {
-                let service = self.services.get(id).filter(|service| !service.gone);
-                if let Some(service) = service {
-                    let facts = self.senses.facts(&service.rules, now);
-                    if let Some(until) = service.back_off.resting(now) {
-                        return Some(until);
-                    }
-                    if let Err((_, again)) = service.tally.room(&service.rules, &facts) {
-                        return again;
-                    }
+        while let Some(place) = self.held.get(&id).and_then(VecDeque::front).copied() {
+            let service = self.services.get(id).filter(|service| !service.gone);
+            if let Some(service) = service {
+                let facts = self.senses.facts(&service.rules, now);
+                if let Some(until) = service.back_off.resting(now) {
+                    return Some(until);
                 }
-                if let Some(mut waiting) = self.remove_waiting(place)
-                    && let Some(held) = waiting.held.take()
-                {
-                    let client = waiting.client();
-                    let admitted = self.admit(id, &client, now);
-                    let arrival = arrival(waiting, id, held.told);
-                    match admitted {
-                        Ok(()) => self.serve(arrival, now),
-                        Err(reason) => self.refuse(arrival, reason, now),
-                    }
+                if let Err((_, again)) = service.tally.room(&service.rules, &facts) {
+                    return again;
                 }
             }
-            if let Some(queue) = self.held.get_mut(&id) {
-                queue.pop_front();
+            // Takes it out of the queue as well.
+            let mut waiting = self.remove_waiting(place)?;
+            let told = waiting.held.take().and_then(|held| held.told);
+            let client = waiting.client();
+            let admitted = self.admit(id, &client, now);
+            let arrival = arrival(waiting, id, told);
+            match admitted {
+                Ok(()) => self.serve(arrival, now),
+                Err(reason) => self.refuse(arrival, reason, now),
             }
         }
-        self.held.remove(&id);
         None
     }
 
@@ -312,14 +336,11 @@ impl Front {
         for place in places {
             self.review(place, now);
         }
-        let gone = |id: &&ServiceId| self.services.get(**id).is_none();
-        let gone: Vec<ServiceId> = self.held.keys().filter(gone).copied().collect();
-        for id in gone {
-            for (place, since) in self.held.remove(&id).unwrap_or_default() {
-                if self.pending.holds(place, since, id) {
-                    drop(self.remove_waiting(place)); // nobody will ever serve it
-                }
-            }
+        let gone = self.held.iter();
+        let gone = gone.filter(|(id, _)| self.services.get(**id).is_none());
+        let gone: Vec<u32> = gone.flat_map(|(_, queue)| queue).copied().collect();
+        for place in gone {
+            drop(self.remove_waiting(place)); // nobody will ever serve it
         }
     }
 
@@ -363,7 +384,6 @@ impl Front {
         for place in places {
             drop(self.remove_waiting(place));
         }
-        self.held.clear();
     }
 }
 

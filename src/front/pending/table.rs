@@ -91,23 +91,17 @@ impl Waiting {
 #[derive(Debug, Default)]
 pub struct Table {
     places: Slots<Waiting>,
+    /// The undecided ones.
     crowd: Crowd,
+    /// The decided ones.
+    held: Crowd,
     due: BTreeSet<(Instant, u32)>,
+    /// Of undecided ones.
     count: u32,
 }
 
 impl Table {
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    #[must_use]
-    pub fn len(&self) -> u32 {
-        self.count
-    }
-
-    /// Who has to go so that `newcomer` finds a place, if anybody.
+    /// Which undecided one has to go so that `newcomer` finds a place, if any.
     #[must_use]
     pub fn victim(&self, newcomer: &Waiting, listed: u32, bounds: &Undecided) -> Option<u32> {
         let source = newcomer.source();
@@ -117,7 +111,7 @@ impl Table {
             return self.crowd.line(source).next();
         }
         if self.count >= bounds.total {
-            return self.crowd.heaviest_first().next();
+            return self.heaviest();
         }
         if listed < bounds.per_listener {
             return None;
@@ -129,20 +123,51 @@ impl Table {
         self.crowd.heaviest_first().find(here)
     }
 
+    /// The undecided connection that goes first, whoever else comes.
+    #[must_use]
+    pub fn heaviest(&self) -> Option<u32> {
+        self.crowd.heaviest_first().next()
+    }
+
+    /// Who has to go because the source of `place`, known only now, has too many.
+    #[must_use]
+    pub fn one_too_many(&self, place: u32, bounds: &Undecided) -> Option<u32> {
+        let source = self.places.get(place as usize)?.source();
+        let exceeds = source != crowd::source(None) && self.crowd.of(source) > bounds.per_source;
+        let oldest = exceeds.then(|| self.crowd.line(source).next()).flatten();
+        oldest.filter(|oldest| *oldest != place)
+    }
+
+    /// Whether the source of a decided request may have one more that waits for its service.
+    #[must_use]
+    pub fn may_hold(&self, waiting: &Waiting, bounds: &Undecided) -> bool {
+        let source = waiting.source();
+        source == crowd::source(None) || self.held.of(source) < bounds.per_source
+    }
+
     pub fn insert(&mut self, waiting: Waiting) -> u32 {
         let (source, due) = (waiting.source(), waiting.due);
+        let decided = waiting.held.is_some();
         let place = u32::try_from(self.places.insert(waiting)).unwrap_or(u32::MAX);
-        self.crowd.join(place, source);
+        if decided {
+            self.held.join(place, source);
+        } else {
+            self.crowd.join(place, source);
+            self.count += 1;
+        }
         self.due.insert((due, place));
-        self.count += 1;
         place
     }
 
     pub fn remove(&mut self, place: u32) -> Option<Waiting> {
         let waiting = self.places.remove(place as usize)?;
-        self.crowd.leave(place, waiting.source());
+        if waiting.held.is_some() {
+            self.held.leave(place, waiting.source());
+        } else {
+            self.crowd.leave(place, waiting.source());
+            self.count -= 1;
+        }
         self.due.remove(&(waiting.due, place));
-        self.count -= 1;
         Some(waiting)
     }
 
@@ -151,16 +176,7 @@ impl Table {
         self.places.get(place as usize)
     }
 
-    /// Whether the one that came at `since` still waits there for a place at `service`.
-    #[must_use]
-    pub fn holds(&self, place: u32, since: Instant, service: ServiceId) -> bool {
-        self.get(place).is_some_and(|waiting| {
-            let held = waiting.held.as_ref();
-            waiting.accepted == since && held.is_some_and(|held| held.service == service)
-        })
-    }
-
-    /// Changes one, maybe so that it counts for another source.
+    /// Changes an undecided one, maybe so that it counts for another source.
     pub fn change(&mut self, place: u32, change: impl FnOnce(&mut Waiting)) {
         if let Some(waiting) = self.places.get_mut(place as usize) {
             let before = waiting.source();
@@ -220,7 +236,10 @@ impl Table {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     /// What a connection costs besides its entries in the crowd and among the
@@ -228,5 +247,66 @@ mod tests {
     #[test]
     fn a_record_is_small() {
         assert!(std::mem::size_of::<Option<Waiting>>() <= 192);
+    }
+
+    const BOUNDS: Undecided = Undecided {
+        total: 4,
+        per_listener: 4,
+        per_source: 2,
+    };
+
+    fn from(host: u8, held: bool) -> Waiting {
+        let socket = Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        let peer = SocketAddr::from(([192, 0, 2, host], 1));
+        let mut waiting = Waiting::new(socket, peer.into(), ListenerId(1), Instant::now());
+        waiting.held = held.then(|| {
+            let service = ServiceId(1);
+            Box::new(Held {
+                service,
+                told: None,
+            })
+        });
+        waiting
+    }
+
+    #[test]
+    fn who_waits_for_a_place_at_a_service_makes_room_for_nobody() {
+        let mut table = Table::default();
+        for _ in 0..2 {
+            table.insert(from(1, true));
+        }
+        assert!(!table.may_hold(&from(1, true), &BOUNDS));
+        assert!(table.may_hold(&from(2, true), &BOUNDS));
+        let first = table.insert(from(1, false));
+        assert_eq!(table.victim(&from(1, false), 1, &BOUNDS), None);
+        table.insert(from(1, false));
+        assert_eq!(table.victim(&from(1, false), 2, &BOUNDS), Some(first));
+    }
+
+    #[test]
+    fn a_source_told_late_has_the_same_share() {
+        let mut table = Table::default();
+        let first = table.insert(from(1, false));
+        table.insert(from(1, false));
+        let mut proxied = from(1, false);
+        proxied.owes_header = true;
+        let place = table.insert(proxied);
+        assert_eq!(table.one_too_many(place, &BOUNDS), None);
+        table.get_mut(place).unwrap().owes_header = false;
+        table.is_known_now(place);
+        assert_eq!(table.one_too_many(place, &BOUNDS), Some(first));
+    }
+
+    #[test]
+    fn both_kinds_leave_nothing_behind() {
+        let mut table = Table::default();
+        let places: Vec<u32> = (0..6).map(|n| table.insert(from(n, n % 2 == 0))).collect();
+        for place in places {
+            assert!(table.remove(place).is_some());
+            assert!(table.remove(place).is_none());
+        }
+        assert_eq!((table.count, table.next_due()), (0, None));
+        assert_eq!(table.crowd.heaviest_first().next(), None);
+        assert_eq!(table.held.heaviest_first().next(), None);
     }
 }
