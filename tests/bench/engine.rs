@@ -24,6 +24,7 @@ mod samples;
 
 const TURNS: usize = 15;
 const TURN: Duration = Duration::from_millis(8);
+const BATCH: Duration = Duration::from_micros(100);
 /// The request asks for the service of this number, which is the last one.
 const SIZES: [usize; 3] = [1, 20, 1000];
 
@@ -79,7 +80,7 @@ impl Row {
         };
         self.all.push(time(turn, || {
             let look = Look::new(black_box(&self.bytes));
-            let step = self.plan.decide(&facts, &look, None, &mut |_, _| {});
+            let step = self.plan.choose(&facts, &look, None);
             black_box(step);
         }));
         let mut room = vec![0; self.bytes.len()];
@@ -95,20 +96,26 @@ impl Row {
     }
 }
 
-/// Nanoseconds for each call.
+/// Nanoseconds for each call: the median of batches so short that few of them
+/// are interrupted.
 fn time(turn: Duration, mut work: impl FnMut()) -> f64 {
-    let mut batch = 16_u32;
-    loop {
+    let mut batch = 1_u32;
+    let mut seen = Vec::new();
+    let began = Instant::now();
+    while began.elapsed() < turn || seen.is_empty() {
         let began = Instant::now();
         for _ in 0..batch {
             work();
         }
         let took = began.elapsed();
-        if took >= turn / 2 {
-            return took.as_secs_f64() * 1e9 / f64::from(batch);
+        if took < BATCH {
+            batch = batch.saturating_mul(2);
+            seen.clear();
+        } else {
+            seen.push(took.as_secs_f64() * 1e9 / f64::from(batch));
         }
-        batch = batch.saturating_mul(2);
     }
+    median(&seen)
 }
 
 fn median(values: &[f64]) -> f64 {
