@@ -39,28 +39,49 @@ fn main() {
             row.measure(turn);
         }
     }
-    println!("| rules | request | ns | decisions/s | x copy | copy, ns | names, ns |");
+    print(&rows);
+}
+
+/// One line for each kind of table and request, with a column for each size.
+fn print(rows: &[Row]) {
+    println!("| rules | request | 1 | 20 | 1,000 | copy | names, 1,000 |");
     println!("| --- | --- | --- | --- | --- | --- | --- |");
-    for row in &rows {
-        let (all, copy, names) = (
-            median(&row.all),
-            median(&row.copies),
-            median(&row.comparisons),
-        );
-        println!(
-            "| {} {} | {} | {all:.0} | {:.0} | {:.1} | {copy:.1} | {names:.0} |",
-            row.count,
-            row.table,
-            row.request,
-            1e9 / all,
-            all / copy,
-        );
+    let mut lines: Vec<(&str, &str)> = Vec::new();
+    for row in rows {
+        if !lines.contains(&(row.table, &row.request)) {
+            lines.push((row.table, &row.request));
+        }
     }
+    for (table, request) in lines {
+        let same = |row: &&Row| (row.table, row.request.as_str()) == (table, request);
+        print!("| {table} | {request} |");
+        for row in rows.iter().filter(same) {
+            let took = median(&row.all);
+            print!(" {} ns, {}/s |", grouped(took), grouped(1e9 / took));
+        }
+        if let Some(largest) = rows.iter().rfind(same) {
+            let (copy, names) = (median(&largest.copies), median(&largest.comparisons));
+            println!(" {} ns | {} ns |", grouped(copy), grouped(names));
+        }
+    }
+}
+
+/// With at most three significant digits, and commas.
+fn grouped(value: f64) -> String {
+    let unit = 10_f64.powf((value.log10().floor() - 2.0).max(0.0));
+    let digits = format!("{:.0}", (value / unit).round() * unit);
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 struct Row {
     table: &'static str,
-    count: usize,
     request: String,
     plan: Plan,
     /// Of the rules, for the bare loop.
@@ -150,7 +171,6 @@ fn rows() -> Vec<Row> {
                     check(&plan, &bytes, whose);
                     rows.push(Row {
                         table,
-                        count,
                         request: format!("{kind}, {} B, {what}", bytes.len()),
                         plan,
                         names: (0..count).map(name).collect(),
