@@ -107,7 +107,8 @@ impl<'a> View<'a> {
     }
 
     /// Yes once the headers are complete and keep the rules.
-    fn has_good_head(&self) -> Verdict {
+    #[must_use]
+    pub fn has_good_head(&self) -> Verdict {
         self.is_http.and(match &self.head {
             Head::Need(k) => Verdict::Need(*k),
             Head::Malformed(_) | Head::TooLarge => Verdict::No,

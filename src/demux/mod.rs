@@ -7,6 +7,7 @@
 pub mod datagram;
 pub mod dns;
 pub mod http;
+pub mod index;
 #[cfg(test)]
 mod laws;
 pub mod look;

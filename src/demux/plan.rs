@@ -8,6 +8,7 @@
 
 use std::net::IpAddr;
 
+use super::index::Index;
 use super::look::{Look, Test};
 use super::rank::{self, Rank};
 use super::rule::{Address, Ending, Rule};
@@ -56,6 +57,7 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Plan {
     entries: Vec<Entry>,
+    index: Index,
     asks: Asks,
 }
 
@@ -149,7 +151,12 @@ impl Plan {
             asks.tls |= entry.tests.iter().any(|test| matches!(test, Test::Tls(_)));
             asks.http |= entry.tests.iter().any(|test| matches!(test, Test::Http(_)));
         }
-        Ok(Self { entries, asks })
+        let index = Index::new(entries.iter().map(|entry| entry.tests.as_slice()));
+        Ok(Self {
+            entries,
+            index,
+            asks,
+        })
     }
 
     /// What the facts must tell.
@@ -168,7 +175,7 @@ impl Plan {
     /// long is another matter: `Need` here means that bytes decide.
     #[must_use]
     pub fn step(&self, facts: &Facts<'_>, bytes: &[u8], ended: Option<Ending>) -> Step {
-        self.decide(facts, &Look::new(bytes), ended, &mut |_, _| {})
+        self.choose(facts, &Look::new(bytes), ended)
     }
 
     /// The candidates that a request with these facts may still be for.
@@ -180,6 +187,15 @@ impl Plan {
         open.map(|entry| entry.route.candidate)
     }
 
+    /// The same as [`Plan::decide`] for those who do not want to know why: does
+    /// not come to entries that are for other names.
+    #[must_use]
+    pub fn choose(&self, facts: &Facts<'_>, look: &Look<'_>, ended: Option<Ending>) -> Step {
+        let near = self.index.within_reach(look);
+        let near = near.filter_map(|at| Some((at, self.entries.get(at)?)));
+        walk(near, facts, look, ended, &mut |_, _| {})
+    }
+
     /// Walks the list; tells `seen` what was found at each entry it came to.
     pub fn decide(
         &self,
@@ -188,46 +204,58 @@ impl Plan {
         ended: Option<Ending>,
         seen: &mut dyn FnMut(usize, Found),
     ) -> Step {
-        // A peer that leaves without a word wants nothing: no server is started for a port scan.
-        let left_silent = look.bytes().is_empty() && ended == Some(Ending::Eof);
-        let mut best: Option<(&Entry, u32)> = None;
-        for (at, entry) in self.entries.iter().enumerate() {
-            if let Some((chosen, weight)) = best {
-                if chosen.rank != entry.rank {
-                    break;
-                }
-                if entry.heaviest <= weight {
-                    continue;
-                }
+        let all = self.entries.iter().enumerate();
+        walk(all, facts, look, ended, seen)
+    }
+}
+
+/// `entries` with their places in the whole list.
+fn walk<'p>(
+    entries: impl Iterator<Item = (usize, &'p Entry)>,
+    facts: &Facts<'_>,
+    look: &Look<'_>,
+    ended: Option<Ending>,
+    seen: &mut dyn FnMut(usize, Found),
+) -> Step {
+    // A peer that leaves without a word wants nothing: no server is started for a port scan.
+    let left_silent = look.bytes().is_empty() && ended == Some(Ending::Eof);
+    let mut best: Option<(&Entry, u32)> = None;
+    for (at, entry) in entries {
+        if let Some((chosen, weight)) = best {
+            if chosen.rank != entry.rank {
+                break;
             }
-            if !holds(&entry.address, facts) {
-                seen(at, Found::Elsewhere);
+            if entry.heaviest <= weight {
                 continue;
-            }
-            if left_silent || !entry.when.is_now(look.bytes(), ended) {
-                seen(at, Found::NotNow);
-                if ended.is_none() && look.bytes().is_empty() && entry.when.may_be_silence() {
-                    return Step::Need(1); // who speaks is for others
-                }
-                continue;
-            }
-            let (mut verdict, weight) = entry.judge(look);
-            if ended.is_some() {
-                verdict = verdict.at_the_end();
-            }
-            seen(at, Found::Content(verdict));
-            match verdict {
-                Verdict::No => {}
-                Verdict::Need(k) => return Step::Need(k),
-                Verdict::Yes if weight == 0 && best.is_none() => return Step::Route(entry.route),
-                Verdict::Yes if best.is_none_or(|(_, most)| weight > most) => {
-                    best = Some((entry, weight));
-                }
-                Verdict::Yes => {}
             }
         }
-        best.map_or(Step::Refuse, |(entry, _)| Step::Route(entry.route))
+        if !holds(&entry.address, facts) {
+            seen(at, Found::Elsewhere);
+            continue;
+        }
+        if left_silent || !entry.when.is_now(look.bytes(), ended) {
+            seen(at, Found::NotNow);
+            if ended.is_none() && look.bytes().is_empty() && entry.when.may_be_silence() {
+                return Step::Need(1); // who speaks is for others
+            }
+            continue;
+        }
+        let (mut verdict, weight) = entry.judge(look);
+        if ended.is_some() {
+            verdict = verdict.at_the_end();
+        }
+        seen(at, Found::Content(verdict));
+        match verdict {
+            Verdict::No => {}
+            Verdict::Need(k) => return Step::Need(k),
+            Verdict::Yes if weight == 0 && best.is_none() => return Step::Route(entry.route),
+            Verdict::Yes if best.is_none_or(|(_, most)| weight > most) => {
+                best = Some((entry, weight));
+            }
+            Verdict::Yes => {}
+        }
     }
+    best.map_or(Step::Refuse, |(entry, _)| Step::Route(entry.route))
 }
 
 fn others<'a, 'b>(

@@ -237,6 +237,17 @@ fn obeys(plan: &Plan, facts: &Facts<'_>, sample: &[u8]) -> Result<(), TestCaseEr
     let mut decided = None;
     for length in 0..=sample.len() {
         let bytes = &sample[..length];
+        for ended in [
+            None,
+            Some(Ending::Timeout),
+            Some(Ending::Eof),
+            Some(Ending::Full),
+        ] {
+            // What the index leaves out makes no difference.
+            let look = Look::new(bytes);
+            let whole = plan.decide(facts, &look, ended, &mut |_, _| {});
+            prop_assert_eq!(plan.choose(facts, &look, ended), whole);
+        }
         for ended in [Ending::Timeout, Ending::Eof, Ending::Full] {
             let at_the_end = plan.step(facts, bytes, Some(ended));
             prop_assert!(!matches!(at_the_end, Step::Need(_)));
@@ -281,10 +292,12 @@ fn contents() -> impl Strategy<Value = Content> {
         .prop_map(|name| vec![names::pattern(name).unwrap()])
         .boxed();
     let paths = prop::sample::select(vec!["/", "/api", "/api/v1"]);
+    let malformed = || prop::sample::select(vec![None, None, Some(true), Some(false)]);
     prop_oneof![
         prop::sample::select(Protocol::ALL.to_vec()).prop_map(Content::Is),
-        pattern.clone().prop_map(|sni| Content::Tls(Tls {
+        (pattern.clone(), malformed()).prop_map(|(sni, malformed)| Content::Tls(Tls {
             sni,
+            malformed,
             ..Tls::default()
         })),
         Just(Content::Tls(Tls::default())),
@@ -296,8 +309,9 @@ fn contents() -> impl Strategy<Value = Content> {
             malformed: Some(true),
             ..Tls::default()
         })),
-        pattern.clone().prop_map(|host| Content::Http(Http {
+        (pattern.clone(), malformed()).prop_map(|(host, malformed)| Content::Http(Http {
             host,
+            malformed,
             ..Http::default()
         })),
         paths.prop_map(|path| Content::Http(Http {

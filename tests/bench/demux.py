@@ -13,7 +13,7 @@ that port takes part twice, so that the second line shows the noise.
 
 Then `cargo bench --bench engine` shows what a decision costs without sockets.
 Needs no root. What is not installed is skipped (SSLH, SSLH_SELECT and HAPROXY
-name other places). Prints Markdown; takes about five minutes.
+name other places). Prints Markdown; takes about two minutes.
 """
 import argparse
 import datetime
@@ -152,10 +152,10 @@ class SslhSelect(Sslh):
 
 class Haproxy(Contestant):
     """The same names and protocols, in TCP mode; HTTP of any host, as hosts need its HTTP mode."""
-    binary, name = find("HAPROXY", "haproxy"), "HAProxy"
+    binary, name, more = find("HAPROXY", "haproxy"), "HAProxy", []
 
     def command(self, many):
-        t = ["defaults", "mode tcp", "timeout connect 5s", "timeout client 30s", "timeout server 30s",
+        t = self.more + ["defaults", "mode tcp", "timeout connect 5s", "timeout client 30s", "timeout server 30s",
              "frontend all", "bind 127.0.0.1:%d" % self.port, "tcp-request inspect-delay 5s",
              "tcp-request content accept if { req.ssl_hello_type 1 } || HTTP || { req.payload(0,4) -m bin 5353482d }"]
         t += ["use_backend small if { req.ssl_sni -i %s }" % shop for shop in SHOPS]
@@ -165,10 +165,14 @@ class Haproxy(Contestant):
               "use_backend large if { req.ssl_sni -i %s }" % LARGE, "use_backend web if HTTP"]
         for kind in KINDS:
             t += ["backend " + kind, "server one 127.0.0.1:%d" % DIRECT[kind]]
-        return [self.binary, "-db", "-q", "-f", self.write("haproxy.cfg", "\n".join(t) + "\n")]
+        return [self.binary, "-db", "-q", "-f", self.write("haproxy-%d.cfg" % self.port, "\n".join(t) + "\n")]
 
     def start(self, many=0):
         return start_one(self, many)
+
+
+class HaproxyOne(Haproxy):
+    name, more = "HAProxy, one thread", ["global", "nbthread 1"]
 
 
 def start_one(contestant, many):
@@ -205,6 +209,7 @@ def check(contestant):
 
 
 def bench_latency(folder, contestants, rounds, count):
+    summary = {c.name: [] for c in contestants}
     for what, kind, _, split in REQUESTS:
         seen = {c.name: [] for c in contestants}
         failures = {c.name: 0 for c in contestants}
@@ -216,7 +221,10 @@ def bench_latency(folder, contestants, rounds, count):
                     sys.exit("%s answers nothing at all" % c.name)
                 seen[c.name].append(took)
                 failures[c.name] += failed
-        report(what, seen, failures)
+        for row in report(what, seen, failures):
+            summary[row[0]].append(row[3] or "(%s us in all)" % row[1])
+    run.table("Added to the first byte, us", [""] + [what for what, _, _, _ in REQUESTS],
+              [[name] + cells for name, cells in summary.items()])
 
 
 def report(what, seen, failures):
@@ -233,6 +241,7 @@ def report(what, seen, failures):
         if failures[name]:
             print("%s: %d requests got no answer" % (name, failures[name]), file=sys.stderr)
     run.table("First byte for %s" % what, ["", "median, us", "p99, us", "added, us", "ratio"], rows)
+    return rows
 
 
 # ---------------------------------------------------------------- the run
@@ -267,7 +276,7 @@ def latency(a, folder):
     contestants = [Ports("usherd, the only service", DIRECT), Ports("the same again", DIRECT),
                    Ports("usherd, one service with `match`", SINGLE),
                    Ports("usherd, the last of 20 by `match`", {kind: SHARED for kind in KINDS})]
-    for nth, kind in enumerate((Haproxy, SslhSelect, Sslh)):
+    for nth, kind in enumerate((Haproxy, HaproxyOne, SslhSelect, Sslh)):
         if kind.binary and os.path.exists(kind.binary):
             contestants.append(kind(folder, SHARED + 1 + nth))
         else:

@@ -24,6 +24,7 @@ mod samples;
 
 const TURNS: usize = 15;
 const TURN: Duration = Duration::from_millis(8);
+const BATCH: Duration = Duration::from_micros(100);
 /// The request asks for the service of this number, which is the last one.
 const SIZES: [usize; 3] = [1, 20, 1000];
 
@@ -38,28 +39,49 @@ fn main() {
             row.measure(turn);
         }
     }
-    println!("| rules | request | ns | decisions/s | x copy | copy, ns | names, ns |");
+    print(&rows);
+}
+
+/// One line for each kind of table and request, with a column for each size.
+fn print(rows: &[Row]) {
+    println!("| rules | request | 1 | 20 | 1,000 | copy | names, 1,000 |");
     println!("| --- | --- | --- | --- | --- | --- | --- |");
-    for row in &rows {
-        let (all, copy, names) = (
-            median(&row.all),
-            median(&row.copies),
-            median(&row.comparisons),
-        );
-        println!(
-            "| {} {} | {} | {all:.0} | {:.0} | {:.1} | {copy:.1} | {names:.0} |",
-            row.count,
-            row.table,
-            row.request,
-            1e9 / all,
-            all / copy,
-        );
+    let mut lines: Vec<(&str, &str)> = Vec::new();
+    for row in rows {
+        if !lines.contains(&(row.table, &row.request)) {
+            lines.push((row.table, &row.request));
+        }
     }
+    for (table, request) in lines {
+        let same = |row: &&Row| (row.table, row.request.as_str()) == (table, request);
+        print!("| {table} | {request} |");
+        for row in rows.iter().filter(same) {
+            let took = median(&row.all);
+            print!(" {} ns, {}/s |", grouped(took), grouped(1e9 / took));
+        }
+        if let Some(largest) = rows.iter().rfind(same) {
+            let (copy, names) = (median(&largest.copies), median(&largest.comparisons));
+            println!(" {} ns | {} ns |", grouped(copy), grouped(names));
+        }
+    }
+}
+
+/// With at most three significant digits, and commas.
+fn grouped(value: f64) -> String {
+    let unit = 10_f64.powf((value.log10().floor() - 2.0).max(0.0));
+    let digits = format!("{:.0}", (value / unit).round() * unit);
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 struct Row {
     table: &'static str,
-    count: usize,
     request: String,
     plan: Plan,
     /// Of the rules, for the bare loop.
@@ -79,7 +101,7 @@ impl Row {
         };
         self.all.push(time(turn, || {
             let look = Look::new(black_box(&self.bytes));
-            let step = self.plan.decide(&facts, &look, None, &mut |_, _| {});
+            let step = self.plan.choose(&facts, &look, None);
             black_box(step);
         }));
         let mut room = vec![0; self.bytes.len()];
@@ -95,20 +117,26 @@ impl Row {
     }
 }
 
-/// Nanoseconds for each call.
+/// Nanoseconds for each call: the median of batches so short that few of them
+/// are interrupted.
 fn time(turn: Duration, mut work: impl FnMut()) -> f64 {
-    let mut batch = 16_u32;
-    loop {
+    let mut batch = 1_u32;
+    let mut seen = Vec::new();
+    let began = Instant::now();
+    while began.elapsed() < turn || seen.is_empty() {
         let began = Instant::now();
         for _ in 0..batch {
             work();
         }
         let took = began.elapsed();
-        if took >= turn / 2 {
-            return took.as_secs_f64() * 1e9 / f64::from(batch);
+        if took < BATCH {
+            batch = batch.saturating_mul(2);
+            seen.clear();
+        } else {
+            seen.push(took.as_secs_f64() * 1e9 / f64::from(batch));
         }
-        batch = batch.saturating_mul(2);
     }
+    median(&seen)
 }
 
 fn median(values: &[f64]) -> f64 {
@@ -143,7 +171,6 @@ fn rows() -> Vec<Row> {
                     check(&plan, &bytes, whose);
                     rows.push(Row {
                         table,
-                        count,
                         request: format!("{kind}, {} B, {what}", bytes.len()),
                         plan,
                         names: (0..count).map(name).collect(),

@@ -99,10 +99,7 @@ impl Waiting {
         }
         let ended = self.ended(routes, count, closed, now);
         let look = Look::new(&scratch[..count]);
-        match routes
-            .plan
-            .decide(&self.facts(), &look, ended, &mut |_, _| {})
-        {
+        match routes.plan.choose(&self.facts(), &look, ended) {
             Step::Route(route) => Outlook::Route(route, told::of(self, route, Some(&look), routes)),
             Step::Need(k) => self.wait(routes, count, k, now),
             Step::Refuse if count == 0 => Outlook::Close(None),
