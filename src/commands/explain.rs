@@ -38,16 +38,24 @@ pub struct Question {
     #[arg(long, value_name = "NAME")]
     interface: Option<String>,
     /// The peer of a Unix socket
-    #[arg(long, value_name = "UID")]
+    #[arg(long, value_name = "UID", requires = "gid")]
     uid: Option<u32>,
     /// The group of the peer of a Unix socket
-    #[arg(long, value_name = "GID")]
+    #[arg(long, value_name = "GID", requires = "uid")]
     gid: Option<u32>,
     #[command(flatten)]
     sent: Sent,
     /// How the wait for more bytes ends
     #[arg(long, value_enum, value_name = "HOW")]
     ended: Option<How>,
+}
+
+impl Question {
+    /// Whether it is about one request, not only about the address.
+    fn says_more(&self) -> bool {
+        let address = self.from.is_some() || self.to.is_some() || self.interface.is_some();
+        address || self.uid.is_some() || self.ended.is_some()
+    }
 }
 
 /// The first bytes, in one of these ways.
@@ -158,11 +166,7 @@ fn answer(table: &Table, host: &Host, question: &Question) -> Result<String, Str
         let _ = writeln!(out, "  {:2}. {}", number + 1, title(entry, &services));
     }
     waits::show(&mut out, &services, &routes);
-    if sent.is_some()
-        || question.from.is_some()
-        || question.ended.is_some()
-        || question.to.is_some()
-    {
+    if sent.is_some() || question.says_more() {
         let request = Request {
             question,
             services: &services,
@@ -225,10 +229,7 @@ impl Request<'_> {
             peer: peer.map(|peer| (peer.ip, peer.port)),
             local: self.question.to.map(|ip| ip.to_canonical()),
             interface: self.question.interface.as_deref(),
-            credentials: self
-                .question
-                .uid
-                .map(|uid| (uid, self.question.gid.unwrap_or(uid))),
+            credentials: self.question.uid.zip(self.question.gid),
         };
         let _ = writeln!(out, "\nthis request: {} bytes", sent.len());
         if peer.is_some_and(|peer| self.routes.owes_header(peer.ip)) {
@@ -242,6 +243,13 @@ impl Request<'_> {
                 }
                 None => return,
             }
+        }
+        if self.routes.denies_all(&facts) {
+            let _ = writeln!(
+                out,
+                "=> closed before a byte is read: every service it may be for keeps this peer out"
+            );
+            return;
         }
         sent.truncate(LIMIT);
         let full = (sent.len() >= LIMIT).then_some(Ending::Full);

@@ -122,11 +122,12 @@ impl Front {
 
     /// Whether a service behind this listener takes more.
     fn takes_any(&mut self, id: ListenerId, now: Instant) -> bool {
-        let services = self.listeners.get(id).map(|l| l.services.clone());
-        let services = services.unwrap_or_default();
-        services
-            .iter()
-            .any(|service| self.takes_more(*service, now))
+        let count = self.listeners.get(id).map_or(0, |l| l.services.len());
+        (0..count).any(|number| {
+            let listener = self.listeners.get(id);
+            let service = listener.and_then(|l| l.services.get(number).copied());
+            service.is_some_and(|service| self.takes_more(service, now))
+        })
     }
 
     /// Whether a service that queues has room; the others refuse one by one.
@@ -294,7 +295,8 @@ impl Front {
         if noted.tell {
             match self.name_of(whose) {
                 (service @ Some(_), _) => log::warn!(service, peer:% = peer; "refused: {reason}"),
-                (None, address) => log::warn!(address, peer:% = peer; "refused: {reason}"),
+                // Strangers knock at every port: nothing for an operator to do.
+                (None, address) => log::info!(address, peer:% = peer; "refused: {reason}"),
             }
         }
         if let Some(at) = noted.sum_at {
@@ -310,7 +312,7 @@ impl Front {
                 (service @ Some(_), _) => {
                     log::warn!(service, count; "refused {count} more: {reason}");
                 }
-                (None, address) => log::warn!(address, count; "refused {count} more: {reason}"),
+                (None, address) => log::info!(address, count; "refused {count} more: {reason}"),
             }
         }
     }

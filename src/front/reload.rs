@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -21,7 +21,6 @@ use crate::front::services::{Listener, Service};
 use crate::front::wait::SlotKey;
 use crate::helper::wire::Request;
 use crate::ids::{ListenerId, ServiceId};
-use crate::sys::interface::remember_interface;
 use crate::sys::process::trim_heap;
 use crate::table::Rules;
 
@@ -173,6 +172,9 @@ impl Front {
         let Some(listener) = self.listeners.get_mut(id) else {
             return;
         };
+        if listener.datagram {
+            return; // the kernel tells those apart
+        }
         let services = listener.services.iter();
         let services = services.filter_map(|id| self.services.get(*id));
         let services: Vec<_> = services.map(|s| (&s.routing, &s.rules.access)).collect();
@@ -182,7 +184,6 @@ impl Front {
         let domain = socket.and_then(|socket| socket.domain().ok());
         let v6 = domain == Some(Domain::IPV6);
         listener.routes = match Routes::compile(&services, kind, v6) {
-            _ if listener.datagram => None, // the kernel tells those apart
             Ok(routes) => routes.map(Rc::new),
             Err(why) => {
                 // Without them everything would go to the first service.
@@ -190,13 +191,6 @@ impl Front {
                 Routes::compile(&[], kind, v6).ok().flatten().map(Rc::new)
             }
         };
-        let asks = listener.routes.as_ref().map(|routes| routes.plan.asks());
-        if asks.is_some_and(|asks| asks.interface)
-            && let Some(socket) = socket
-            && let Err(err) = remember_interface(socket.as_fd(), v6)
-        {
-            log::error!(address = &*listener.label; "unable to tell interfaces apart: {err}");
-        }
     }
 
     fn make_ready(&mut self, id: ListenerId) {

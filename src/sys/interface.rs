@@ -1,9 +1,8 @@
 //! At which interface a connection came in.
 //!
 //! Linux keeps the interface of the SYN with the connection and tells it with
-//! the "sticky" packet options: `IP_PKTOPTIONS` (ip(7) has it as
-//! `IP_PKTINFO` on a stream) and `IPV6_2292PKTOPTIONS`, if the listener asked
-//! for packet information.
+//! the "sticky" packet options, `IP_PKTOPTIONS` and `IPV6_2292PKTOPTIONS`,
+//! while the connection asks for packet information.
 
 use std::io;
 use std::mem;
@@ -18,18 +17,8 @@ const IPV6_2292PKTOPTIONS: i32 = 6;
 /// Room for one `cmsghdr` with a `struct in6_pktinfo`, and then some.
 const ROOM: usize = 256;
 
-/// Makes connections of this listener remember where they came in. They
-/// inherit it; on a stream it has no other effect.
-pub fn remember_interface(listener: BorrowedFd, v6: bool) -> io::Result<()> {
-    if v6 {
-        set_option(listener, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)
-    } else {
-        set_option(listener, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)
-    }
-}
-
 /// The name of the interface that a connection came in at, if it is known and
-/// still there. The option behind it is off again afterwards.
+/// still there. What it takes to ask is undone.
 #[must_use]
 pub fn incoming_interface(connection: BorrowedFd, v6: bool) -> Option<String> {
     let (level, name, asked) = if v6 {
@@ -42,9 +31,10 @@ pub fn incoming_interface(connection: BorrowedFd, v6: bool) -> Option<String> {
         (libc::IPPROTO_IP, IP_PKTOPTIONS, libc::IP_PKTINFO)
     };
     let mut control = [0u8; ROOM];
-    let length = get_option(connection, level, name, &mut control).ok()?;
+    set_option(connection, level, asked, 1).ok()?;
+    let length = get_option(connection, level, name, &mut control);
     let _ = set_option(connection, level, asked, 0);
-    let index = index_in(control.get(..length)?)?;
+    let index = index_in(control.get(..length.ok()?)?)?;
     name_of(connection, index)
 }
 
@@ -125,7 +115,6 @@ mod tests {
 
     fn interface(address: &str, connect: &str, v6: bool) -> Option<String> {
         let listener = TcpListener::bind(address).unwrap();
-        remember_interface(listener.as_fd(), v6).unwrap();
         let port = listener.local_addr().unwrap().port();
         let _peer = TcpStream::connect((connect, port)).unwrap();
         let (connection, _) = listener.accept().unwrap();

@@ -1,34 +1,57 @@
 //! Who is waited for, by source, so that the one with the most goes first.
-//! Pure, and every operation costs the same however many wait.
+//! Pure. To join and to leave costs what a lookup of the source does, however
+//! many wait.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use crate::front::limits::source_of;
 use crate::front::peer::Peer;
 use crate::table::SourcePrefix;
 
-/// What counts as one source here: a host, or the network that one host of
+/// What counts as one source of IP: a host, or the network that one host of
 /// IPv6 usually has to itself.
-const SOURCE: SourcePrefix = SourcePrefix { v4: 32, v6: 64 };
-/// Peers without an address of their own: Unix sockets, and proxies that have not said whom they bring.
-const NOBODY: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+const NETWORK: SourcePrefix = SourcePrefix { v4: 32, v6: 64 };
 const NONE: u32 = u32::MAX;
 
-/// The source that `peer` counts for.
-#[must_use]
-pub fn source(peer: Option<&Peer>) -> IpAddr {
-    let ip = peer.and_then(Peer::ip);
-    ip.map_or(NOBODY, |ip| source_of(ip, SOURCE))
+/// Whom a connection counts for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Source {
+    /// A host or network.
+    Inet(IpAddr),
+    /// A trusted proxy that has not told yet whom it brings. It may bring any number.
+    Proxy(IpAddr),
+    /// The user at the other end of a Unix socket, if the kernel tells.
+    User(Option<u32>),
+    /// The context id of a virtual machine.
+    Machine(u32),
+}
+
+impl Source {
+    /// `uid` is that of the peer of a Unix socket.
+    #[must_use]
+    pub fn of(peer: &Peer, uid: Option<u32>) -> Self {
+        match *peer {
+            Peer::Inet { ip, .. } => Source::Inet(source_of(ip, NETWORK)),
+            Peer::Vsock { cid, .. } => Source::Machine(cid),
+            Peer::Unix => Source::User(uid),
+        }
+    }
+
+    /// Whether it is held to the share of one source.
+    #[must_use]
+    pub fn has_a_share(self) -> bool {
+        !matches!(self, Source::Proxy(_))
+    }
 }
 
 /// Places in the table, in one line per source, oldest first.
 #[derive(Debug, Default)]
 pub struct Crowd {
-    lines: HashMap<IpAddr, Line>,
+    lines: HashMap<Source, Line>,
     /// Heaviest last.
-    weights: BTreeSet<(u32, IpAddr)>,
+    weights: BTreeSet<(u32, Source)>,
     links: Vec<Link>,
 }
 
@@ -47,7 +70,7 @@ struct Link {
 
 impl Crowd {
     /// Puts `place` at the end of the line of `source`.
-    pub fn join(&mut self, place: u32, source: IpAddr) {
+    pub fn join(&mut self, place: u32, source: Source) {
         let at = place as usize;
         if self.links.len() <= at {
             let apart = Link {
@@ -76,7 +99,7 @@ impl Crowd {
     }
 
     /// Takes `place` out of the line of `source`, where it is.
-    pub fn leave(&mut self, place: u32, source: IpAddr) {
+    pub fn leave(&mut self, place: u32, source: Source) {
         let (Some(link), Some(line)) = (
             self.links.get(place as usize).copied(),
             self.lines.get_mut(&source),
@@ -105,12 +128,12 @@ impl Crowd {
 
     /// How many of `source` wait.
     #[must_use]
-    pub fn of(&self, source: IpAddr) -> u32 {
+    pub fn of(&self, source: Source) -> u32 {
         self.lines.get(&source).map_or(0, |line| line.length)
     }
 
     /// Those of `source`, oldest first.
-    pub fn line(&self, source: IpAddr) -> impl Iterator<Item = u32> + '_ {
+    pub fn line(&self, source: Source) -> impl Iterator<Item = u32> + '_ {
         let mut next = self.lines.get(&source).map_or(NONE, |line| line.first);
         std::iter::from_fn(move || {
             let place = next;
@@ -127,11 +150,12 @@ impl Crowd {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
-    fn ip(n: u32) -> IpAddr {
-        IpAddr::V4(n.into())
+    fn ip(n: u32) -> Source {
+        Source::Inet(IpAddr::V4(n.into()))
     }
 
     #[test]
@@ -169,14 +193,13 @@ mod tests {
 
     #[test]
     fn a_network_of_ipv6_is_one_source() {
-        let peer = |text: &str| {
-            text.parse::<IpAddr>()
-                .ok()
-                .map(|ip| Peer::Inet { ip, port: 1 })
+        let of = |text: &str| {
+            let ip = text.parse().unwrap();
+            Source::of(&Peer::Inet { ip, port: 1 }, None)
         };
-        let of = |text: &str| source(peer(text).as_ref());
         assert_eq!(of("2001:db8::1"), of("2001:db8::2"));
         assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
-        assert_eq!(source(Some(&Peer::Unix)), NOBODY);
+        let user = |uid| Source::of(&Peer::Unix, Some(uid));
+        assert_ne!(user(1), user(2));
     }
 }

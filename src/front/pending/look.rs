@@ -51,12 +51,12 @@ impl Waiting {
             let local = self.socket.local_addr().ok().and_then(|at| at.as_socket());
             self.local = local.map(|at| at.ip().to_canonical());
         }
-        // Told only once: the option behind it is off again afterwards.
-        if asks.interface && self.interface.is_none() {
+        if asks.interface {
             let fd = self.socket.as_fd();
             self.interface = incoming_interface(fd, routes.v6).map(Into::into);
         }
-        if asks.credentials && self.peer == Peer::Unix {
+        if self.peer == Peer::Unix {
+            // Asked for by rules or not: each user is a source of its own.
             self.credentials = peer_credentials(self.socket.as_fd());
         }
     }

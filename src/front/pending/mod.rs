@@ -163,23 +163,27 @@ impl Front {
     }
 
     fn look_again(&mut self, place: u32, closed: bool, now: Instant) {
-        let Some(waiting) = self.pending.get_mut(place) else {
-            return;
-        };
-        let listener = self.listeners.get(waiting.listener);
-        let Some(routes) = listener.and_then(|listener| listener.routes.clone()) else {
-            drop(self.remove_waiting(place)); // a reload took its listener away
+        let Some(waiting) = self.pending.get(place) else {
             return;
         };
         let owed = waiting.owes_header;
-        let outlook = waiting.look(&routes, &mut self.scratch, closed, now);
-        if owed && !waiting.owes_header {
-            self.pending.is_known_now(place);
-            if let Some(victim) = self.pending.one_too_many(place, &self.bounds)
-                && let Some(victim) = self.remove_waiting(victim)
-            {
-                self.close_waiting(victim, Some(Reason::Crowded), now);
-            }
+        let Some(routes) = self.routes_of(waiting.listener) else {
+            drop(self.remove_waiting(place)); // a reload took its listener away
+            return;
+        };
+        let scratch = &mut self.scratch;
+        let look = |waiting: &mut Waiting| {
+            let outlook = waiting.look(&routes, scratch, closed, now);
+            (outlook, owed && !waiting.owes_header)
+        };
+        let Some((outlook, told)) = self.pending.change(place, look) else {
+            return;
+        };
+        if told
+            && let Some(victim) = self.pending.one_too_many(place, &self.bounds)
+            && let Some(victim) = self.remove_waiting(victim)
+        {
+            self.close_waiting(victim, Some(Reason::Crowded), now);
         }
         match outlook {
             Outlook::Wait { mark, until } => {
@@ -336,11 +340,28 @@ impl Front {
         for place in places {
             self.review(place, now);
         }
-        let gone = self.held.iter();
-        let gone = gone.filter(|(id, _)| self.services.get(**id).is_none());
-        let gone: Vec<u32> = gone.flat_map(|(_, queue)| queue).copied().collect();
-        for place in gone {
-            drop(self.remove_waiting(place)); // nobody will ever serve it
+        self.review_held(now);
+    }
+
+    /// The helper starts nobody for a service on a listener that does not lead
+    /// to it any more: who waits for that is told now.
+    fn review_held(&mut self, now: Instant) {
+        let queues = self.held.iter();
+        let all = queues.flat_map(|(id, queue)| queue.iter().map(|place| (*id, *place)));
+        let all: Vec<(ServiceId, u32)> = all.collect();
+        for (id, place) in all {
+            let Some(waiting) = self.pending.get_mut(place) else {
+                continue;
+            };
+            let listener = self.listeners.get(waiting.listener);
+            if listener.is_some_and(|listener| listener.services.contains(&id)) {
+                // The rule that held may have another number, or be gone.
+                if let Some(told) = waiting.held.as_mut().and_then(|held| held.told.as_mut()) {
+                    told.rule = None;
+                }
+            } else if let Some(waiting) = self.remove_waiting(place) {
+                self.refuse(arrival(waiting, id, None), Reason::Gone, now);
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use socket2::Socket;
 
-use super::crowd::{self, Crowd};
+use super::crowd::{Crowd, Source};
 use crate::demux::proxy::Header;
 use crate::front::peer::Peer;
 use crate::front::slots::Slots;
@@ -81,9 +81,11 @@ impl Waiting {
     }
 
     /// The source it counts for.
-    fn source(&self) -> IpAddr {
-        let client = (!self.owes_header).then(|| self.client());
-        crowd::source(client.as_ref())
+    fn source(&self) -> Source {
+        match self.peer {
+            Peer::Inet { ip, .. } if self.owes_header => Source::Proxy(ip),
+            _ => Source::of(&self.client(), self.credentials.map(|(uid, _)| uid)),
+        }
     }
 }
 
@@ -105,9 +107,7 @@ impl Table {
     #[must_use]
     pub fn victim(&self, newcomer: &Waiting, listed: u32, bounds: &Undecided) -> Option<u32> {
         let source = newcomer.source();
-        // Those who are nobody in particular are bounded by the other two only.
-        let own = source != crowd::source(None) && self.crowd.of(source) >= bounds.per_source;
-        if own {
+        if source.has_a_share() && self.crowd.of(source) >= bounds.per_source {
             return self.crowd.line(source).next();
         }
         if self.count >= bounds.total {
@@ -133,7 +133,7 @@ impl Table {
     #[must_use]
     pub fn one_too_many(&self, place: u32, bounds: &Undecided) -> Option<u32> {
         let source = self.places.get(place as usize)?.source();
-        let exceeds = source != crowd::source(None) && self.crowd.of(source) > bounds.per_source;
+        let exceeds = source.has_a_share() && self.crowd.of(source) > bounds.per_source;
         let oldest = exceeds.then(|| self.crowd.line(source).next()).flatten();
         oldest.filter(|oldest| *oldest != place)
     }
@@ -142,7 +142,7 @@ impl Table {
     #[must_use]
     pub fn may_hold(&self, waiting: &Waiting, bounds: &Undecided) -> bool {
         let source = waiting.source();
-        source == crowd::source(None) || self.held.of(source) < bounds.per_source
+        !source.has_a_share() || self.held.of(source) < bounds.per_source
     }
 
     pub fn insert(&mut self, waiting: Waiting) -> u32 {
@@ -177,16 +177,16 @@ impl Table {
     }
 
     /// Changes an undecided one, maybe so that it counts for another source.
-    pub fn change(&mut self, place: u32, change: impl FnOnce(&mut Waiting)) {
-        if let Some(waiting) = self.places.get_mut(place as usize) {
-            let before = waiting.source();
-            change(waiting);
-            let after = waiting.source();
-            if before != after {
-                self.crowd.leave(place, before);
-                self.crowd.join(place, after);
-            }
+    pub fn change<R>(&mut self, place: u32, change: impl FnOnce(&mut Waiting) -> R) -> Option<R> {
+        let waiting = self.places.get_mut(place as usize)?;
+        let before = waiting.source();
+        let result = change(waiting);
+        let after = waiting.source();
+        if before != after {
+            self.crowd.leave(place, before);
+            self.crowd.join(place, after);
         }
+        Some(result)
     }
 
     pub fn get_mut(&mut self, place: u32) -> Option<&mut Waiting> {
@@ -201,15 +201,6 @@ impl Table {
             self.due.remove(&(waiting.due, place));
             waiting.due = at;
             self.due.insert((at, place));
-        }
-    }
-
-    /// A proxy has told whom it brings: from now on it counts for that source.
-    pub fn is_known_now(&mut self, place: u32) {
-        if let Some(waiting) = self.places.get_mut(place as usize) {
-            let source = waiting.source();
-            self.crowd.leave(place, crowd::source(None));
-            self.crowd.join(place, source);
         }
     }
 
@@ -292,8 +283,7 @@ mod tests {
         proxied.owes_header = true;
         let place = table.insert(proxied);
         assert_eq!(table.one_too_many(place, &BOUNDS), None);
-        table.get_mut(place).unwrap().owes_header = false;
-        table.is_known_now(place);
+        table.change(place, |waiting| waiting.owes_header = false);
         assert_eq!(table.one_too_many(place, &BOUNDS), Some(first));
     }
 

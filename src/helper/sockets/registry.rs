@@ -357,8 +357,11 @@ impl Registry {
     /// listener down for all who hold it. One that listens is not disturbed.
     pub fn listen_again(&self) {
         for (listener, bound) in self.bound().filter(|(_, bound)| bound.kind != Type::DGRAM) {
-            // Connections inherit it, and would wait for bytes that never come.
+            // Connections inherit what a lost front may have set: a server would wait
+            // for bytes that never come, or lose its last ones.
             let _ = set_option(bound.socket.as_fd(), libc::SOL_SOCKET, libc::SO_RCVLOWAT, 1);
+            let _ = bound.socket.set_linger(None);
+            let _ = options::adjustable(&bound.socket, bound.domain, &listener.options);
             if let Err(err) = bind::listen(&bound.socket, &listener.options) {
                 log::error!(address:% = listener.listen; "unable to listen: {err}");
             }

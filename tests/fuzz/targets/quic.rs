@@ -48,7 +48,7 @@ static RULES: LazyLock<Rules> = LazyLock::new(|| {
         any: quic(None, &[]),
         long: quic(Some(true), &[]),
         short: quic(Some(false), &[]),
-        first: quic(None, &[1]),
+        first: quic(Some(true), &[1]),
         others,
     }
 });
