@@ -15,6 +15,7 @@ mod shared_port;
 
 mod attack;
 mod builtin;
+mod datagrams;
 mod examples;
 mod explain;
 mod forward;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         regression::TESTS,
         servers::TESTS,
         traffic::TESTS,
+        datagrams::TESTS,
         examples::TESTS,
         explain::TESTS,
     ])
