@@ -40,8 +40,6 @@ pub struct Header {
     /// Source and destination; `None` if the socket's own addresses count: a
     /// connection of the proxy itself (LOCAL), an unknown or a Unix one.
     pub ends: Option<(SocketAddr, SocketAddr)>,
-    /// The peer spoke in datagrams to the proxy.
-    pub datagram: bool,
     /// The host name the client asked for, most often its SNI. Printable ASCII, 255 octets
     /// at most; others are dropped, as in the two below.
     pub authority: Option<String>,

@@ -51,6 +51,7 @@ pub mod instances;
 pub mod link;
 pub mod load;
 pub mod logs;
+mod octets;
 pub mod pid_file;
 pub mod policy;
 pub mod reap;

@@ -197,19 +197,7 @@ impl Starter<'_> {
             let _ = bound.socket.set_reuse_address(true);
         }
         let names = listen_names(program, service, &handed, ask);
-        let told = match &ask.on {
-            On::Connection(_, told) => told.as_ref(),
-            On::Listener(_) => None,
-        };
-        let facts = Facts {
-            service: &service.name,
-            connection: ask.connection,
-            ends: &found.ends,
-            listen_names: names.as_deref(),
-            told: told.map(Box::as_ref),
-            rule: told.and_then(|told| service.rule(told.rule)),
-            proxy: found.proxy,
-        };
+        let facts = facts(ask, service, found, names.as_deref());
         let envp = environment(&program.plan, &facts).seal();
         let stderr = match program.stderr {
             Stderr::Socket => None,
@@ -265,6 +253,27 @@ impl Starter<'_> {
         ids.iter()
             .filter_map(|id| Some((*id, Rc::clone(self.registry.find(*id)?.bound()?))))
             .collect()
+    }
+}
+
+fn facts<'a>(
+    ask: &'a Ask,
+    service: &'a Active,
+    found: &'a Found,
+    listen_names: Option<&'a [String]>,
+) -> Facts<'a> {
+    let told = match &ask.on {
+        On::Connection(_, told) => told.as_deref(),
+        On::Listener(_) => None,
+    };
+    Facts {
+        service: &service.name,
+        connection: ask.connection,
+        ends: &found.ends,
+        listen_names,
+        told,
+        rule: told.and_then(|told| service.rule(told.rule)),
+        proxy: found.proxy,
     }
 }
 

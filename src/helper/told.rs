@@ -8,7 +8,8 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use super::wire::{Bytes, ProtocolError, put_ip};
+use super::octets::{Bytes, put_ip};
+use super::wire::ProtocolError;
 
 /// Facts of the match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -23,6 +23,7 @@ tests![
     a_reload_that_denies_a_source_closes_its_undecided,
     a_reload_that_takes_the_listener_closes_its_undecided,
     a_reload_that_takes_the_service_closes_who_waits_for_it,
+    a_reload_that_moves_the_service_tells_who_waits_for_it,
     a_reload_may_make_a_proxy_of_an_undecided_source,
     a_drain_closes_the_undecided,
     a_front_that_is_lost_loses_only_the_undecided,
@@ -241,6 +242,26 @@ fn a_reload_that_takes_the_service_closes_who_waits_for_it() {
     assert!(daemon.reload(&dir, &b));
     assert_eq!(peer.read_text(), "");
     assert_eq!(served_by(&mut Peer::tcp(port), b"b"), "b");
+}
+
+fn a_reload_that_moves_the_service_tells_who_waits_for_it() {
+    let (dir, port, other) = (Dir::new(), free_port(), free_port());
+    let told = "on_full = \"queue\"\nbanner = { refused = \"moved\\n\" }\n";
+    let daemon = Daemon::start(&dir, &small(port, told));
+    let mut first = filled(&daemon, port);
+    let mut peer = waiting(&daemon, port, b"a waits");
+    let moved = [
+        on(
+            other,
+            "a",
+            &format!("match = {{ prefix = \"a\" }}\ninstances = 1\n{told}"),
+        ),
+        on(port, "b", "match = { prefix = \"b\" }\n"),
+    ];
+    assert!(daemon.reload(&dir, &moved.concat()));
+    assert_eq!(peer.read_text(), "moved\n");
+    first.send("still here\n");
+    assert_eq!(first.read_line(), "astill here\n");
 }
 
 fn a_reload_may_make_a_proxy_of_an_undecided_source() {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::opening::hello;
 use crate::common::*;
-use crate::handover::watched;
+use crate::handover::{needs_sight, watched};
 use crate::shared_port::*;
 use crate::tests;
 
@@ -148,6 +148,7 @@ fn who_resets_starts_nothing() {
     let (dir, port) = (Dir::new(), free_port());
     let daemon = Daemon::start(&dir, &patient(port));
     let front = daemon.front();
+    needs_sight(front);
     assert_eq!(served_by(&mut Peer::tcp(port), &hello("a.test")), "tls");
     daemon.wait_servers(0);
     let idle = process::descriptors(front).len();

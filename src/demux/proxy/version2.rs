@@ -69,7 +69,6 @@ pub fn read(bytes: &[u8]) -> Result<Header, Fault> {
     if is_local {
         return Ok(header);
     }
-    header.datagram = kind & 0x0f == 2;
     header.ends = addresses(family, whole.get(FIXED..).unwrap_or_default());
     read_values(&mut header, whole, FIXED + needed)?;
     Ok(header)
