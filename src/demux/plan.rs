@@ -171,8 +171,8 @@ impl Plan {
         &self.entries
     }
 
-    /// Whether a client at such an address may be waited for at all, and for how
-    /// long is another matter: `Need` here means that bytes decide.
+    /// What to do with a request of which these are the first bytes. `ended`
+    /// says why no more will come; then the answer is never `Need`.
     #[must_use]
     pub fn step(&self, facts: &Facts<'_>, bytes: &[u8], ended: Option<Ending>) -> Step {
         self.choose(facts, &Look::new(bytes), ended)
