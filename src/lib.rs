@@ -15,11 +15,13 @@
 //! - [`helper`]: the privileged process: opens sockets, believes nobody, starts and reaps servers
 //! - [`sandbox`]: the steps between clone and exec
 //! - [`sys`]: the only unsafe code, a function per system call that the crates lack
+//! - [`control`]: the Varlink sockets by which operators ask and change
 //! - [`logging`]: one event a line, for both processes
 //! - [`ids`], [`error`]: the numbers that front and helper use for things; exit codes
 //! - [`commands`]: what works without a running daemon
 
 pub mod commands;
+pub mod control;
 pub mod demux;
 pub mod error;
 pub mod front;

@@ -67,6 +67,11 @@ impl<T> Slots<T> {
         items.filter_map(|(at, item)| Some((at, item.as_ref()?)))
     }
 
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (usize, &mut T)> {
+        let items = self.places.iter_mut().enumerate();
+        items.filter_map(|(at, item)| Some((at, item.as_mut()?)))
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.free.len() + self.given_up.len() == self.places.len()

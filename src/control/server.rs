@@ -1,0 +1,391 @@
+//! Many callers on one socket, none of whom can hold the loop: no read or write
+//! waits, every buffer is bounded, so is the number of callers of one user, and
+//! whoever stops halfway is dropped.
+//!
+//! `T` is what a call waits for that cannot be answered at once: the result of
+//! a reload, the next event.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixListener;
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+
+use super::connection::{Connection, Gone};
+use super::message::{Call, CallError, Reply, read_call};
+use super::{Interface, introspect};
+use crate::front::slots::Slots;
+use crate::ids::ServiceId;
+
+/// Callers in all.
+const MAX_CALLERS: usize = 256;
+/// Of them, those of one user.
+const MAX_OF_ONE: usize = 64;
+/// Callers taken in a turn.
+const ACCEPTS_PER_TURN: usize = 32;
+/// Calls of one caller in a turn.
+const CALLS_PER_TURN: usize = 16;
+/// Half a call, or a reply that is not read, is waited for this long.
+const HALFWAY: Duration = Duration::from_secs(10);
+/// A caller that asks nothing is kept this long.
+const IDLE: Duration = Duration::from_secs(300);
+/// How often the two are looked for while there are callers.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// What the kernel says of a caller, and what follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Who {
+    pub uid: u32,
+    pub pid: i32,
+    pub sees: Sees,
+}
+
+/// How far a caller's rights go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sees {
+    Everything,
+    /// It is a server of this service.
+    Service(ServiceId),
+    Nothing,
+}
+
+/// What becomes of a call.
+#[derive(Debug)]
+pub enum Answer<T> {
+    Reply(Reply),
+    /// The replies come later, by [`Server::answer`].
+    Later(T),
+}
+
+impl<T> From<CallError> for Answer<T> {
+    fn from(error: CallError) -> Self {
+        Answer::Reply(Reply::Error(error))
+    }
+}
+
+/// A caller.
+#[derive(Debug)]
+struct Caller<T> {
+    connection: Connection,
+    uid: u32,
+    /// `None`: the kernel has not been asked yet.
+    who: Option<Who>,
+    /// The call it waits for.
+    waits: Option<Waiting<T>>,
+    /// Only what it has been told is still to be sent.
+    leaving: bool,
+}
+
+#[derive(Debug)]
+struct Waiting<T> {
+    what: T,
+    more: bool,
+    oneway: bool,
+}
+
+#[derive(Debug)]
+pub struct Server<T> {
+    interface: Interface,
+    listener: Option<UnixListener>,
+    callers: Slots<Caller<T>>,
+    count: usize,
+    next_sweep: Option<Instant>,
+    /// Calls of those who may ask nothing.
+    pub denied: u64,
+}
+
+impl<T> Server<T> {
+    #[must_use]
+    pub fn new(interface: Interface) -> Self {
+        Self {
+            interface,
+            listener: None,
+            callers: Slots::default(),
+            count: 0,
+            next_sweep: None,
+            denied: 0,
+        }
+    }
+
+    /// Serves callers of `listener`, which is non-blocking, from now on.
+    pub fn listen(
+        &mut self,
+        listener: UnixListener,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<()> {
+        let fd = listener.as_fd().as_raw_fd();
+        registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
+        self.listener = Some(listener);
+        Ok(())
+    }
+
+    /// Takes nobody any more, and drops those that are there.
+    pub fn close(&mut self) {
+        self.listener = None;
+        self.callers = Slots::default();
+        self.count = 0;
+    }
+
+    /// A new turn: no event of the last one is left.
+    pub fn turn_over(&mut self) {
+        self.callers.turn_over();
+    }
+
+    /// Takes those who wait; their places. `true`: there may be more.
+    pub fn accept(
+        &mut self,
+        registry: &Registry,
+        token_of: impl Fn(usize) -> Token,
+        now: Instant,
+    ) -> (Vec<usize>, bool) {
+        let mut places = Vec::new();
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(listener) = &self.listener else {
+                return (places, false);
+            };
+            let stream = match listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
+                // Out of descriptors: those who wait are told nothing and try again.
+                Err(_) => return (places, false),
+            };
+            let uid = match nix::sys::socket::getsockopt(
+                &stream,
+                nix::sys::socket::sockopt::PeerCredentials,
+            ) {
+                Ok(who) if stream.set_nonblocking(true).is_ok() => who.uid(),
+                _ => continue,
+            };
+            self.make_room(uid, registry);
+            let fd = stream.as_fd().as_raw_fd();
+            let place = self.callers.insert(Caller {
+                connection: Connection::new(stream, now),
+                uid,
+                who: None,
+                waits: None,
+                leaving: false,
+            });
+            self.count += 1;
+            let both = Interest::READABLE | Interest::WRITABLE;
+            if registry
+                .register(&mut SourceFd(&fd), token_of(place), both)
+                .is_err()
+            {
+                self.drop_caller(place, registry);
+                continue;
+            }
+            self.next_sweep.get_or_insert(now + SWEEP);
+            places.push(place);
+        }
+        (places, true)
+    }
+
+    /// The caller's socket, for whoever asks the kernel about it.
+    #[must_use]
+    pub fn connection(&self, place: usize) -> Option<&Connection> {
+        self.callers.get(place).map(|caller| &caller.connection)
+    }
+
+    /// What the kernel says; from now on its calls are read.
+    pub fn know(&mut self, place: usize, who: Who) {
+        if let Some(caller) = self.callers.get_mut(place) {
+            caller.who = Some(who);
+        }
+    }
+
+    /// Goes on with a caller: sends what waits, answers what it asks. `true`:
+    /// it has more to ask than its share of a turn.
+    pub fn serve(
+        &mut self,
+        place: usize,
+        registry: &Registry,
+        now: Instant,
+        answer: &mut dyn FnMut(Who, Call) -> Answer<T>,
+    ) -> bool {
+        match self.turn(place, now, answer) {
+            Ok(more) => more,
+            Err(gone) => {
+                if let (Gone::Misbehaved(what), Some(caller)) = (gone, self.callers.get(place)) {
+                    log::debug!(uid = caller.uid; "closed a caller: {what}");
+                }
+                self.drop_caller(place, registry);
+                false
+            }
+        }
+    }
+
+    fn turn(
+        &mut self,
+        place: usize,
+        now: Instant,
+        answer: &mut dyn FnMut(Who, Call) -> Answer<T>,
+    ) -> Result<bool, Gone> {
+        let Some(caller) = self.callers.get_mut(place) else {
+            return Ok(false);
+        };
+        caller.connection.flush(now)?;
+        let Some(who) = caller.who else {
+            return Ok(false);
+        };
+        for _ in 0..CALLS_PER_TURN {
+            if caller.leaving {
+                return match caller.connection.is_flushed() {
+                    true => Err(Gone::Left),
+                    false => Ok(false),
+                };
+            }
+            if caller.waits.is_some() {
+                // Whoever leaves is noticed, and nothing else it says is listened to.
+                return caller.connection.check_for_end(now).map(|()| false);
+            }
+            let Some(message) = caller.connection.next_call(now)? else {
+                return Ok(false);
+            };
+            if who.sees == Sees::Nothing {
+                // What it asks for makes no difference, so it is not parsed.
+                self.denied += 1;
+                let denied = Reply::Error(CallError::PermissionDenied);
+                caller.connection.push(&denied);
+                caller.leaving = true;
+            } else {
+                let call = read_call(&message)
+                    .map_err(|_| Gone::Misbehaved("a message that is no call"))?;
+                caller.take(call, self.interface, who, answer);
+            }
+            caller.connection.flush(now)?;
+        }
+        Ok(true)
+    }
+
+    /// Calls that wait for something, each with its place.
+    pub fn waiting(&mut self) -> impl Iterator<Item = (usize, &mut T)> {
+        self.callers.iter_mut().filter_map(|(place, caller)| {
+            let has_room = caller.connection.has_room();
+            let waiting = caller.waits.as_mut().filter(|_| has_room)?;
+            Some((place, &mut waiting.what))
+        })
+    }
+
+    /// Whether a call waits for something.
+    #[must_use]
+    pub fn has_waiting(&self) -> bool {
+        self.callers
+            .iter()
+            .any(|(_, caller)| caller.waits.is_some())
+    }
+
+    /// One more reply to the call that waits; if it is the last one, further
+    /// calls are answered again ([`Server::serve`] must be called for it).
+    pub fn answer(&mut self, place: usize, reply: &Reply, registry: &Registry, now: Instant) {
+        let Some(caller) = self.callers.get_mut(place) else {
+            return;
+        };
+        let Some(waiting) = &caller.waits else { return };
+        let (oneway, more) = (waiting.oneway, waiting.more);
+        if !more || !matches!(reply, Reply::Continues(_)) {
+            caller.waits = None;
+        }
+        if !oneway {
+            match reply {
+                Reply::Continues(value) if !more => {
+                    caller.connection.push(&Reply::Last(value.clone()));
+                }
+                reply => caller.connection.push(reply),
+            }
+        }
+        if caller.connection.flush(now).is_err() {
+            self.drop_caller(place, registry);
+        }
+    }
+
+    /// Drops those who stopped halfway or have long asked nothing. The next time to do so.
+    pub fn sweep(&mut self, registry: &Registry, now: Instant) -> Option<Instant> {
+        if self.next_sweep.is_none_or(|at| at > now) {
+            return self.next_sweep;
+        }
+        let overdue: Vec<usize> = self
+            .callers
+            .iter()
+            .filter(|(_, caller)| {
+                let rests = now.saturating_duration_since(caller.connection.moved);
+                let halfway = caller.connection.is_halfway() || caller.leaving;
+                halfway && rests >= HALFWAY || caller.waits.is_none() && rests >= IDLE
+            })
+            .map(|(place, _)| place)
+            .collect();
+        for place in overdue {
+            self.drop_caller(place, registry);
+        }
+        self.next_sweep = (self.count > 0).then(|| now + SWEEP);
+        self.next_sweep
+    }
+
+    #[must_use]
+    pub fn next_sweep(&self) -> Option<Instant> {
+        self.next_sweep
+    }
+
+    /// Beyond the limits the longest idle caller goes: of the same user if that
+    /// one has its share, otherwise of the user that has the most.
+    fn make_room(&mut self, uid: u32, registry: &Registry) {
+        if self.count < MAX_OF_ONE {
+            return;
+        }
+        let mut shares: HashMap<u32, usize> = HashMap::new();
+        for (_, caller) in self.callers.iter() {
+            *shares.entry(caller.uid).or_default() += 1;
+        }
+        let share = shares.get(&uid).copied().unwrap_or(0);
+        let heaviest = shares.iter().max_by_key(|(_, share)| **share);
+        let whose = match heaviest {
+            _ if share >= MAX_OF_ONE => uid,
+            Some((heaviest, _)) if self.count >= MAX_CALLERS => *heaviest,
+            _ => return,
+        };
+        let theirs = self.callers.iter().filter(|(_, c)| c.uid == whose);
+        // A call that is being answered is worth more than one that may never come.
+        let idlest = theirs.min_by_key(|(_, c)| (c.waits.is_some(), c.connection.moved));
+        if let Some((place, _)) = idlest {
+            self.drop_caller(place, registry);
+        }
+    }
+
+    fn drop_caller(&mut self, place: usize, registry: &Registry) {
+        if let Some(caller) = self.callers.remove(place) {
+            self.count -= 1;
+            let fd = caller.connection.as_fd().as_raw_fd();
+            // Whoever asked the kernel about it may still hold a copy.
+            let _ = registry.deregister(&mut SourceFd(&fd));
+        }
+    }
+}
+
+impl<T> Caller<T> {
+    fn take(
+        &mut self,
+        mut call: Call,
+        interface: Interface,
+        who: Who,
+        answer: &mut dyn FnMut(Who, Call) -> Answer<T>,
+    ) {
+        let (more, oneway) = (call.more, call.oneway);
+        let answer = if call.upgrade {
+            CallError::MethodNotImplemented(call.method).into()
+        } else {
+            match introspect::answer(&mut call, interface) {
+                Some(reply) => Answer::Reply(reply),
+                None => answer(who, call),
+            }
+        };
+        match answer {
+            Answer::Reply(_) if oneway => {}
+            Answer::Reply(reply) => self.connection.push(&reply),
+            Answer::Later(what) => self.waits = Some(Waiting { what, more, oneway }),
+        }
+    }
+}
