@@ -15,11 +15,13 @@
 //! - [`helper`]: the privileged process: opens sockets, believes nobody, starts and reaps servers
 //! - [`sandbox`]: the steps between clone and exec
 //! - [`sys`]: the only unsafe code, a function per system call that the crates lack
+//! - [`admin`]: what operators change
 //! - [`control`]: the Varlink sockets by which operators ask and change
 //! - [`logging`]: one event a line, for both processes
 //! - [`ids`], [`error`]: the numbers that front and helper use for things; exit codes
 //! - [`commands`]: what works without a running daemon
 
+pub mod admin;
 pub mod commands;
 pub mod control;
 pub mod demux;
@@ -29,5 +31,6 @@ pub mod helper;
 pub mod ids;
 pub mod logging;
 pub mod sandbox;
+pub mod stats;
 pub mod sys;
 pub mod table;

@@ -32,6 +32,10 @@ pub enum Reason {
     NoHeader,
     /// Had to make room for others while it was not known what it is for.
     Crowded,
+    /// An operator keeps this peer out.
+    Banned,
+    /// An operator drained or stopped the service.
+    Held,
 }
 
 impl Reason {
@@ -40,7 +44,7 @@ impl Reason {
     pub fn may_pass(self) -> bool {
         matches!(
             self,
-            Reason::ServiceRate | Reason::Instances | Reason::Load | Reason::Resting
+            Reason::ServiceRate | Reason::Instances | Reason::Load | Reason::Resting | Reason::Held
         )
     }
 }
@@ -203,6 +207,8 @@ impl fmt::Display for Reason {
             Reason::NoRule => "no rule of `match` holds",
             Reason::NoHeader => "no good PROXY header from a source that must send one",
             Reason::Crowded => "too many undecided connections",
+            Reason::Banned => "banned",
+            Reason::Held => "drained or stopped by an operator",
         })
     }
 }

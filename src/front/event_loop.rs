@@ -10,18 +10,21 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry};
 
+use crate::admin::bans::Banned;
 use crate::error::Exit;
 use crate::front::accept::AcceptPause;
 use crate::front::cage::Needs;
 use crate::front::deadlines::{Alarm, Deadlines, Timer};
+use crate::front::events::Ring;
 use crate::front::instances::Instances;
 use crate::front::links::{Link, Packet};
 use crate::front::pending;
-use crate::front::plan::{MuxPlan, ServePlan};
+use crate::front::plan::{Disabled, MuxPlan, ServePlan};
 use crate::front::refusals::Refusals;
 use crate::front::roster::Roster;
 use crate::front::services::{Listener, Senses, Service};
 use crate::front::slots::{Slots, Source};
+use crate::front::status::Status;
 use crate::front::stderr::Pipe;
 use crate::front::talks::Talk;
 use crate::front::wait::{Slot, SlotKey};
@@ -73,6 +76,16 @@ pub struct Front {
     pub(super) awaited: Option<usize>,
     pub(super) scratch: Box<[u8]>,
     pub(super) log: super::LogState,
+    pub(super) banned: Banned,
+    pub(super) status: Status,
+    pub(super) events: Ring,
+    /// What this host does not let the front give up.
+    pub(super) degraded: Vec<String>,
+    /// Services in the order of the table, and those that it switches off.
+    pub(super) order: Vec<ServiceId>,
+    pub(super) disabled: Vec<Disabled>,
+    pub(super) helper_pid: i32,
+    pub(super) daemon_began: Instant,
     log_asked: Option<Instant>,
     /// The helper has not taken all that was sent.
     link_blocked: bool,
@@ -119,6 +132,14 @@ impl Front {
             awaited: None,
             scratch: vec![0; super::SCRATCH].into(),
             log: super::LogState::default(),
+            banned: Banned::default(),
+            status: Status::default(),
+            events: Ring::default(),
+            degraded: Vec::new(),
+            order: Vec::new(),
+            disabled: Vec::new(),
+            helper_pid: 0,
+            daemon_began: Instant::now(),
             log_asked: None,
             link_blocked: false,
             ended: None,
@@ -193,6 +214,7 @@ impl Front {
         self.talks.turn_over();
         self.pipes.turn_over();
         self.pending.turn_over();
+        self.status.turn_over();
         if events
             .iter()
             .any(|event| Source::from(event.token()) == Source::Helper)
@@ -215,6 +237,7 @@ impl Front {
         for source in left_over {
             self.resume(source, now);
         }
+        self.tell_watchers(now);
         self.ask_for_log(now);
         self.flush_link();
         self.rebalance(now);
@@ -269,6 +292,8 @@ impl Front {
             Source::Listener(id) => self.listener_ready(id, now),
             Source::Talk(slot, side) => self.talk_ready(slot, side, now),
             Source::Pipe(slot) => self.pipe_ready(slot, now),
+            Source::StatusSocket => self.status_ready(now),
+            Source::Caller(place) => self.caller_ready(place, now),
             Source::Pending(_) => {} // needs more of the event than this
         }
     }
@@ -347,6 +372,7 @@ impl Front {
                 Timer::Talk(slot) => self.talk_due(slot, now),
                 Timer::Pipe(slot) => self.pipe_due(slot, now),
                 Timer::Pending => self.pending_due(now),
+                Timer::Callers => self.sweep_due(now),
             }
         }
     }

@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::time::Instant;
 
+use crate::front::peer::Peer;
 use crate::front::wait::SlotKey;
 use crate::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
 
@@ -16,6 +18,8 @@ pub struct Work {
     pub ip: Option<IpAddr>,
     /// What its server was given, if not a connection.
     pub slot: Option<SlotKey>,
+    /// Who asked.
+    pub peer: Option<Peer>,
 }
 
 #[derive(Debug, Default)]
@@ -30,8 +34,11 @@ pub struct Running {
     pub work: Work,
     /// It never became what the table names; only its end is still to come.
     pub failed: bool,
-    /// Unknown of those that an earlier front asked for.
-    connection: Option<ConnectionId>,
+    pub connection: ConnectionId,
+    pub pid: i32,
+    pub since: Instant,
+    /// Microseconds of CPU and resident octets, as the helper last told.
+    pub usage: Option<(u64, u64)>,
 }
 
 impl Instances {
@@ -51,32 +58,62 @@ impl Instances {
         self.asked.remove(&connection)
     }
 
-    pub fn started(&mut self, connection: ConnectionId, instance: InstanceId) {
-        if let Some(work) = self.asked.remove(&connection) {
-            let running = Running {
-                work,
-                failed: false,
-                connection: Some(connection),
-            };
-            self.running.insert(instance, running);
+    /// The helper has cloned process `pid` for it; the work, if it was asked for.
+    pub fn started(
+        &mut self,
+        connection: ConnectionId,
+        instance: InstanceId,
+        pid: i32,
+        now: Instant,
+    ) -> Option<Work> {
+        let work = self.asked.remove(&connection)?;
+        let running = Running {
+            work,
+            failed: false,
+            connection,
+            pid,
+            since: now,
+            usage: None,
+        };
+        self.running.insert(instance, running);
+        Some(work)
+    }
+
+    /// Takes note of what an instance uses.
+    pub fn measure(&mut self, instance: InstanceId, usage: (u64, u64)) {
+        if let Some(running) = self.running.get_mut(&instance) {
+            running.usage = Some(usage);
         }
+    }
+
+    /// Servers that run.
+    pub fn running(&self) -> impl Iterator<Item = (InstanceId, &Running)> {
+        self.running.iter().map(|(id, running)| (*id, running))
+    }
+
+    #[must_use]
+    pub fn runs_none(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// What a server that runs was started for. Rare enough to search for.
+    #[must_use]
+    pub fn work_of(&self, connection: ConnectionId) -> Option<Work> {
+        let mut running = self.running.values();
+        let running = running.find(|running| running.connection == connection)?;
+        Some(running.work)
     }
 
     /// A start failed after the helper said that it was started. Rare enough to search for.
     pub fn mark_failed(&mut self, connection: ConnectionId) {
         let mut running = self.running.values_mut();
-        if let Some(running) = running.find(|running| running.connection == Some(connection)) {
+        if let Some(running) = running.find(|running| running.connection == connection) {
             running.failed = true;
         }
     }
 
     /// An earlier front asked for this one.
-    pub fn adopt(&mut self, instance: InstanceId, work: Work) {
-        let running = Running {
-            work,
-            failed: false,
-            connection: None,
-        };
+    pub fn adopt(&mut self, instance: InstanceId, running: Running) {
         self.running.insert(instance, running);
     }
 

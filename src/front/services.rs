@@ -7,6 +7,7 @@ use std::time::Instant;
 use nix::sys::sysinfo::sysinfo;
 use socket2::Socket;
 
+use crate::control::types::Exit;
 use crate::front::admit::{Facts, LOAD_INTERVAL, Tally};
 use crate::front::builtin::datagram::Responder;
 use crate::front::deadlines::Alarm;
@@ -34,6 +35,11 @@ pub struct Service {
     pub gone: bool,
     /// Waits for its listeners to be looked at, at the end of the turn.
     pub touched: bool,
+    /// Takes no request: an operator drained or stopped it.
+    pub halted: bool,
+    pub description: Option<Box<str>>,
+    /// How its last instance ended, and when.
+    pub last_exit: Option<(Exit, Instant)>,
 }
 
 #[derive(Debug)]
@@ -73,6 +79,9 @@ impl Service {
             listeners: Vec::new(),
             gone: false,
             touched: false,
+            halted: false,
+            description: plan.description.map(Into::into),
+            last_exit: None,
         }
     }
 

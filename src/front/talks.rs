@@ -221,7 +221,12 @@ impl Front {
         let facts = self.senses.facts(&service.rules, now);
         let mut refused: Option<(Peer, Reason)> = None;
         let (rules, tally) = (&service.rules, &mut service.tally);
+        let banned = &self.banned;
         let mut admit = |ip: std::net::IpAddr| {
+            if banned.holds(ip, now) {
+                refused = Some((Peer::Inet { ip, port: 0 }, Reason::Banned));
+                return false;
+            }
             let judged = tally.judge(rules, Some(ip), &facts);
             let verdict = judged.and_then(|()| tally.room(rules, &facts).map_err(|(why, _)| why));
             match verdict {

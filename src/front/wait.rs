@@ -20,7 +20,6 @@ use crate::front::admit::Reason;
 use crate::front::event_loop::Front;
 use crate::front::instances::Work;
 use crate::front::limits::BackOff;
-use crate::front::notices::log_rest;
 use crate::front::peer::Peer;
 use crate::front::poll_set::leave;
 use crate::front::roster::Roster;
@@ -85,6 +84,19 @@ impl Slot {
     }
 }
 
+impl SlotKey {
+    /// Whether it is one of `service`'s.
+    #[must_use]
+    pub fn is_of(self, service: &Service, listeners: &Roster<Listener>) -> bool {
+        match self {
+            SlotKey::Whole(id) => id == service.id,
+            SlotKey::One(id) => listeners
+                .get(id)
+                .is_some_and(|listener| listener.service() == service.id),
+        }
+    }
+}
+
 impl Front {
     fn key(&self, service: ServiceId, listener: ListenerId) -> Option<SlotKey> {
         let service = self.services.get(service)?;
@@ -119,9 +131,7 @@ impl Front {
             };
             match self.admit(service, &peer, now) {
                 Ok(()) => return self.start_wait(service, id, Some(peer), now),
-                Err(Reason::ServiceRate | Reason::Instances | Reason::Load | Reason::Resting) => {
-                    return self.touch(service);
-                }
+                Err(reason) if reason.may_pass() => return self.touch(service),
                 Err(reason) => {
                     discard_one(socket_of(&self.listeners, id));
                     self.note_refusal(service, &peer, reason, now);
@@ -137,7 +147,7 @@ impl Front {
             return self.start_wait(service, id, None, now);
         };
         let queues = self.services.get(service).is_none_or(Service::queues);
-        if queues || reason == Reason::Resting {
+        if queues || matches!(reason, Reason::Resting | Reason::Held) {
             return self.touch(service);
         }
         for _ in 0..REFUSALS_PER_TURN {
@@ -181,6 +191,7 @@ impl Front {
             listener: id,
             ip: peer.and_then(|peer| peer.ip()),
             slot: self.key(service, id),
+            peer,
         };
         let socket = socket_of(&self.listeners, id);
         let start = Start {
@@ -317,9 +328,7 @@ impl Front {
             Some(slot) => slot.back_off.fail(now, noise),
             None => return,
         };
-        if let Some(service) = self.services.get(service) {
-            log_rest(&service.name, rest);
-        }
+        self.tell_rest(service, rest);
     }
 
     /// Whether the server took something from its socket. For datagrams the

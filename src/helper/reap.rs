@@ -73,6 +73,7 @@ impl Helper {
         } else if instance.log.exit {
             log_exit(instance, reaped, lasted.as_millis());
         }
+        self.tell_ended(instance.service, now);
         let Some(front) = &mut self.front else { return };
         if let Some(failed) = failure {
             let NotStarted { step, errno } = failed;

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use crate::front::plan::{ListenerPlan, MuxPlan, Plan, ServePlan, ServicePlan};
+use crate::front::plan::{Disabled, ListenerPlan, MuxPlan, Plan, ServePlan, ServicePlan};
 use crate::helper::sockets::listener::Listener;
 use crate::helper::sockets::registry::Registry;
 use crate::ids::{ListenerId, ServiceId};
@@ -166,6 +166,7 @@ impl Services {
         table: &Table,
         listeners: impl Iterator<Item = &'a Listener>,
         epoch: u32,
+        uptime: u64,
     ) -> Plan {
         let mut plan = Plan {
             epoch,
@@ -174,6 +175,9 @@ impl Services {
             services: Vec::new(),
             listeners: Vec::new(),
             tcpmux: Vec::new(),
+            disabled: disabled(table),
+            helper_pid: i32::try_from(std::process::id()).unwrap_or(0),
+            uptime,
         };
         for service in table.services.iter().filter(|service| service.enabled) {
             let id = self.id(&service.name);
@@ -235,6 +239,22 @@ fn compile(service: &Service, inheritance: &Inheritance) -> Result<Active, Strin
     })
 }
 
+/// Services that the table switches off.
+fn disabled(table: &Table) -> Vec<Disabled> {
+    let off = table.services.iter().filter(|service| !service.enabled);
+    let shown = off.map(|service| Disabled {
+        name: service.name.clone(),
+        description: service.description.clone(),
+        serves: match &service.serve {
+            Serve::Exec(_) => "exec".to_owned(),
+            Serve::Forward(_) => "forward".to_owned(),
+            Serve::Builtin(builtin) => builtin.name().to_owned(),
+        },
+        listen: service.listen.iter().map(ToString::to_string).collect(),
+    });
+    shown.collect()
+}
+
 fn service_plan(id: ServiceId, service: &Service) -> ServicePlan {
     let serve = match &service.serve {
         Serve::Exec(_) => ServePlan::Exec,
@@ -244,6 +264,7 @@ fn service_plan(id: ServiceId, service: &Service) -> ServicePlan {
     ServicePlan {
         id,
         name: service.name.clone(),
+        description: service.description.clone(),
         serve,
         rules: service.rules.clone(),
         routing: service.routing.clone(),

@@ -57,6 +57,9 @@ impl Front {
             return;
         };
         let mut waiting = Waiting::new(socket, peer, at, now);
+        if self.is_banned(peer.ip(), now) {
+            return self.close_waiting(waiting, Some(Reason::Banned), now);
+        }
         waiting.find_out(&routes);
         if !waiting.owes_header && routes.denies_all(&waiting.facts()) {
             return self.close_waiting(waiting, Some(Reason::AddressDenied), now);

@@ -1,0 +1,2 @@
+//! Counters.
+pub mod prometheus;
