@@ -17,6 +17,7 @@ tests![
     too_many_bytes_that_were_there_at_accept_are_a_final_answer,
     who_leaves_without_a_word_is_no_event,
     who_resets_starts_nothing,
+    who_resets_where_an_address_is_enough_is_no_event,
     a_silent_client_is_closed_at_the_first_deadline,
     a_byte_now_and_then_does_not_put_off_the_deadline,
     a_byte_in_time_gives_the_rest_of_the_time,
@@ -178,6 +179,24 @@ fn who_resets_starts_nothing() {
         daemon.log.wait_exactly(2 + usize::from(seen), &["started"]);
         assert_eq!(daemon.log.count(&["warn"]), 0, "{}", daemon.log.text());
     }
+}
+
+fn who_resets_where_an_address_is_enough_is_no_event() {
+    let (dir, port) = (Dir::new(), free_port());
+    let services = [
+        ("near", "{ from = \"127.0.0.1\" }"),
+        ("tls", "{ tls = true }"),
+    ];
+    let once = "rate_per_source = \"1/h burst 1\"\n";
+    let services = table(port, &services).replacen("match", &format!("{once}match"), 1);
+    let daemon = Daemon::start(&dir, &services);
+    let front = daemon.front();
+    process::kill(front, nix::sys::signal::Signal::SIGSTOP);
+    (0..5).for_each(|_| Peer::tcp(port).reset());
+    let mut good = Peer::tcp(port);
+    process::kill(front, nix::sys::signal::Signal::SIGCONT);
+    assert_eq!(server(&mut good), "near", "the only token was left");
+    assert_eq!(daemon.log.count(&["refused"]), 0, "{}", daemon.log.text());
 }
 
 fn a_silent_client_is_closed_at_the_first_deadline() {

@@ -226,11 +226,11 @@ impl Waiting {
         }
     }
 
-    /// Whether it was looked at and is a connection no more. Bytes that came
-    /// before a reset can be read all the same.
+    /// Whether it is a connection no more. Bytes that came before a reset can
+    /// be read all the same.
     #[must_use]
     pub fn is_gone(&self) -> bool {
-        self.looks > 0 && self.socket.peer_addr().is_err()
+        self.socket.peer_addr().is_err()
     }
 
     /// The same socket as accept(2) gave it. What reads blocking would wait for the mark.
