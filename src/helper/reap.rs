@@ -97,10 +97,12 @@ impl Helper {
 
     /// The sockets that a wait server had are the front's to watch again.
     fn take_listeners_back(&mut self, instance: &Instance) {
+        // A service that left and came back meanwhile has the socket under another number.
+        let came_back = self.registry.find(instance.listener).is_none();
         let whole = self
             .services
             .find(instance.service)
-            .filter(|service| service.rules.whole);
+            .filter(|service| service.rules.whole || came_back);
         let ids = whole.map_or(vec![instance.listener], |service| service.listeners.clone());
         let mut bound = Vec::new();
         for id in ids {

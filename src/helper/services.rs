@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use crate::demux::Rule;
 use crate::front::plan::{Disabled, ListenerPlan, MuxPlan, Plan, ServePlan, ServicePlan};
 use crate::helper::sockets::listener::Listener;
 use crate::helper::sockets::registry::Registry;
@@ -31,6 +32,25 @@ pub struct Active {
     pub names: Vec<String>,
     /// Reached through a tcpmux listener too.
     pub muxed: bool,
+}
+
+/// Octets of a rule in the environment of a server. A list of names may be longer than
+/// execve(2) takes.
+const LONGEST_RULE: usize = 256;
+
+/// A rule as text, cut where it is too long.
+fn shown(rule: &Rule) -> String {
+    const CUT: &str = "...";
+    let mut text = show_rule(rule);
+    if text.len() > LONGEST_RULE {
+        let mut end = LONGEST_RULE - CUT.len();
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push_str(CUT);
+    }
+    text
 }
 
 impl Active {
@@ -228,7 +248,7 @@ fn compile(service: &Service, inheritance: &Inheritance) -> Result<Active, Strin
         name: service.name.as_str().into(),
         rules: service.rules.clone(),
         routing: service.routing.clone(),
-        rules_shown: service.routing.rules.iter().map(show_rule).collect(),
+        rules_shown: service.routing.rules.iter().map(shown).collect(),
         program,
         listeners: Vec::new(),
         names: Vec::new(),

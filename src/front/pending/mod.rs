@@ -234,7 +234,8 @@ impl Front {
             return;
         };
         if waiting.is_gone() {
-            return self.close_waiting(waiting, None, now); // reset, with bytes still to read
+            // Reset: it costs neither a token nor a line of the log.
+            return self.close_waiting(waiting, None, now);
         }
         waiting.restore();
         let client = waiting.client();
