@@ -15,6 +15,7 @@
 //! - [`helper`]: the privileged process: opens sockets, believes nobody, starts and reaps servers
 //! - [`sandbox`]: the steps between clone and exec
 //! - [`sys`]: the only unsafe code, a function per system call that the crates lack
+//! - [`stats`]: counters, histograms, busiest sources, and their text for Prometheus
 //! - [`control`]: the Varlink sockets by which operators ask and change
 //! - [`logging`]: one event a line, for both processes
 //! - [`ids`], [`error`]: the numbers that front and helper use for things; exit codes
@@ -29,5 +30,6 @@ pub mod helper;
 pub mod ids;
 pub mod logging;
 pub mod sandbox;
+pub mod stats;
 pub mod sys;
 pub mod table;
