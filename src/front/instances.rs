@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use crate::front::wait::SlotKey;
 use crate::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
@@ -20,8 +21,15 @@ pub struct Work {
 
 #[derive(Debug, Default)]
 pub struct Instances {
-    asked: HashMap<ConnectionId, Work>,
+    asked: HashMap<ConnectionId, Asked>,
     running: HashMap<InstanceId, Running>,
+}
+
+/// A start that the helper has not answered.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    work: Work,
+    at: Instant,
 }
 
 /// A server that the helper has cloned.
@@ -42,32 +50,38 @@ impl Instances {
     }
 
     /// A start was asked for.
-    pub fn ask(&mut self, connection: ConnectionId, work: Work) {
-        self.asked.insert(connection, work);
+    pub fn ask(&mut self, connection: ConnectionId, work: Work, now: Instant) {
+        self.asked.insert(connection, Asked { work, at: now });
     }
 
     /// The helper answered that a start came to nothing.
     pub fn give_up(&mut self, connection: ConnectionId) -> Option<Work> {
-        self.asked.remove(&connection)
+        self.asked.remove(&connection).map(|asked| asked.work)
     }
 
-    pub fn started(&mut self, connection: ConnectionId, instance: InstanceId) {
-        if let Some(work) = self.asked.remove(&connection) {
-            let running = Running {
-                work,
-                failed: false,
-                connection: Some(connection),
-            };
-            self.running.insert(instance, running);
-        }
+    /// What was asked for runs; how long ago it was asked for.
+    pub fn started(
+        &mut self,
+        connection: ConnectionId,
+        instance: InstanceId,
+        now: Instant,
+    ) -> Option<(Work, Duration)> {
+        let asked = self.asked.remove(&connection)?;
+        let running = Running {
+            work: asked.work,
+            failed: false,
+            connection: Some(connection),
+        };
+        self.running.insert(instance, running);
+        Some((asked.work, now.saturating_duration_since(asked.at)))
     }
 
     /// A start failed after the helper said that it was started. Rare enough to search for.
-    pub fn mark_failed(&mut self, connection: ConnectionId) {
+    pub fn mark_failed(&mut self, connection: ConnectionId) -> Option<Work> {
         let mut running = self.running.values_mut();
-        if let Some(running) = running.find(|running| running.connection == Some(connection)) {
-            running.failed = true;
-        }
+        let running = running.find(|running| running.connection == Some(connection))?;
+        running.failed = true;
+        Some(running.work)
     }
 
     /// An earlier front asked for this one.
@@ -86,6 +100,7 @@ impl Instances {
 
     pub fn iter(&self) -> impl Iterator<Item = &Work> {
         let running = self.running.values().map(|running| &running.work);
-        self.asked.values().chain(running)
+        let asked = self.asked.values().map(|asked| &asked.work);
+        asked.chain(running)
     }
 }

@@ -7,6 +7,7 @@
 //!                 │          │           └─> link ─> helper starts a server
 //!                 │          └─> turn_away, refusals
 //!                 └─> wait             servers that own the listener
+//!  counting ─> figures         what happened, for the status socket
 //!  poll_set                    which listeners are polled, after every turn
 //! ```
 //!
@@ -23,8 +24,10 @@ pub mod admit;
 pub mod builtin;
 pub mod cage;
 pub mod conversation;
+mod counting;
 pub mod deadlines;
 pub mod event_loop;
+mod figures;
 pub mod forward;
 pub mod hours;
 pub mod instances;

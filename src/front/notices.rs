@@ -10,6 +10,7 @@ use crate::front::plan::ServePlan;
 use crate::front::wait::SlotKey;
 use crate::helper::wire::{Notice, Outcome, Refusal, Request};
 use crate::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
+use crate::sandbox::Step;
 
 impl Front {
     pub(super) fn take_notice(
@@ -56,9 +57,11 @@ impl Front {
             Notice::Started {
                 connection,
                 instance,
-            } => self.instances.started(connection, instance),
+            } => self.started(connection, instance, now),
             Notice::Refused { connection, reason } => self.refused(connection, reason, now),
-            Notice::Failed { connection, .. } => self.failed(connection, now),
+            Notice::Failed {
+                connection, step, ..
+            } => self.failed(connection, step, now),
             Notice::Exited { instance, outcome } => self.exited(instance, &outcome, now),
             Notice::Drain => self.drain(),
         }
@@ -83,6 +86,12 @@ impl Front {
         self.touch(work.service);
     }
 
+    fn started(&mut self, connection: ConnectionId, instance: InstanceId, now: Instant) {
+        if let Some((work, waited)) = self.instances.started(connection, instance, now) {
+            self.count_started(work.service, waited);
+        }
+    }
+
     /// The helper knows something that we do not (yet): the request is lost,
     /// and the service rests where the next one would fare no better.
     fn refused(&mut self, connection: ConnectionId, reason: Refusal, now: Instant) {
@@ -90,6 +99,7 @@ impl Front {
             return;
         };
         log::debug!(conn:% = connection; "refused by the helper: {reason}");
+        self.count_turned_down(work.service, reason);
         let full = matches!(
             reason,
             Refusal::TooManyInstances | Refusal::TooManyInAll | Refusal::Draining
@@ -104,11 +114,13 @@ impl Front {
 
     /// No server came of it. The helper may know only after it said that one
     /// was started; then its end is still to come and frees the place.
-    fn failed(&mut self, connection: ConnectionId, now: Instant) {
-        let Some(work) = self.instances.give_up(connection) else {
-            return self.instances.mark_failed(connection);
-        };
-        self.end_failed(work, now);
+    fn failed(&mut self, connection: ConnectionId, step: Step, now: Instant) {
+        if let Some(work) = self.instances.give_up(connection) {
+            self.count_failed(work.service, step);
+            self.end_failed(work, now);
+        } else if let Some(work) = self.instances.mark_failed(connection) {
+            self.count_failed(work.service, step);
+        }
     }
 
     fn end_failed(&mut self, work: Work, now: Instant) {
@@ -125,6 +137,7 @@ impl Front {
             return;
         };
         let work = ended.work;
+        self.count_exited(work.service, ended.failed, outcome);
         if ended.failed {
             return self.end_failed(work, now);
         }
