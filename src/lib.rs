@@ -16,6 +16,7 @@
 //! - [`sandbox`]: the steps between clone and exec
 //! - [`sys`]: the only unsafe code, a function per system call that the crates lack
 //! - [`admin`]: what operators change
+//! - [`stats`]: counters, histograms, busiest sources, and their text for Prometheus
 //! - [`control`]: the Varlink sockets by which operators ask and change
 //! - [`logging`]: one event a line, for both processes
 //! - [`ids`], [`error`]: the numbers that front and helper use for things; exit codes

@@ -116,6 +116,7 @@ impl Front {
             listener,
             told: None,
         };
+        self.count_accepted(service, peer.ip(), now);
         match self.admit(service, &peer, now) {
             Ok(()) => self.serve(arrival, now),
             Err(reason) => self.refuse(arrival, reason, now),
@@ -237,6 +238,7 @@ impl Front {
         let room = service.tally.room(&service.rules, &facts);
         room.map_err(|(reason, _)| reason)?;
         service.tally.begin(&service.rules, peer.ip(), now);
+        self.count_admitted(id);
         self.touch(id);
         Ok(())
     }
@@ -270,7 +272,7 @@ impl Front {
             let _ = arrival.socket.send_with_flags(text.as_bytes(), flags);
         }
         if self.is_exec(arrival.service) {
-            self.instances.ask(connection, work);
+            self.instances.ask(connection, work, now);
             let request = Request::Start {
                 connection,
                 service: arrival.service,
@@ -302,6 +304,11 @@ impl Front {
         reason: Reason,
         now: Instant,
     ) {
+        self.count_refused(Some(id), peer.ip(), reason);
+        self.log_refusal(id, peer, reason, now);
+    }
+
+    pub(super) fn log_refusal(&mut self, id: ServiceId, peer: &Peer, reason: Reason, now: Instant) {
         let service = self.services.get(id);
         if service.is_some_and(|service| service.rules.log.refuse) {
             self.tell_refusal(Whose::Service(id), peer, reason, now);

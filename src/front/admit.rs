@@ -39,6 +39,44 @@ pub enum Reason {
 }
 
 impl Reason {
+    pub const ALL: [Reason; 14] = [
+        Reason::AddressDenied,
+        Reason::OutOfHours,
+        Reason::SourceRate,
+        Reason::SourceInstances,
+        Reason::ServiceRate,
+        Reason::Instances,
+        Reason::Load,
+        Reason::Resting,
+        Reason::Gone,
+        Reason::NoRule,
+        Reason::NoHeader,
+        Reason::Crowded,
+        Reason::Banned,
+        Reason::Held,
+    ];
+
+    /// In one word, for statistics; as [`fmt::Display`] for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::AddressDenied => "address_denied",
+            Reason::OutOfHours => "out_of_hours",
+            Reason::SourceRate => "source_rate",
+            Reason::SourceInstances => "source_instances",
+            Reason::ServiceRate => "service_rate",
+            Reason::Instances => "instances",
+            Reason::Load => "load",
+            Reason::Resting => "resting",
+            Reason::Gone => "gone",
+            Reason::NoRule => "no_rule",
+            Reason::NoHeader => "no_header",
+            Reason::Crowded => "crowded",
+            Reason::Banned => "banned",
+            Reason::Held => "held",
+        }
+    }
+
     /// Whether waiting helps.
     #[must_use]
     pub fn may_pass(self) -> bool {

@@ -30,6 +30,7 @@ use crate::front::talks::Talk;
 use crate::front::wait::{Slot, SlotKey};
 use crate::helper::wire::Request;
 use crate::ids::{ConnectionId, ServiceId};
+use crate::stats::Stats;
 use crate::table::{Undecided, Upstream};
 
 const EVENTS_PER_TURN: usize = 256;
@@ -59,6 +60,7 @@ pub struct Front {
     pub(super) bounds: Undecided,
     pub(super) deadlines: Deadlines,
     pub(super) refusals: Refusals,
+    pub(super) stats: Stats,
     pub(super) senses: Senses,
     pub(super) accept_pause: AcceptPause,
     /// Had more to do than one turn allows; their next event may never come.
@@ -120,6 +122,7 @@ impl Front {
             bounds: Undecided::default(),
             deadlines,
             refusals: Refusals::default(),
+            stats: Stats::default(),
             senses: Senses::default(),
             accept_pause: AcceptPause::new()?,
             postponed: VecDeque::new(),

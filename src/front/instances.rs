@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::front::peer::Peer;
 use crate::front::wait::SlotKey;
@@ -24,8 +24,15 @@ pub struct Work {
 
 #[derive(Debug, Default)]
 pub struct Instances {
-    asked: HashMap<ConnectionId, Work>,
+    asked: HashMap<ConnectionId, Asked>,
     running: HashMap<InstanceId, Running>,
+}
+
+/// A start that the helper has not answered.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    work: Work,
+    at: Instant,
 }
 
 /// A server that the helper has cloned.
@@ -49,26 +56,26 @@ impl Instances {
     }
 
     /// A start was asked for.
-    pub fn ask(&mut self, connection: ConnectionId, work: Work) {
-        self.asked.insert(connection, work);
+    pub fn ask(&mut self, connection: ConnectionId, work: Work, now: Instant) {
+        self.asked.insert(connection, Asked { work, at: now });
     }
 
     /// The helper answered that a start came to nothing.
     pub fn give_up(&mut self, connection: ConnectionId) -> Option<Work> {
-        self.asked.remove(&connection)
+        self.asked.remove(&connection).map(|asked| asked.work)
     }
 
-    /// The helper has cloned process `pid` for it; the work, if it was asked for.
+    /// The helper has cloned process `pid` for what was asked for; how long ago that was.
     pub fn started(
         &mut self,
         connection: ConnectionId,
         instance: InstanceId,
         pid: i32,
         now: Instant,
-    ) -> Option<Work> {
-        let work = self.asked.remove(&connection)?;
+    ) -> Option<(Work, Duration)> {
+        let asked = self.asked.remove(&connection)?;
         let running = Running {
-            work,
+            work: asked.work,
             failed: false,
             connection,
             pid,
@@ -76,7 +83,7 @@ impl Instances {
             usage: None,
         };
         self.running.insert(instance, running);
-        Some(work)
+        Some((asked.work, now.saturating_duration_since(asked.at)))
     }
 
     /// Takes note of what an instance uses.
@@ -96,20 +103,12 @@ impl Instances {
         self.running.is_empty()
     }
 
-    /// What a server that runs was started for. Rare enough to search for.
-    #[must_use]
-    pub fn work_of(&self, connection: ConnectionId) -> Option<Work> {
-        let mut running = self.running.values();
-        let running = running.find(|running| running.connection == connection)?;
-        Some(running.work)
-    }
-
     /// A start failed after the helper said that it was started. Rare enough to search for.
-    pub fn mark_failed(&mut self, connection: ConnectionId) {
+    pub fn mark_failed(&mut self, connection: ConnectionId) -> Option<Work> {
         let mut running = self.running.values_mut();
-        if let Some(running) = running.find(|running| running.connection == connection) {
-            running.failed = true;
-        }
+        let running = running.find(|running| running.connection == connection)?;
+        running.failed = true;
+        Some(running.work)
     }
 
     /// An earlier front asked for this one.
@@ -123,6 +122,7 @@ impl Instances {
 
     pub fn iter(&self) -> impl Iterator<Item = &Work> {
         let running = self.running.values().map(|running| &running.work);
-        self.asked.values().chain(running)
+        let asked = self.asked.values().map(|asked| &asked.work);
+        asked.chain(running)
     }
 }

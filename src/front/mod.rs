@@ -7,6 +7,7 @@
 //!                 │          │           └─> link ─> helper starts a server
 //!                 │          └─> turn_away, refusals
 //!                 └─> wait             servers that own the listener
+//!  counting ─> figures         what happened, for the status socket
 //!  poll_set                    which listeners are polled, after every turn
 //! ```
 //!
@@ -24,10 +25,11 @@ pub mod bans;
 pub mod builtin;
 pub mod cage;
 pub mod conversation;
+mod counting;
 pub mod deadlines;
 pub mod event_loop;
 pub mod events;
-pub mod figures;
+mod figures;
 pub mod forward;
 pub mod hours;
 pub mod instances;

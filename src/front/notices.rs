@@ -112,9 +112,11 @@ impl Front {
     }
 
     fn started(&mut self, connection: ConnectionId, instance: InstanceId, pid: i32, now: Instant) {
-        let Some(work) = self.instances.started(connection, instance, pid, now) else {
+        let started = self.instances.started(connection, instance, pid, now);
+        let Some((work, waited)) = started else {
             return;
         };
+        self.count_started(work.service, waited);
         let about = about(&work, connection);
         let text = format!("pid {pid} instance {instance}");
         self.note_event(EventKind::Started, about, &text);
@@ -164,6 +166,7 @@ impl Front {
             return;
         };
         log::debug!(conn:% = connection; "refused by the helper: {reason}");
+        self.count_turned_down(work.service, reason);
         let full = matches!(
             reason,
             Refusal::TooManyInstances | Refusal::TooManyInAll | Refusal::Draining | Refusal::Held
@@ -180,14 +183,16 @@ impl Front {
     /// was started; then its end is still to come and frees the place.
     fn failed(&mut self, connection: ConnectionId, step: Step, errno: i32, now: Instant) {
         let given_up = self.instances.give_up(connection);
-        let work = given_up.or_else(|| self.instances.work_of(connection));
-        let err = std::io::Error::from_raw_os_error(errno);
-        let about = work.map_or(About::default(), |work| about(&work, connection));
-        self.note_event(EventKind::Failed, about, &format!("{step}: {err}"));
-        let Some(work) = given_up else {
-            return self.instances.mark_failed(connection);
+        let Some(work) = given_up.or_else(|| self.instances.mark_failed(connection)) else {
+            return;
         };
-        self.end_failed(work, now);
+        self.count_failed(work.service, step);
+        let err = std::io::Error::from_raw_os_error(errno);
+        let text = format!("{step}: {err}");
+        self.note_event(EventKind::Failed, about(&work, connection), &text);
+        if given_up.is_some() {
+            self.end_failed(work, now);
+        }
     }
 
     fn end_failed(&mut self, work: Work, now: Instant) {
@@ -204,6 +209,7 @@ impl Front {
             return;
         };
         let work = ended.work;
+        self.count_exited(work.service, ended.failed, outcome);
         if ended.failed {
             return self.end_failed(work, now);
         }

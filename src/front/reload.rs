@@ -143,6 +143,10 @@ impl Front {
         service.name = plan.name.into();
         service.serve = plan.serve;
         service.rules = plan.rules;
+        if let Some(counters) = &mut service.counters {
+            let matched = &mut counters.matched;
+            matched.follow(&service.routing.rules, &plan.routing.rules);
+        }
         service.routing = plan.routing;
         service.description = plan.description.map(Into::into);
         service.gone = false;

@@ -17,6 +17,7 @@ use crate::front::pending::routes::Routes;
 use crate::front::plan::{ListenerPlan, ServePlan, ServicePlan};
 use crate::front::roster::Keyed;
 use crate::ids::{ListenerId, ServiceId};
+use crate::stats::Counters;
 use crate::table::{OnFull, Routing, Rules};
 
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct Service {
     pub rules: Rules,
     pub routing: Routing,
     pub tally: Tally,
+    /// Come with the first request.
+    pub counters: Option<Box<Counters>>,
     /// After failed starts.
     pub back_off: BackOff,
     pub alarm: Alarm,
@@ -74,6 +77,7 @@ impl Service {
             rules: plan.rules,
             routing: plan.routing,
             tally: Tally::default(),
+            counters: None,
             back_off: BackOff::default(),
             alarm: Alarm::default(),
             listeners: Vec::new(),

@@ -133,6 +133,7 @@ impl Front {
                 Ok(()) => return self.start_wait(service, id, Some(peer), now),
                 Err(reason) if reason.may_pass() => return self.touch(service),
                 Err(reason) => {
+                    self.count_accepted(service, peer.ip(), now);
                     discard_one(socket_of(&self.listeners, id));
                     self.note_refusal(service, &peer, reason, now);
                 }
@@ -180,6 +181,7 @@ impl Front {
             listener: id,
             told: None,
         };
+        self.count_accepted(service, arrival.peer.ip(), now);
         self.refuse(arrival, reason, now);
         true
     }
@@ -200,6 +202,7 @@ impl Front {
             head: peer.and(socket).and_then(head_identity),
             queue: socket.and_then(|socket| accept_queue(socket.as_fd())),
         };
+        self.count_accepted(service, work.ip, now);
         let Some(key) = work.slot else {
             return self.finish(work);
         };
@@ -207,7 +210,7 @@ impl Front {
         // Out of the poll set before the server can have it.
         self.leave_slot(key);
         self.log_wait(service, connection, peer);
-        self.instances.ask(connection, work);
+        self.instances.ask(connection, work, now);
         let request = Request::StartWait {
             connection,
             service,

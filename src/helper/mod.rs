@@ -54,6 +54,7 @@ pub mod link;
 pub mod load;
 pub mod logs;
 mod octets;
+mod outcome;
 pub mod pid_file;
 pub mod policy;
 pub mod reap;

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
@@ -87,7 +87,12 @@ impl Helper {
             status: reaped.status,
             signalled: reaped.signalled,
             core: reaped.core,
-            micros: u64::try_from(lasted.as_micros()).unwrap_or(u64::MAX),
+            micros: micros(lasted),
+            user_micros: micros(reaped.user_time),
+            system_micros: micros(reaped.system_time),
+            max_rss: reaped.max_rss,
+            blocks_read: reaped.blocks_read,
+            blocks_written: reaped.blocks_written,
         };
         front.link.notify(&Notice::Exited {
             instance: instance.id,
@@ -178,6 +183,10 @@ fn hint(failed: &NotStarted) -> Option<&'static str> {
         (Step::Clone, Errno::EAGAIN) => Some("too many processes: see nproc, pids.max"),
         _ => None,
     }
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn log_exit(instance: &Instance, reaped: &Reaped, millis: u128) {

@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use crate::control::server::{Sees, Who};
 use crate::control::types::EventKind;
 use crate::helper::octets::{Bytes, put_ip, put_u32, put_u64};
+pub use crate::helper::outcome::Outcome;
 use crate::helper::told::Told;
 use crate::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
 use crate::sandbox::Step;
@@ -150,17 +151,6 @@ pub enum Refusal {
     Banned,
     /// An operator drained or stopped the service.
     Held,
-}
-
-/// How an instance ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// Exit status, or signal number with `signalled`.
-    pub status: i32,
-    pub signalled: bool,
-    pub core: bool,
-    /// Wall time from clone to reap, microseconds.
-    pub micros: u64,
 }
 
 /// A packet that makes no sense.
@@ -353,9 +343,7 @@ impl Notice {
             Notice::Exited { instance, outcome } => {
                 out.push(9);
                 put_u64(out, instance.0);
-                out.extend_from_slice(&outcome.status.to_le_bytes());
-                out.push(u8::from(outcome.signalled) | u8::from(outcome.core) << 1);
-                put_u64(out, outcome.micros);
+                outcome.encode(out);
             }
             Notice::Drain => out.push(10),
             Notice::StatusSocket => out.push(11),
@@ -449,19 +437,10 @@ impl Notice {
                 step: Step::from_code(bytes.u8()?).ok_or(ProtocolError::BadValue("step"))?,
                 errno: bytes.i32()?,
             },
-            9 => {
-                let instance = InstanceId(bytes.u64()?);
-                let status = bytes.i32()?;
-                let flags = bytes.u8()?;
-                let micros = bytes.u64()?;
-                let outcome = Outcome {
-                    status,
-                    signalled: flags & 1 != 0,
-                    core: flags & 2 != 0,
-                    micros,
-                };
-                Notice::Exited { instance, outcome }
-            }
+            9 => Notice::Exited {
+                instance: InstanceId(bytes.u64()?),
+                outcome: Outcome::decode(bytes)?,
+            },
             10 => Notice::Drain,
             11 => Notice::StatusSocket,
             12 => Notice::Caller {
@@ -530,7 +509,7 @@ fn take_who(bytes: &mut Bytes<'_>) -> Result<Who, ProtocolError> {
 }
 
 impl Refusal {
-    const ALL: [Refusal; 11] = [
+    pub const ALL: [Refusal; 11] = [
         Refusal::UnknownService,
         Refusal::UnknownListener,
         Refusal::WrongDescriptor,

@@ -87,6 +87,11 @@ fn notices_can_share_a_packet() {
         signalled: true,
         core: true,
         micros: 1_500,
+        user_micros: 700,
+        system_micros: 300,
+        max_rss: 4_096,
+        blocks_read: 16,
+        blocks_written: 8,
     };
     let notices = vec![
         Notice::Started {

@@ -195,10 +195,8 @@ impl Helper {
 
     pub fn exited(&self, instance: InstanceId) {
         let outcome = Outcome {
-            status: 0,
-            signalled: false,
-            core: false,
             micros: 1,
+            ..Outcome::default()
         };
         self.tell(&Notice::Exited { instance, outcome }, None);
     }

@@ -56,6 +56,7 @@ impl Front {
         let Some(routes) = self.routes_of(at) else {
             return;
         };
+        self.count_undecided();
         let mut waiting = Waiting::new(socket, peer, at, now);
         if self.is_banned(peer.ip(), now) {
             return self.close_waiting(waiting, Some(Reason::Banned), now);
@@ -239,6 +240,9 @@ impl Front {
         }
         waiting.restore();
         let client = waiting.client();
+        let waited = now.saturating_duration_since(waiting.accepted);
+        self.count_source(client.ip(), now);
+        self.count_decided(service, route, waited);
         match self.admit_in_turn(service, &client, now) {
             Ok(()) => self.serve(arrival(waiting, service, told), now),
             Err(reason) if reason.may_pass() && self.may_hold(service, &waiting) => {
@@ -329,10 +333,12 @@ impl Front {
     /// Ends a connection that nobody serves. Port scans and the like leave no
     /// trace but in the debug log.
     fn close_waiting(&mut self, waiting: Waiting, why: Option<Reason>, now: Instant) {
+        let client = waiting.client();
+        self.count_source(client.ip(), now);
         let Some(reason) = why else {
             return log::debug!(peer:% = waiting.peer; "closed undecided");
         };
-        let client = waiting.client();
+        self.count_refused(None, client.ip(), reason);
         self.tell_refusal(Whose::Listener(waiting.listener), &client, reason, now);
     }
 
