@@ -106,6 +106,21 @@ impl<'a> View<'a> {
         self.request.and_then(|(_, target)| target.path)
     }
 
+    /// The header lines as sent, without the blank one, once they are complete.
+    #[must_use]
+    pub fn fields(&self) -> Option<&'a [u8]> {
+        match self.head {
+            Head::Complete { fields, .. } => Some(fields),
+            Head::Need(_) | Head::Malformed(_) | Head::TooLarge => None,
+        }
+    }
+
+    /// Whether there are more header lines than are looked at.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        matches!(self.head, Head::TooLarge)
+    }
+
     /// Yes once the headers are complete and keep the rules.
     #[must_use]
     pub fn has_good_head(&self) -> Verdict {

@@ -12,6 +12,19 @@ use socket2::Socket;
 
 use crate::ids::ServiceId;
 
+/// What a conversation cannot know by itself.
+#[derive(Debug)]
+pub enum Question {
+    /// All figures as text for Prometheus.
+    Metrics,
+}
+
+/// The front's answer to a [`Question`].
+#[derive(Debug)]
+pub enum Told {
+    Text(String),
+}
+
 /// What one turn of work led to.
 #[derive(Debug)]
 pub enum Progress {
@@ -29,6 +42,8 @@ pub enum Progress {
         service: ServiceId,
         greet: bool,
     },
+    /// Cannot go on before it is told this: call [`Conversation::told`] at once.
+    Ask(Question),
 }
 
 /// Bytes seen so far.
@@ -65,6 +80,11 @@ pub trait Conversation: std::fmt::Debug {
     /// Called for each readiness event on one of its tokens, and when [`Self::deadline`] has passed.
     /// An error is the connection's own (reset and the like): it ends only this conversation.
     fn ready(&mut self, registry: &Registry, token: Token, now: Instant) -> io::Result<Progress>;
+
+    /// The answer to [`Progress::Ask`]. Leads to anything but another question.
+    fn told(&mut self, _: &Registry, _: Told, _: Instant) -> io::Result<Progress> {
+        Ok(Progress::Done) // nobody who asks leaves it at this
+    }
 
     /// A deadline of its own (next upstream, name not complete); idle and
     /// total limits are kept by the loop with [`Self::traffic`].

@@ -7,7 +7,7 @@
 //!                 │          │           └─> link ─> helper starts a server
 //!                 │          └─> turn_away, refusals
 //!                 └─> wait             servers that own the listener
-//!  counting ─> figures         what happened, for the status socket
+//!  counting ─> figures         what happened, for the status socket and the board
 //!  poll_set                    which listeners are polled, after every turn
 //! ```
 //!
@@ -22,6 +22,7 @@ use crate::table::LogSettings;
 pub mod accept;
 pub mod admit;
 pub mod bans;
+mod board;
 pub mod builtin;
 pub mod cage;
 pub mod conversation;

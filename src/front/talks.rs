@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::front::accept::Arrival;
 use crate::front::admit::Reason;
-use crate::front::conversation::{Conversation, Progress, Traffic};
+use crate::front::conversation::{Conversation, Progress, Question, Traffic};
 use crate::front::counting::Batch;
 use crate::front::deadlines::{Alarm, Timer};
 use crate::front::event_loop::Front;
@@ -126,6 +126,7 @@ impl Front {
                 }
             }
             Ok(Progress::Done) => self.end_talk(slot, now),
+            Ok(Progress::Ask(question)) => self.answer_talk(slot, question, now),
             Ok(Progress::HandOver {
                 socket,
                 service,
@@ -150,6 +151,14 @@ impl Front {
                 }
                 self.end_talk(slot, now);
             }
+        }
+    }
+
+    fn answer_talk(&mut self, slot: usize, question: Question, now: Instant) {
+        let told = self.answer_question(question, now);
+        if let Some(talk) = self.talks.get_mut(slot) {
+            let progress = talk.conversation.told(&self.registry, told, now);
+            self.after(slot, progress, now);
         }
     }
 

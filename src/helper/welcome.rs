@@ -64,6 +64,9 @@ fn inet_command(service: &Service, inet: &Inet) -> String {
         }
         Serve::Builtin(Builtin::Daytime) if datagrams => dialogue(inet, "echo"),
         Serve::Builtin(Builtin::Daytime) => format!("bash -c 'cat <{device}'"),
+        Serve::Builtin(Builtin::Metrics) => {
+            dialogue(inet, "printf \"GET /metrics HTTP/1.0\\r\\n\\r\\n\"")
+        }
         _ if READ_NOTHING.contains(&&*service.name) => format!("bash -c 'cat <{device}'"),
         _ => dialogue(inet, "echo hello"),
     }

@@ -117,6 +117,21 @@ impl Listen {
         }
     }
 
+    /// Whether nobody from another host can get here, whatever the network is like.
+    #[must_use]
+    pub fn stays_on_this_host(&self) -> bool {
+        match self {
+            Listen::Unix { .. } => true,
+            Listen::Inet(inet) => inet
+                .addr
+                .is_some_and(|addr| addr.to_canonical().is_loopback()),
+            Listen::Vsock { .. }
+            | Listen::Tcpmux { .. }
+            | Listen::Rpc { .. }
+            | Listen::Inherited { .. } => false,
+        }
+    }
+
     /// Whether peers have an IP address, so that `allow` and `deny` can judge them.
     #[must_use]
     pub fn has_ip_peers(&self) -> bool {

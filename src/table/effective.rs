@@ -347,6 +347,7 @@ impl Builtin {
             Builtin::Daytime => "daytime",
             Builtin::Time => "time",
             Builtin::Tcpmux => "tcpmux",
+            Builtin::Metrics => "metrics",
         }
     }
 }

@@ -283,6 +283,16 @@ pub enum Builtin {
     Daytime,
     Time,
     Tcpmux,
+    /// All figures over HTTP, as text for Prometheus.
+    Metrics,
+}
+
+impl Builtin {
+    /// Whether it tells peers what usherd does.
+    #[must_use]
+    pub fn tells_figures(self) -> bool {
+        matches!(self, Builtin::Metrics)
+    }
 }
 
 /// A relay to another address.

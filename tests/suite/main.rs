@@ -26,6 +26,7 @@ mod limits;
 mod listeners;
 mod logging;
 mod matching;
+mod metrics;
 mod options;
 mod origins;
 mod pending;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         limits::TESTS,
         builtin::TESTS,
         forward::TESTS,
+        metrics::TESTS,
         reload::TESTS,
         signals::TESTS,
         helper::TESTS,

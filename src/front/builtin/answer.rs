@@ -11,7 +11,7 @@ use super::discard::drain;
 use super::{Moved, Turn, write};
 use crate::front::conversation::{Progress, Traffic};
 
-/// How long a peer may take to read the answer and to close.
+/// How long a peer may take to read a short answer, and to close.
 const LINGER: Duration = Duration::from_secs(2);
 /// What it may send meanwhile.
 const LINGER_BYTES: usize = 64 * 1024;
@@ -23,19 +23,26 @@ const LINGER_BYTES: usize = 64 * 1024;
 pub struct Answer {
     bytes: Vec<u8>,
     sent: usize,
+    patience: Duration,
     deadline: Option<Instant>,
 }
 
 impl Answer {
     pub fn new(bytes: Vec<u8>) -> Self {
+        Self::long(bytes, LINGER)
+    }
+
+    /// One that may take `patience` to be read.
+    pub fn long(bytes: Vec<u8>, patience: Duration) -> Self {
         Self {
             bytes,
             sent: 0,
+            patience,
             deadline: None,
         }
     }
 
-    fn send(&mut self, socket: &Socket, traffic: &mut Traffic) -> io::Result<bool> {
+    fn send(&mut self, socket: &Socket, traffic: &mut Traffic, now: Instant) -> io::Result<bool> {
         while self.sent < self.bytes.len() {
             let Moved::Bytes(count) = write(socket, &self.bytes[self.sent..])? else {
                 return Ok(false);
@@ -44,6 +51,7 @@ impl Answer {
             traffic.sent += count as u64;
             if self.sent == self.bytes.len() {
                 socket.shutdown(Shutdown::Write)?;
+                self.deadline = self.deadline.map(|at| at.min(now + LINGER));
             }
         }
         Ok(true)
@@ -57,9 +65,10 @@ impl Turn for Answer {
         traffic: &mut Traffic,
         now: Instant,
     ) -> io::Result<Progress> {
-        let deadline = *self.deadline.get_or_insert(now + LINGER);
-        let sent = self.send(socket, traffic)?;
-        if now >= deadline || traffic.received > LINGER_BYTES as u64 {
+        self.deadline.get_or_insert(now + self.patience);
+        let sent = self.send(socket, traffic, now)?;
+        let is_late = self.deadline.is_some_and(|at| now >= at);
+        if is_late || traffic.received > LINGER_BYTES as u64 {
             return Ok(Progress::Done);
         }
         if !sent {

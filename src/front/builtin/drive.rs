@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token};
 use socket2::Socket;
 
-use crate::front::conversation::{Conversation, Progress, Traffic};
+use crate::front::conversation::{Conversation, Progress, Question, Told, Traffic};
 
 /// How a conversation ended.
 #[derive(Debug)]
@@ -31,6 +31,10 @@ pub fn run(conversation: &mut dyn Conversation) -> io::Result<Progress> {
         let again = match progress {
             Progress::Pending => false,
             Progress::Again => true,
+            Progress::Ask(question) => {
+                progress = conversation.told(&registry, answer(&question), Instant::now())?;
+                continue;
+            }
             over @ (Progress::Done | Progress::HandOver { .. }) => return Ok(over),
         };
         let now = Instant::now();
@@ -53,11 +57,16 @@ pub fn run(conversation: &mut dyn Conversation) -> io::Result<Progress> {
         }
         for token in woken {
             progress = conversation.ready(&registry, token, now)?;
-            if matches!(progress, Progress::Done | Progress::HandOver { .. }) {
+            if !matches!(progress, Progress::Pending | Progress::Again) {
                 break;
             }
         }
     }
+}
+
+/// In place of the front.
+fn answer(question: &Question) -> Told {
+    Told::Text(format!("{question:?}\n"))
 }
 
 /// Drives what `make` builds, on a thread of its own.

@@ -1,7 +1,7 @@
 //! The services without a process: echo, discard, chargen, daytime and time,
-//! over connections here and over datagrams in [`datagram`].
+//! over connections here and over datagrams in [`datagram`]; figures in [`http`].
 //!
-//! Each one is a [`Turn`] that moves bytes until the kernel says "would
+//! Each of the small ones is a [`Turn`] that moves bytes until the kernel says "would
 //! block", but no more than [`TURN_BYTES`] at a time: one fast peer must not
 //! hold up the loop.
 #![forbid(unsafe_code)]
@@ -29,6 +29,7 @@ pub mod datagram;
 mod discard;
 mod echo;
 mod guard;
+mod http;
 
 #[cfg(test)]
 pub(super) mod drive;
@@ -63,6 +64,7 @@ pub fn conversation(kind: Builtin, socket: Socket) -> Box<dyn Conversation> {
             Stream::boxed(socket, Answer::new(octets))
         }
         Builtin::Tcpmux => tcpmux::conversation(socket, Rc::new([])),
+        Builtin::Metrics => http::Http::boxed(socket),
     }
 }
 

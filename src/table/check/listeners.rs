@@ -91,8 +91,8 @@ impl Check<'_> {
             Kind::Exec => self.wait_of_exec(draft, listen),
             Kind::Builtin(builtin) => {
                 self.no_wait(draft, "a builtin service");
-                if builtin == Builtin::Tcpmux {
-                    self.streams_only(draft, listen, "tcpmux");
+                if builtin.tells_figures() || builtin == Builtin::Tcpmux {
+                    self.streams_only(draft, listen, builtin.name());
                 }
                 self.no_connections(draft, listen);
                 false

@@ -28,6 +28,9 @@ impl Check<'_> {
             self.possible_with_wait(draft);
         }
         self.speaks_first(draft, kind);
+        if matches!(kind, Kind::Builtin(builtin) if builtin.tells_figures()) {
+            self.readers_are_named(draft, listen);
+        }
         let listen_fds = draft.value(|k| &k.activation) == Some(Activation::ListenFds);
         let exec = kind == Kind::Exec;
         let capped = matches!(kind, Kind::Builtin(_)) && has_streams(listen);
@@ -146,6 +149,26 @@ impl Check<'_> {
         Access {
             allow: allow.map(|p| p.value.clone()),
             deny: deny.map(|p| p.value.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// What usherd does is nobody's business beyond this host, unless the table says whose.
+    fn readers_are_named(&mut self, draft: Draft<'_>, listen: &[Listen]) {
+        if draft.pick(|k| &k.allow).is_some() {
+            return;
+        }
+        let written = draft.own.listen.iter().flat_map(|at| &at.value);
+        for (listen, At { place, .. }) in listen.iter().zip(written) {
+            if listen.stays_on_this_host() {
+                continue;
+            }
+            let fault = draft.fault(&format!("{listen} can be read from beyond this host"));
+            let help = if listen.has_ip_peers() {
+                "say who may read it with `allow`, or listen at 127.0.0.1, [::1] or a unix socket"
+            } else {
+                "listen at 127.0.0.1, [::1] or a unix socket"
+            };
+            self.complain(*place, fault.help(help));
         }
     }
 

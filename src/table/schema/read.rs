@@ -13,13 +13,14 @@ use crate::table::{
     OnFull, Rate, Side, SourcePrefix, Stderr, Undecided, value,
 };
 
-pub const BUILTINS: [(&str, Builtin); 6] = [
+pub const BUILTINS: [(&str, Builtin); 7] = [
     ("echo", Builtin::Echo),
     ("discard", Builtin::Discard),
     ("chargen", Builtin::Chargen),
     ("daytime", Builtin::Daytime),
     ("time", Builtin::Time),
     ("tcpmux", Builtin::Tcpmux),
+    ("metrics", Builtin::Metrics),
 ];
 pub const ACTIVATIONS: [(&str, Activation); 2] = [
     ("inetd", Activation::Inetd),
