@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit};
 use socket2::Socket;
@@ -263,8 +263,7 @@ impl Front {
                 connection: Some(connection),
                 peer: Some(arrival.peer),
             };
-            let now = SystemTime::now();
-            self.events.add(EventKind::Accepted, about, "", now);
+            self.events.add(EventKind::Accepted, about, "");
         }
         if let Some(text) = &service.rules.banner.admitted {
             let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;

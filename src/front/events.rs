@@ -62,8 +62,10 @@ pub struct Watcher {
 }
 
 impl Ring {
-    pub fn add(&mut self, kind: EventKind, about: About, text: &str, now: SystemTime) {
-        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    /// Takes note of something that happens now.
+    pub fn add(&mut self, kind: EventKind, about: About, text: &str) {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let since = since.unwrap_or_default();
         self.events.push_back(Event {
             sequence: self.next,
             time: u64::try_from(since.as_micros()).unwrap_or(u64::MAX),
@@ -173,7 +175,7 @@ impl Front {
     }
 
     pub(super) fn note_event(&mut self, kind: EventKind, about: About, text: &str) {
-        self.events.add(kind, about, text, SystemTime::now());
+        self.events.add(kind, about, text);
     }
 }
 
@@ -183,7 +185,7 @@ mod tests {
 
     fn add(ring: &mut Ring, service: u32, kind: EventKind, text: &str) {
         let about = About::service(ServiceId(service));
-        ring.add(kind, about, text, UNIX_EPOCH);
+        ring.add(kind, about, text);
     }
 
     fn texts(ring: &Ring, watcher: &mut Watcher, most: usize) -> (Vec<String>, u64) {

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use mio::Interest;
 use mio::unix::SourceFd;
@@ -232,12 +232,7 @@ impl Front {
 
 fn tell(events: &mut Ring, id: ServiceId, service: &str, line: &str) {
     log::info!(service, stderr = true; "{line}");
-    events.add(
-        EventKind::Stderr,
-        About::service(id),
-        line,
-        SystemTime::now(),
-    );
+    events.add(EventKind::Stderr, About::service(id), line);
 }
 
 #[cfg(test)]

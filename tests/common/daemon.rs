@@ -232,7 +232,10 @@ pub fn table(dir: &Dir, services: &str) -> String {
     } else {
         ""
     };
-    format!("[daemon]\nruntime_dir = \"{runtime}\"\n{accounts}\n{services}\n")
+    let state = dir.file("state");
+    format!(
+        "[daemon]\nruntime_dir = \"{runtime}\"\nstate_dir = \"{state}\"\n{accounts}\n{services}\n"
+    )
 }
 
 type Ended = Arc<(Mutex<Option<ExitStatus>>, Condvar)>;

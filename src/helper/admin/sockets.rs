@@ -8,7 +8,7 @@ use std::path::Path;
 
 use socket2::{Domain, Socket, Type};
 
-use crate::control::{ADMIN_SOCKET, STATUS_SOCKET};
+use crate::control::{ADMIN_SOCKET, STATUS_SOCKET, socket_path};
 use crate::helper::sockets::unix::{PathError, SocketFile, bind_path};
 use crate::table::SocketOptions;
 
@@ -24,17 +24,20 @@ pub struct Sockets {
     status: OwnedFd,
     admin: Option<UnixListener>,
     files: [SocketFile; 2],
+    /// Their folders, where the paths of `files` go through a descriptor.
+    _folders: [Option<OwnedFd>; 2],
 }
 
 impl Sockets {
     /// Binds both in `dir`, which is ours; an error names the path.
     pub fn open(dir: &Path) -> io::Result<Self> {
-        let (status, status_file) = open(&dir.join(STATUS_SOCKET))?;
-        let (admin, admin_file) = open(&dir.join(ADMIN_SOCKET))?;
+        let (status, status_file, status_dir) = open(&dir.join(STATUS_SOCKET))?;
+        let (admin, admin_file, admin_dir) = open(&dir.join(ADMIN_SOCKET))?;
         Ok(Self {
             status: status.into(),
             admin: Some(OwnedFd::from(admin).into()),
             files: [status_file, admin_file],
+            _folders: [status_dir, admin_dir],
         })
     }
 
@@ -52,7 +55,7 @@ impl Sockets {
     }
 }
 
-fn open(path: &Path) -> io::Result<(Socket, SocketFile)> {
+fn open(path: &Path) -> io::Result<(Socket, SocketFile, Option<OwnedFd>)> {
     let named = |err: io::Error| io::Error::new(err.kind(), format!("{}: {err}", path.display()));
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(named)?;
     socket.set_nonblocking(true).map_err(named)?;
@@ -60,7 +63,8 @@ fn open(path: &Path) -> io::Result<(Socket, SocketFile)> {
         mode: Some(MODE),
         ..SocketOptions::default()
     };
-    let file = bind_path(&socket, Type::STREAM, path, &want).map_err(|err| {
+    let (short, folder) = socket_path(path).map_err(named)?;
+    let file = bind_path(&socket, Type::STREAM, &short, &want).map_err(|err| {
         named(match err {
             PathError::NotASocket => io::Error::other("something else is in its place"),
             PathError::InUse => io::Error::other("somebody else serves it"),
@@ -68,5 +72,5 @@ fn open(path: &Path) -> io::Result<(Socket, SocketFile)> {
         })
     })?;
     socket.listen(BACKLOG).map_err(named)?;
-    Ok((socket, file))
+    Ok((socket, file, folder))
 }
