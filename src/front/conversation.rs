@@ -10,6 +10,7 @@ use std::time::Instant;
 use mio::{Registry, Token};
 use socket2::Socket;
 
+use crate::front::board::{News, Seat};
 use crate::ids::ServiceId;
 
 /// What a conversation cannot know by itself.
@@ -17,12 +18,20 @@ use crate::ids::ServiceId;
 pub enum Question {
     /// All figures as text for Prometheus.
     Metrics,
+    /// The page for people, and its figures as JSON.
+    Page,
+    Snapshot,
+    /// What happened since, for one who watches; `None` asks for a place among them.
+    News(Option<Seat>),
 }
 
 /// The front's answer to a [`Question`].
 #[derive(Debug)]
 pub enum Told {
     Text(String),
+    News(News),
+    /// There is no place, or it is over.
+    NoMore,
 }
 
 /// What one turn of work led to.

@@ -13,6 +13,7 @@ use mio::{Events, Interest, Poll, Registry};
 use crate::admin::bans::Banned;
 use crate::error::Exit;
 use crate::front::accept::AcceptPause;
+use crate::front::board::Board;
 use crate::front::cage::Needs;
 use crate::front::deadlines::{Alarm, Deadlines, Timer};
 use crate::front::events::Ring;
@@ -80,6 +81,7 @@ pub struct Front {
     pub(super) log: super::LogState,
     pub(super) banned: Banned,
     pub(super) status: Status,
+    pub(super) board: Board,
     pub(super) events: Ring,
     /// What this host does not let the front give up.
     pub(super) degraded: Vec<String>,
@@ -137,6 +139,7 @@ impl Front {
             log: super::LogState::default(),
             banned: Banned::default(),
             status: Status::default(),
+            board: Board::default(),
             events: Ring::default(),
             degraded: Vec::new(),
             order: Vec::new(),
@@ -385,6 +388,7 @@ impl Front {
         for service in self.services.iter_mut() {
             service.tally.forget_idle(now);
         }
+        self.board.tidy(now);
         self.deadlines.add(now + ALIVE_INTERVAL, Timer::Alive);
     }
 

@@ -129,6 +129,17 @@ impl Ring {
         }
         (found, lost)
     }
+
+    /// The newest `most` events that `watcher` has not seen, for one who would rather miss
+    /// some than be late, and how many he misses.
+    pub fn read_newest(&self, watcher: &mut Watcher, most: usize) -> (Vec<&Event>, u64) {
+        let before = watcher.next;
+        let most_ago = self.next.saturating_sub(most as u64);
+        watcher.next = watcher.next.max(most_ago);
+        let skipped = watcher.next - before;
+        let (found, lost) = self.read(watcher, most);
+        (found, lost + skipped)
+    }
 }
 
 impl Watcher {
@@ -211,6 +222,23 @@ mod tests {
         assert_eq!(texts(&ring, &mut exits, 9), (vec!["new".into()], 0));
         let mut nothing = ring.watch(None, Vec::new(), 0);
         assert_eq!(texts(&ring, &mut nothing, 9), (Vec::new(), 0));
+    }
+
+    #[test]
+    fn who_wants_the_newest_misses_what_was_before() {
+        let mut ring = Ring::default();
+        let mut watcher = ring.watch(None, Vec::new(), 0);
+        for n in 0..5 {
+            add(&mut ring, 0, EventKind::Stderr, &n.to_string());
+        }
+        let mut read = |ring: &Ring| {
+            let (events, lost) = ring.read_newest(&mut watcher, 2);
+            (events.iter().map(|e| e.sequence).collect(), lost)
+        };
+        assert_eq!(read(&ring), (vec![3, 4], 3));
+        assert_eq!(read(&ring), (vec![], 0));
+        add(&mut ring, 0, EventKind::Stderr, "one more");
+        assert_eq!(read(&ring), (vec![5], 0));
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl Front {
     }
 
     /// What conversations have moved that are not over, by service.
-    fn moving(&self) -> HashMap<ServiceId, Traffic> {
+    pub(super) fn moving(&self) -> HashMap<ServiceId, Traffic> {
         let mut moving: HashMap<ServiceId, Traffic> = HashMap::new();
         for (_, talk) in self.talks.iter() {
             let (sum, traffic) = (moving.entry(talk.work.service).or_default(), talk.traffic());
@@ -55,6 +55,18 @@ impl Front {
             sum.sent += traffic.sent;
         }
         moving
+    }
+
+    /// All zero if there is no such service.
+    pub(super) fn figures_of(
+        &self,
+        id: ServiceId,
+        moving: &HashMap<ServiceId, Traffic>,
+    ) -> Statistics {
+        let service = self.services.get(id);
+        service.map_or_else(Statistics::default, |service| {
+            self.service_figures(service, moving)
+        })
     }
 
     fn service_figures(
@@ -79,7 +91,7 @@ impl Front {
         told
     }
 
-    fn total_figures(&self, moving: &HashMap<ServiceId, Traffic>) -> Statistics {
+    pub(super) fn total_figures(&self, moving: &HashMap<ServiceId, Traffic>) -> Statistics {
         let mut told = figures(&self.stats.total);
         // Rules by name are those of the services of now; the rest was of others.
         told.matched.remove(EARLIER);

@@ -22,7 +22,7 @@ use crate::table::LogSettings;
 pub mod accept;
 pub mod admit;
 pub mod bans;
-mod board;
+pub mod board;
 pub mod builtin;
 pub mod cage;
 pub mod conversation;

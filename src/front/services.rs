@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use nix::sys::sysinfo::sysinfo;
@@ -43,6 +44,8 @@ pub struct Service {
     pub description: Option<Box<str>>,
     /// How its last instance ended, and when.
     pub last_exit: Option<(Exit, Instant)>,
+    /// Counts those who watch its page, and itself; comes with the first.
+    pub watchers: Option<Arc<()>>,
 }
 
 #[derive(Debug)]
@@ -86,6 +89,7 @@ impl Service {
             halted: false,
             description: plan.description.map(Into::into),
             last_exit: None,
+            watchers: None,
         }
     }
 

@@ -155,7 +155,10 @@ impl Front {
     }
 
     fn answer_talk(&mut self, slot: usize, question: Question, now: Instant) {
-        let told = self.answer_question(question, now);
+        let Some(service) = self.talks.get(slot).map(|talk| talk.work.service) else {
+            return;
+        };
+        let told = self.answer_question(service, question, now);
         if let Some(talk) = self.talks.get_mut(slot) {
             let progress = talk.conversation.told(&self.registry, told, now);
             self.after(slot, progress, now);

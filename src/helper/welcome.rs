@@ -67,6 +67,9 @@ fn inet_command(service: &Service, inet: &Inet) -> String {
         Serve::Builtin(Builtin::Metrics) => {
             dialogue(inet, "printf \"GET /metrics HTTP/1.0\\r\\n\\r\\n\"")
         }
+        Serve::Builtin(Builtin::Status) => {
+            dialogue(inet, "printf \"GET /snapshot.json HTTP/1.0\\r\\n\\r\\n\"")
+        }
         _ if READ_NOTHING.contains(&&*service.name) => format!("bash -c 'cat <{device}'"),
         _ => dialogue(inet, "echo hello"),
     }

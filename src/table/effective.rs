@@ -348,6 +348,7 @@ impl Builtin {
             Builtin::Time => "time",
             Builtin::Tcpmux => "tcpmux",
             Builtin::Metrics => "metrics",
+            Builtin::Status => "status",
         }
     }
 }

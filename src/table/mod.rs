@@ -285,13 +285,15 @@ pub enum Builtin {
     Tcpmux,
     /// All figures over HTTP, as text for Prometheus.
     Metrics,
+    /// The same as a page for people.
+    Status,
 }
 
 impl Builtin {
     /// Whether it tells peers what usherd does.
     #[must_use]
     pub fn tells_figures(self) -> bool {
-        matches!(self, Builtin::Metrics)
+        matches!(self, Builtin::Metrics | Builtin::Status)
     }
 }
 

@@ -36,6 +36,7 @@ mod reload;
 mod serve;
 mod servers;
 mod signals;
+mod status_page;
 mod traffic;
 
 use std::process::ExitCode;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         builtin::TESTS,
         forward::TESTS,
         metrics::TESTS,
+        status_page::TESTS,
         reload::TESTS,
         signals::TESTS,
         helper::TESTS,

@@ -295,7 +295,7 @@ fn answer(kind: Builtin, request: &[u8]) -> Option<Answer<'_>> {
         Builtin::Chargen => Answer::Borrowed(chargen::opening(request.len().min(CHARGEN_MAX))),
         Builtin::Daytime => Answer::Owned(clock::daytime(SystemTime::now()).into_bytes()),
         Builtin::Time => Answer::Owned(clock::time(SystemTime::now()).to_vec()),
-        Builtin::Discard | Builtin::Tcpmux | Builtin::Metrics => return None,
+        Builtin::Discard | Builtin::Tcpmux | Builtin::Metrics | Builtin::Status => return None,
     })
 }
 

@@ -66,7 +66,12 @@ pub fn run(conversation: &mut dyn Conversation) -> io::Result<Progress> {
 
 /// In place of the front.
 fn answer(question: &Question) -> Told {
-    Told::Text(format!("{question:?}\n"))
+    match question {
+        Question::News(_) => Told::NoMore,
+        Question::Metrics | Question::Page | Question::Snapshot => {
+            Told::Text(format!("{question:?}\n"))
+        }
+    }
 }
 
 /// Drives what `make` builds, on a thread of its own.

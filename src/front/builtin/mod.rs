@@ -1,5 +1,5 @@
 //! The services without a process: echo, discard, chargen, daytime and time,
-//! over connections here and over datagrams in [`datagram`]; figures in [`http`].
+//! over connections here and over datagrams in [`datagram`]; figures in [`http`], as a page in [`status`].
 //!
 //! Each of the small ones is a [`Turn`] that moves bytes until the kernel says "would
 //! block", but no more than [`TURN_BYTES`] at a time: one fast peer must not
@@ -30,6 +30,7 @@ mod discard;
 mod echo;
 mod guard;
 mod http;
+pub mod status;
 
 #[cfg(test)]
 pub(super) mod drive;
@@ -64,7 +65,8 @@ pub fn conversation(kind: Builtin, socket: Socket) -> Box<dyn Conversation> {
             Stream::boxed(socket, Answer::new(octets))
         }
         Builtin::Tcpmux => tcpmux::conversation(socket, Rc::new([])),
-        Builtin::Metrics => http::Http::boxed(socket),
+        Builtin::Metrics => http::Http::boxed(socket, http::Site::Metrics),
+        Builtin::Status => http::Http::boxed(socket, http::Site::Status),
     }
 }
 

@@ -21,6 +21,8 @@ use crate::ids::{InstanceId, ServiceId};
 mod calls;
 mod views;
 
+pub use views::disabled;
+
 /// Figures of the instances are as good as new for this long.
 const FRESH: Duration = Duration::from_millis(500);
 

@@ -82,9 +82,13 @@ impl Front {
             Some(id) => vec![id],
             None => self.order.clone(),
         };
+        let moving = self.moving();
         let mut shown: Vec<types::Service> = ids
             .into_iter()
-            .filter_map(|id| self.show_service(id, now))
+            .filter_map(|id| {
+                let figures = self.figures_of(id, &moving);
+                self.show_service(id, &figures, now)
+            })
             .collect();
         if only.is_none() {
             shown.extend(self.disabled.iter().map(disabled));
@@ -92,11 +96,16 @@ impl Front {
         shown
     }
 
-    fn show_service(&mut self, id: ServiceId, now: Instant) -> Option<types::Service> {
+    pub(crate) fn show_service(
+        &mut self,
+        id: ServiceId,
+        figures: &types::Statistics,
+        now: Instant,
+    ) -> Option<types::Service> {
         let (state, reason) = self.state_of(id, now)?;
         let service = self.services.get(id)?;
-        let figures = self.statistics(Some(id)).total;
-        let listeners = self.listeners.iter().filter(|l| l.services.contains(&id));
+        let listeners = service.listeners.iter();
+        let listeners = listeners.filter_map(|id| self.listeners.get(*id));
         let listeners = listeners.map(|listener| types::Listener {
             address: listener.label.to_string(),
             bound: listener.socket.is_some(),
@@ -126,7 +135,8 @@ impl Front {
 
     fn state_of(&mut self, id: ServiceId, now: Instant) -> Option<(State, Option<String>)> {
         let service = self.services.get(id).filter(|service| !service.gone)?;
-        let mut listeners = self.listeners.iter().filter(|l| l.services.contains(&id));
+        let listeners = service.listeners.iter();
+        let mut listeners = listeners.filter_map(|id| self.listeners.get(*id));
         let lacks_all = match listeners.next() {
             Some(first) => first.socket.is_none() && listeners.all(|l| l.socket.is_none()),
             None => false, // reached through others only

@@ -13,7 +13,7 @@ use crate::table::{
     OnFull, Rate, Side, SourcePrefix, Stderr, Undecided, value,
 };
 
-pub const BUILTINS: [(&str, Builtin); 7] = [
+pub const BUILTINS: [(&str, Builtin); 8] = [
     ("echo", Builtin::Echo),
     ("discard", Builtin::Discard),
     ("chargen", Builtin::Chargen),
@@ -21,6 +21,7 @@ pub const BUILTINS: [(&str, Builtin); 7] = [
     ("time", Builtin::Time),
     ("tcpmux", Builtin::Tcpmux),
     ("metrics", Builtin::Metrics),
+    ("status", Builtin::Status),
 ];
 pub const ACTIVATIONS: [(&str, Activation); 2] = [
     ("inetd", Activation::Inetd),

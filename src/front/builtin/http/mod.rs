@@ -1,4 +1,4 @@
-//! `metrics`: figures over HTTP/1.1, read-only, one request a connection.
+//! `metrics` and `status`: figures over HTTP/1.1, read-only, one request a connection.
 //!
 //! The head of the request is read here, the figures are the front's: the
 //! conversation asks for them once it knows that it may tell them. A request is
@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 use mio::{Registry, Token};
 use socket2::Socket;
 
-use super::{Answer, Moved, Turn, read, register, with_stream_scratch};
+use super::{Answer, Moved, Turn, read, register, status, with_stream_scratch};
 use crate::front::conversation::{Conversation, Progress, Question, Told, Traffic};
+use feed::Feed;
 use request::{Fault, HEAD_LIMIT, Reading, Request};
 use response::{Response, Status};
 
+mod feed;
 mod request;
 mod response;
 
@@ -25,10 +27,27 @@ const HEAD_TIME: Duration = Duration::from_secs(10);
 /// and to read the answer.
 const BODY_TIME: Duration = Duration::from_secs(30);
 
+/// What there is to ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Site {
+    Metrics,
+    Status,
+}
+
+/// One thing of a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Thing {
+    Metrics,
+    Page,
+    Snapshot,
+    Events,
+}
+
 /// A connection of somebody who asks for figures.
 #[derive(Debug)]
 pub struct Http {
     socket: Socket,
+    site: Site,
     state: State,
     deadline: Option<Instant>,
     /// Only a Host header that names this host will do.
@@ -43,26 +62,26 @@ enum State {
     /// The head is not complete.
     Reading(Vec<u8>),
     /// The front has been asked; whether only the head of the answer is wanted.
-    Asking {
-        head_only: bool,
-    },
+    Asking(Thing, bool),
     Answering(Answer),
+    Feeding(Box<Feed>),
 }
 
 /// What a request comes to.
 #[derive(Debug)]
 enum Outcome {
     Answer(Vec<u8>),
-    Ask { question: Question, head_only: bool },
+    Ask(Thing, bool),
 }
 
 impl Http {
     #[must_use]
-    pub fn boxed(socket: Socket) -> Box<dyn Conversation> {
+    pub fn boxed(socket: Socket, site: Site) -> Box<dyn Conversation> {
         let local = socket.local_addr().ok().and_then(|local| local.as_socket());
         Box::new(Self {
             is_loopback: local.is_some_and(|at| at.ip().to_canonical().is_loopback()),
             socket,
+            site,
             state: State::Reading(Vec::new()),
             deadline: None,
             token: Token(0),
@@ -74,8 +93,9 @@ impl Http {
     fn turn(&mut self, now: Instant) -> io::Result<Progress> {
         match &mut self.state {
             State::Reading(_) => self.listen(now),
-            State::Asking { .. } => Ok(Progress::Pending),
+            State::Asking(..) => Ok(Progress::Pending),
             State::Answering(answer) => answer.turn(&self.socket, &mut self.traffic, now),
+            State::Feeding(feed) => feed.turn(&self.socket, &mut self.traffic, now),
         }
     }
 
@@ -90,7 +110,7 @@ impl Http {
                 Moved::Bytes(count) => {
                     self.traffic.received += count as u64;
                     if is_worth_a_look(bytes, count)
-                        && let Some(outcome) = judge(bytes, self.is_loopback)
+                        && let Some(outcome) = judge(bytes, self.site, self.is_loopback)
                     {
                         break outcome;
                     }
@@ -105,12 +125,9 @@ impl Http {
         };
         match outcome {
             Outcome::Answer(bytes) => self.answer(bytes, now),
-            Outcome::Ask {
-                question,
-                head_only,
-            } => {
-                self.state = State::Asking { head_only };
-                Ok(Progress::Ask(question))
+            Outcome::Ask(thing, head_only) => {
+                self.state = State::Asking(thing, head_only);
+                Ok(Progress::Ask(thing.question()))
             }
         }
     }
@@ -147,19 +164,34 @@ impl Conversation for Http {
     }
 
     fn told(&mut self, registry: &Registry, told: Told, now: Instant) -> io::Result<Progress> {
-        let State::Asking { head_only } = self.state else {
-            return Ok(Progress::Done);
-        };
-        let Told::Text(text) = told;
-        let bytes = Response::ok(response::METRICS).whole(&text, head_only);
-        let progress = self.answer(bytes, now)?;
+        let progress = match (&mut self.state, told) {
+            (State::Asking(thing, head_only), Told::Text(text)) => {
+                let bytes = thing.response().whole(&text, *head_only);
+                self.answer(bytes, now)
+            }
+            (State::Asking(thing, _), Told::News(news)) => {
+                let head = thing.response().head(None);
+                self.state = State::Feeding(Box::new(Feed::new(&head, news, now)));
+                self.turn(now)
+            }
+            (State::Asking(..), Told::NoMore) => {
+                let response = Response::text(Status::Unavailable);
+                self.answer(response.whole("too many watch already\n", false), now)
+            }
+            (State::Feeding(feed), Told::News(news)) => {
+                feed.take(news);
+                self.turn(now)
+            }
+            _ => Ok(Progress::Done),
+        }?;
         self.wait(registry, progress)
     }
 
     fn deadline(&self) -> Option<Instant> {
         match &self.state {
             State::Answering(answer) => answer.deadline(),
-            State::Reading(_) | State::Asking { .. } => self.deadline,
+            State::Feeding(feed) => feed.deadline(),
+            State::Reading(_) | State::Asking(..) => self.deadline,
         }
     }
 
@@ -188,7 +220,7 @@ fn is_worth_a_look(bytes: &[u8], count: usize) -> bool {
 }
 
 /// `None`: it takes more bytes to tell.
-fn judge(bytes: &[u8], is_loopback: bool) -> Option<Outcome> {
+fn judge(bytes: &[u8], site: Site, is_loopback: bool) -> Option<Outcome> {
     Some(match request::read(bytes) {
         Reading::More => return None,
         Reading::Bad(fault) => refuse(fault),
@@ -196,24 +228,67 @@ fn judge(bytes: &[u8], is_loopback: bool) -> Option<Outcome> {
             Status::Misdirected,
             "this is localhost, 127.0.0.1 or [::1], and not the host of that name\n",
         ),
-        Reading::Whole(request) => serve(&request),
+        Reading::Whole(request) => serve(&request, site),
     })
 }
 
-fn serve(request: &Request<'_>) -> Outcome {
+fn serve(request: &Request<'_>, site: Site) -> Outcome {
     let head_only = match request.method {
         b"GET" => false,
         b"HEAD" => true,
         _ => return answer(Status::MethodNotAllowed, "nothing can be changed here\n"),
     };
-    match request.path {
-        Some(b"/metrics") => Outcome::Ask {
-            question: Question::Metrics,
-            head_only,
-        },
-        _ => {
+    match site.find(request.path.unwrap_or_default()) {
+        // A stream has no length and no end: its head is all that can be told.
+        Some(Thing::Events) if head_only => {
+            Outcome::Answer(Thing::Events.response().head(None).into_bytes())
+        }
+        Some(thing) => Outcome::Ask(thing, head_only),
+        None => {
             let response = Response::text(Status::NotFound);
-            Outcome::Answer(response.whole("the figures are at /metrics\n", head_only))
+            Outcome::Answer(response.whole(site.hint(), head_only))
+        }
+    }
+}
+
+impl Site {
+    fn find(self, path: &[u8]) -> Option<Thing> {
+        match (self, path) {
+            (Site::Metrics, b"/metrics") => Some(Thing::Metrics),
+            (Site::Status, b"/") => Some(Thing::Page),
+            (Site::Status, b"/snapshot.json") => Some(Thing::Snapshot),
+            (Site::Status, b"/events") => Some(Thing::Events),
+            _ => None,
+        }
+    }
+
+    fn hint(self) -> &'static str {
+        match self {
+            Site::Metrics => "the figures are at /metrics\n",
+            Site::Status => "there are /, /snapshot.json and /events\n",
+        }
+    }
+}
+
+impl Thing {
+    fn question(self) -> Question {
+        match self {
+            Thing::Metrics => Question::Metrics,
+            Thing::Page => Question::Page,
+            Thing::Snapshot => Question::Snapshot,
+            Thing::Events => Question::News(None),
+        }
+    }
+
+    fn response(self) -> Response<'static> {
+        match self {
+            Thing::Metrics => Response::ok(response::METRICS),
+            Thing::Snapshot => Response::ok(response::JSON),
+            Thing::Events => Response::ok(response::EVENTS),
+            Thing::Page => Response {
+                policy: status::POLICY,
+                ..Response::ok(response::HTML)
+            },
         }
     }
 }

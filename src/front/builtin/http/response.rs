@@ -4,6 +4,10 @@
 use std::fmt::Write;
 
 pub const TEXT: &str = "text/plain; charset=utf-8";
+pub const HTML: &str = "text/html; charset=utf-8";
+pub const JSON: &str = "application/json";
+/// Server-sent events.
+pub const EVENTS: &str = "text/event-stream";
 /// The text format of Prometheus.
 pub const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -20,6 +24,7 @@ pub enum Status {
     RequestTimeout,
     Misdirected,
     HeadTooLarge,
+    Unavailable,
 }
 
 impl Status {
@@ -32,6 +37,7 @@ impl Status {
             Status::RequestTimeout => "408 Request Timeout",
             Status::Misdirected => "421 Misdirected Request",
             Status::HeadTooLarge => "431 Request Header Fields Too Large",
+            Status::Unavailable => "503 Service Unavailable",
         }
     }
 }

@@ -10,7 +10,7 @@ use super::*;
 fn ask(pieces: &[&[u8]]) -> String {
     let pair = tcp_pair();
     let (mut peer, ours) = (pair.peer, pair.ours);
-    let driven = spawn(move || Http::boxed(ours));
+    let driven = spawn(move || Http::boxed(ours, Site::Metrics));
     peer.set_nodelay(true).unwrap();
     for piece in pieces {
         peer.write_all(piece).unwrap();
@@ -82,7 +82,7 @@ fn half_a_request_is_answered_when_its_time_is_up() {
     let pair = tcp_pair();
     let mut peer = &pair.peer;
     peer.write_all(b"GET /").unwrap();
-    let mut http = Http::boxed(pair.ours);
+    let mut http = Http::boxed(pair.ours, Site::Metrics);
     let poll = mio::Poll::new().unwrap();
     let now = Instant::now();
     let tokens = [Token(0), Token(1)];
