@@ -79,6 +79,9 @@ _usherctl() {
             usherctl,stop)
                 cmd="usherctl__subcmd__stop"
                 ;;
+            usherctl,top)
+                cmd="usherctl__subcmd__top"
+                ;;
             usherctl,unban)
                 cmd="usherctl__subcmd__unban"
                 ;;
@@ -145,6 +148,9 @@ _usherctl() {
             usherctl__subcmd__help,stop)
                 cmd="usherctl__subcmd__help__subcmd__stop"
                 ;;
+            usherctl__subcmd__help,top)
+                cmd="usherctl__subcmd__help__subcmd__top"
+                ;;
             usherctl__subcmd__help,unban)
                 cmd="usherctl__subcmd__help__subcmd__unban"
                 ;;
@@ -155,7 +161,7 @@ _usherctl() {
 
     case "${cmd}" in
         usherctl)
-            opts="-h -V --runtime-dir --json --help --version status list show instances stats explain check reload enable disable drain stop start kill log events ban unban bans completions generate help"
+            opts="-h -V --runtime-dir --json --help --version status list show instances stats top explain check reload enable disable drain stop start kill log events ban unban bans completions generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -421,7 +427,7 @@ _usherctl() {
             return 0
             ;;
         usherctl__subcmd__help)
-            opts="status list show instances stats explain check reload enable disable drain stop start kill log events ban unban bans completions generate help"
+            opts="status list show instances stats top explain check reload enable disable drain stop start kill log events ban unban bans completions generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -728,6 +734,20 @@ _usherctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        usherctl__subcmd__help__subcmd__top)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         usherctl__subcmd__help__subcmd__unban)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -923,6 +943,28 @@ _usherctl() {
                 return 0
             fi
             case "${prev}" in
+                --runtime-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        usherctl__subcmd__top)
+            opts="-h --every --runtime-dir --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --every)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --runtime-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -82,6 +82,12 @@ pub enum Command {
     },
     /// Counts and latencies since usherd was started
     Stats(Stats),
+    /// The same, live on the whole screen; ? shows the keys
+    Top {
+        /// How often it is drawn anew
+        #[arg(long, value_name = "INTERVAL", default_value = "1s", value_parser = interval)]
+        every: Duration,
+    },
     /// Tell which service a request would be for, rule by rule; needs no daemon
     Explain {
         /// The table to ask [default: /etc/usherd/usherd.toml for root, else the built-in one]

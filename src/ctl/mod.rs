@@ -5,6 +5,7 @@
 //! - [`console`]: the sockets, stdout
 //! - [`failure`]: errors as sentences, and exit codes
 //! - [`status`], [`show`], [`figures`], [`events`], [`bans`]: what there is
+//! - [`top`]: the same, live on the whole screen
 //! - [`reload`], [`change`]: what is to be otherwise
 //! - [`offline`]: what needs no daemon
 //! - [`rates`], [`text`], [`grid`]: figures, words and columns; pure
@@ -32,6 +33,7 @@ mod reload;
 mod show;
 mod status;
 mod text;
+mod top;
 
 use crate::control::types::{GetServices, OfService};
 use crate::error::Exit;
@@ -57,6 +59,7 @@ fn obey(console: &Console, command: Command) -> Result<(), Failure> {
         Command::Show { service } => show::show(console, service),
         Command::Instances { service } => status::instances(console, service),
         Command::Stats(asked) => figures::stats(console, asked),
+        Command::Top { every } => top::top(console, every),
         Command::Explain { config, question } => offline::explain(console, config, &question),
         Command::Check { config, effective } => offline::check(console, config, effective),
         Command::Reload { yes } => reload::reload(console, yes),

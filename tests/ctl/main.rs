@@ -7,4 +7,6 @@ mod fake;
 mod files;
 mod looks;
 mod streams;
+mod terminal;
+mod top;
 mod troubles;

@@ -185,3 +185,16 @@ fn watched_stats_as_json_are_the_counters() {
     assert_eq!(watch.closed(), Some(0));
     assert_eq!(fake.run(&["stats", "--watch", "1ms"]).code, 64);
 }
+
+#[test]
+fn top_as_json_is_a_reading_a_line() {
+    let fake = Fake::start();
+    counting(&fake);
+    let mut top = Endless::start(&fake, &["top", "--every", "100ms", "--json"]);
+    for accepted in [110, 120] {
+        let reading: Value = serde_json::from_str(&top.line()).unwrap();
+        assert_eq!(reading["statistics"]["total"]["accepted"], accepted);
+        assert_eq!(reading["instances"][0]["id"], 7);
+    }
+    assert_eq!(top.closed(), Some(0));
+}
