@@ -39,7 +39,7 @@ pub fn stop(console: &Console, service: String) -> Result<(), Failure> {
     console.answer(&done, |done| {
         let rest = match done.stopped {
             0 => "none of its instances ran".to_owned(),
-            stopped => format!("{} told to end", count(stopped.into(), "instance")),
+            stopped => format!("{} ended", count(stopped.into(), "instance")),
         };
         format!("{name} takes no new requests; {rest}\n")
     })

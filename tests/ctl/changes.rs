@@ -120,7 +120,7 @@ fn changes_say_what_is_in_force_now() {
         (
             ["stop", "git"],
             "Stop",
-            "git takes no new requests; 1 instance told to end\n",
+            "git takes no new requests; 1 instance ended\n",
         ),
         (["start", "git"], "Start", "git is started: instance 12\n"),
     ] {

@@ -117,6 +117,8 @@ impl Front {
     }
 
     pub(super) fn caller_ready(&mut self, place: usize, now: Instant) {
+        // It may have room for events again.
+        self.status.told = u64::MAX;
         // What is asked is answered out of all the rest of the front.
         let mut server = std::mem::replace(&mut self.status.server, Server::new(STATUS));
         let registry = &self.registry.try_clone();
@@ -148,26 +150,30 @@ impl Front {
             return;
         }
         self.status.told = self.events.next();
-        let mut replies = Vec::new();
-        for (place, wait) in self.status.server.waiting() {
-            let Wait::Events(watcher) = wait else {
-                continue;
-            };
-            let (events, lost) = self.events.read(watcher, BATCH);
-            if !watcher.has_seen(self.events.next()) {
-                self.status.told = 0; // the rest in the next turn
+        // One batch for each watcher that has room, until nobody has both room and something to read.
+        loop {
+            let mut replies = Vec::new();
+            for (place, wait) in self.status.server.waiting() {
+                let Wait::Events(watcher) = wait else {
+                    continue;
+                };
+                if watcher.has_seen(self.events.next()) {
+                    continue;
+                }
+                let (events, lost) = self.events.read(watcher, BATCH);
+                if !events.is_empty() || lost > 0 {
+                    replies.push((place, views::events(&events, lost, &self.services)));
+                }
             }
-            if events.is_empty() && lost == 0 {
-                continue;
+            if replies.is_empty() {
+                return;
             }
-            let reply = views::events(&events, lost, &self.services);
-            replies.push((place, reply));
-        }
-        for (place, reply) in replies {
-            let reply = Reply::Continues(reply);
-            self.status
-                .server
-                .answer(place, &reply, &self.registry, now);
+            for (place, reply) in replies {
+                let reply = Reply::Continues(reply);
+                self.status
+                    .server
+                    .answer(place, &reply, &self.registry, now);
+            }
         }
     }
 

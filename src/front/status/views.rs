@@ -6,6 +6,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::control::types::{self, State};
+use crate::front::admit::Reason;
 use crate::front::event_loop::Front;
 use crate::front::events::Event;
 use crate::front::hours;
@@ -150,10 +151,12 @@ impl Front {
         let facts = self.senses.facts(&service.rules, now);
         let room = match hours::is_open(&service.rules.hours, facts.local) {
             true => service.tally.room(&service.rules, &facts),
-            false => Err((crate::front::admit::Reason::OutOfHours, None)),
+            false => Err((Reason::OutOfHours, None)),
         };
         Some(match room {
             Ok(()) => (State::Serving, None),
+            // Its server has the socket, and with it all requests.
+            Err((Reason::Instances, _)) if service.rules.wait => (State::Serving, None),
             Err((reason, _)) => (State::Full, Some(reason.to_string())),
         })
     }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Then, Wait};
 use crate::control::message::{CallError, Reply};
 use crate::control::server::Answer;
-use crate::control::types;
+use crate::control::types::{self, EventKind};
 use crate::helper::core::Helper;
 use crate::helper::front_process::Order;
 use crate::helper::start;
@@ -189,6 +189,8 @@ impl Helper {
         match answer {
             start::Answer::Started(instance) => {
                 self.tell_running(instance, now);
+                let text = format!("instance {instance}, by an operator");
+                self.tell_event(EventKind::Started, Some(id), &text);
                 Reply::last(&types::Start {
                     instance: Some(instance.0),
                 })
