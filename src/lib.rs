@@ -15,12 +15,15 @@
 //! - [`helper`]: the privileged process: opens sockets, believes nobody, starts and reaps servers
 //! - [`sandbox`]: the steps between clone and exec
 //! - [`sys`]: the only unsafe code, a function per system call that the crates lack
+//! - [`admin`]: what operators change
+//! - [`stats`]: counters, histograms, busiest sources, and their text for Prometheus
 //! - [`control`]: the Varlink sockets by which operators ask and change
 //! - [`logging`]: one event a line, for both processes
 //! - [`ids`], [`error`]: the numbers that front and helper use for things; exit codes
 //! - [`commands`]: what works without a running daemon
 //! - [`ctl`]: `usherctl`, the operator's end of the control sockets
 
+pub mod admin;
 pub mod commands;
 pub mod control;
 pub mod ctl;
@@ -31,5 +34,6 @@ pub mod helper;
 pub mod ids;
 pub mod logging;
 pub mod sandbox;
+pub mod stats;
 pub mod sys;
 pub mod table;

@@ -22,6 +22,7 @@ use crate::table::{self, Host, Service, Table, show_rule};
 
 mod bytes;
 mod datagrams;
+mod untold;
 mod waits;
 
 /// What is asked.
@@ -265,7 +266,7 @@ impl Request<'_> {
             return;
         }
         sent.truncate(LIMIT);
-        let full = (sent.len() >= LIMIT).then_some(Ending::Full);
+        let full = self.routes.is_all(sent.len()).then_some(Ending::Full);
         let ended = self.question.ended.map(Ending::from).or(full);
         let look = Look::new(&sent);
         bytes::describe(out, &look);
@@ -295,8 +296,8 @@ impl Request<'_> {
         for (at, found) in lines {
             let entry = &self.routes.plan.entries()[at];
             let text = match found {
-                Found::Elsewhere => "no: meant for other addresses".to_owned(),
-                Found::NotNow => "not now: only when the wait has ended like that".to_owned(),
+                Found::Elsewhere => self.elsewhere(entry, facts),
+                Found::NotNow => "not now: only when the wait for bytes ends like that".to_owned(),
                 Found::Content(Verdict::Yes) => "yes".to_owned(),
                 Found::Content(Verdict::No) => "no".to_owned(),
                 Found::Content(Verdict::Need(k)) => format!("not yet: needs {k} bytes in all"),
@@ -309,6 +310,17 @@ impl Request<'_> {
             );
         }
         step
+    }
+
+    /// Who asks about one address and not about the other has to know that it matters.
+    fn elsewhere(&self, entry: &Entry, facts: &Facts<'_>) -> String {
+        let rules = &self.services[entry.route.candidate].routing.rules;
+        let rule = entry.route.rule.and_then(|rule| rules.get(rule));
+        let untold = rule.map_or(Vec::new(), |rule| untold::asked(&rule.address, facts));
+        if untold.is_empty() {
+            return "no: meant for other addresses".to_owned();
+        }
+        format!("no: it asks for {}, not given here", untold.join(", "))
     }
 
     fn result(&self, out: &mut String, candidate: usize, facts: &Facts<'_>) {

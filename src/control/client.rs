@@ -42,7 +42,8 @@ pub enum ClientError {
 
 impl Client {
     pub fn connect(path: &Path) -> Result<Self, ClientError> {
-        let stream = UnixStream::connect(path).map_err(ClientError::Connect)?;
+        let (short, _folder) = super::socket_path(path).map_err(ClientError::Connect)?;
+        let stream = UnixStream::connect(short).map_err(ClientError::Connect)?;
         stream
             .set_read_timeout(Some(PATIENCE))
             .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))

@@ -186,6 +186,6 @@ mod tests {
     fn replies_end_with_a_nul() {
         let mut out = Vec::new();
         Reply::Continues(json!({"a": 1})).encode(&mut out);
-        assert_eq!(out, b"{\"parameters\":{\"a\":1},\"continues\":true}\0");
+        assert_eq!(out, b"{\"continues\":true,\"parameters\":{\"a\":1}}\0");
     }
 }

@@ -16,6 +16,13 @@
 //! parsed only if it may ask for anything at all.
 #![forbid(unsafe_code)]
 
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
 pub mod client;
 pub mod connection;
 pub mod frame;
@@ -44,3 +51,21 @@ pub const ADMIN: Interface = Interface {
     name: "org.usherd.Admin",
     text: include_str!("org.usherd.Admin.varlink"),
 };
+
+/// The longest path that the address of a Unix socket holds (unix(7), `sun_path`), without its NUL.
+const LONGEST_PATH: usize = 107;
+
+/// A path for an address that stands for `path`: the same, or one through a
+/// descriptor of its folder where that is too long. It is good as long as the
+/// descriptor is kept.
+pub fn socket_path(path: &Path) -> io::Result<(PathBuf, Option<OwnedFd>)> {
+    if path.as_os_str().len() <= LONGEST_PATH {
+        return Ok((path.to_owned(), None));
+    }
+    let (folder, name) = (path.parent(), path.file_name());
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let folder = open(folder.unwrap_or(Path::new("/")), flags, Mode::empty())?;
+    let mut short = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
+    short.extend(name);
+    Ok((short, Some(folder)))
+}

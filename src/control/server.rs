@@ -71,6 +71,7 @@ impl<T> From<CallError> for Answer<T> {
 #[derive(Debug)]
 struct Caller<T> {
     connection: Connection,
+    serial: u32,
     uid: u32,
     /// `None`: the kernel has not been asked yet.
     who: Option<Who>,
@@ -93,6 +94,7 @@ pub struct Server<T> {
     listener: Option<UnixListener>,
     callers: Slots<Caller<T>>,
     count: usize,
+    serial: u32,
     next_sweep: Option<Instant>,
     /// Calls of those who may ask nothing.
     pub denied: u64,
@@ -106,6 +108,7 @@ impl<T> Server<T> {
             listener: None,
             callers: Slots::default(),
             count: 0,
+            serial: 0,
             next_sweep: None,
             denied: 0,
         }
@@ -165,12 +168,14 @@ impl<T> Server<T> {
             let fd = stream.as_fd().as_raw_fd();
             let place = self.callers.insert(Caller {
                 connection: Connection::new(stream, now),
+                serial: self.serial,
                 uid,
                 who: None,
                 waits: None,
                 leaving: false,
             });
             self.count += 1;
+            self.serial = self.serial.wrapping_add(1);
             let both = Interest::READABLE | Interest::WRITABLE;
             if registry
                 .register(&mut SourceFd(&fd), token_of(place), both)
@@ -192,10 +197,35 @@ impl<T> Server<T> {
     }
 
     /// What the kernel says; from now on its calls are read.
-    pub fn know(&mut self, place: usize, who: Who) {
-        if let Some(caller) = self.callers.get_mut(place) {
-            caller.who = Some(who);
+    /// Its place, if it is still there.
+    pub fn know(&mut self, number: u64, who: Who) -> Option<usize> {
+        let place = self.place(number)?;
+        let caller = self.callers.get_mut(place)?;
+        caller.who = Some(who);
+        Some(place)
+    }
+
+    /// Where the caller with this number is, if it is still there.
+    #[must_use]
+    pub fn place(&self, number: u64) -> Option<usize> {
+        let place = usize::try_from(number & u64::from(u32::MAX)).ok()?;
+        let caller = self.callers.get(place)?;
+        (caller.number(place) == number).then_some(place)
+    }
+
+    /// The call that waits there waits for something else now.
+    pub fn wait_on(&mut self, place: usize, what: T) {
+        let caller = self.callers.get_mut(place);
+        if let Some(waiting) = caller.and_then(|caller| caller.waits.as_mut()) {
+            waiting.what = what;
         }
+    }
+
+    /// A number that no other caller has had, for those who look into who it is.
+    #[must_use]
+    pub fn number(&self, place: usize) -> Option<u64> {
+        let caller = self.callers.get(place)?;
+        Some(caller.number(place))
     }
 
     /// Goes on with a caller: sends what waits, answers what it asks. `true`:
@@ -355,7 +385,8 @@ impl<T> Server<T> {
         }
     }
 
-    fn drop_caller(&mut self, place: usize, registry: &Registry) {
+    /// Closes a connection.
+    pub fn drop_caller(&mut self, place: usize, registry: &Registry) {
         if let Some(caller) = self.callers.remove(place) {
             self.count -= 1;
             let fd = caller.connection.as_fd().as_raw_fd();
@@ -366,6 +397,10 @@ impl<T> Server<T> {
 }
 
 impl<T> Caller<T> {
+    fn number(&self, place: usize) -> u64 {
+        u64::from(self.serial) << 32 | place as u64
+    }
+
     fn take(
         &mut self,
         mut call: Call,

@@ -160,6 +160,49 @@ pub enum EventKind {
     Degraded,
 }
 
+impl EventKind {
+    pub const ALL: [EventKind; 10] = [
+        EventKind::Accepted,
+        EventKind::Started,
+        EventKind::Exited,
+        EventKind::Refused,
+        EventKind::Failed,
+        EventKind::Stderr,
+        EventKind::Resting,
+        EventKind::Changed,
+        EventKind::Banned,
+        EventKind::Degraded,
+    ];
+
+    /// As in the interface.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            EventKind::Accepted => "accepted",
+            EventKind::Started => "started",
+            EventKind::Exited => "exited",
+            EventKind::Refused => "refused",
+            EventKind::Failed => "failed",
+            EventKind::Stderr => "stderr",
+            EventKind::Resting => "resting",
+            EventKind::Changed => "changed",
+            EventKind::Banned => "banned",
+            EventKind::Degraded => "degraded",
+        }
+    }
+
+    /// Between helper and front.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
+    #[must_use]
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(code)).copied()
+    }
+}
+
 /// Replies of `org.usherd.Status`, each under the name of its method.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GetDaemon {
@@ -232,7 +275,7 @@ pub enum What {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ban {
+pub struct BanEntry {
     pub prefix: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -314,7 +357,7 @@ pub struct BanWhom {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Banned {
-    pub ban: Ban,
+    pub ban: BanEntry,
 }
 
 /// The parameter of `Unban`.
@@ -326,5 +369,5 @@ pub struct ThePrefix {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GetBans {
-    pub bans: Vec<Ban>,
+    pub bans: Vec<BanEntry>,
 }

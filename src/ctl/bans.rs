@@ -9,7 +9,7 @@ use super::console::Console;
 use super::failure::Failure;
 use super::grid::{Grid, elastic, left, right};
 use super::text::{escape, seconds};
-use crate::control::types::{Ban, BanWhom, Banned, GetBans, ThePrefix};
+use crate::control::types::{BanEntry, BanWhom, Banned, GetBans, ThePrefix};
 
 pub fn ban(
     console: &Console,
@@ -34,7 +34,7 @@ pub fn ban(
     })
 }
 
-fn how_long_yet(ban: &Ban) -> String {
+fn how_long_yet(ban: &BanEntry) -> String {
     match ban.expires_s {
         Some(left) => format!("for {}", seconds(left)),
         None => "for good".to_owned(),

@@ -6,14 +6,18 @@
 //! once more.
 #![forbid(unsafe_code)]
 
+mod walk;
+
 use std::net::IpAddr;
 
+use super::LIMIT;
 use super::index::Index;
 use super::look::{Look, Test};
 use super::rank::{self, Rank};
 use super::rule::{Address, Ending, Rule};
 use super::verdict::Verdict;
 use super::weight::{self, Weight};
+use walk::{holds, walk_twice};
 
 /// What is known of a request before a byte of it is read. Addresses are
 /// canonical: no IPv4-mapped ones.
@@ -191,9 +195,11 @@ impl Plan {
     /// not come to entries that are for other names.
     #[must_use]
     pub fn choose(&self, facts: &Facts<'_>, look: &Look<'_>, ended: Option<Ending>) -> Step {
-        let near = self.index.within_reach(look);
-        let near = near.filter_map(|at| Some((at, self.entries.get(at)?)));
-        walk(near, facts, look, ended, &mut |_, _| {})
+        let near = || {
+            let near = self.index.within_reach(look);
+            near.filter_map(|at| Some((at, self.entries.get(at)?)))
+        };
+        walk_twice(near, facts, look, ended, &mut |_, _| {})
     }
 
     /// Walks the list; tells `seen` what was found at each entry it came to.
@@ -204,58 +210,8 @@ impl Plan {
         ended: Option<Ending>,
         seen: &mut dyn FnMut(usize, Found),
     ) -> Step {
-        let all = self.entries.iter().enumerate();
-        walk(all, facts, look, ended, seen)
+        walk_twice(|| self.entries.iter().enumerate(), facts, look, ended, seen)
     }
-}
-
-/// `entries` with their places in the whole list.
-fn walk<'p>(
-    entries: impl Iterator<Item = (usize, &'p Entry)>,
-    facts: &Facts<'_>,
-    look: &Look<'_>,
-    ended: Option<Ending>,
-    seen: &mut dyn FnMut(usize, Found),
-) -> Step {
-    // A peer that leaves without a word wants nothing: no server is started for a port scan.
-    let left_silent = look.bytes().is_empty() && ended == Some(Ending::Eof);
-    let mut best: Option<(&Entry, u32)> = None;
-    for (at, entry) in entries {
-        if let Some((chosen, weight)) = best {
-            if chosen.rank != entry.rank {
-                break;
-            }
-            if entry.heaviest <= weight {
-                continue;
-            }
-        }
-        if !holds(&entry.address, facts) {
-            seen(at, Found::Elsewhere);
-            continue;
-        }
-        if left_silent || !entry.when.is_now(look.bytes(), ended) {
-            seen(at, Found::NotNow);
-            if ended.is_none() && look.bytes().is_empty() && entry.when.may_be_silence() {
-                return Step::Need(1); // who speaks is for others
-            }
-            continue;
-        }
-        let (mut verdict, weight) = entry.judge(look);
-        if ended.is_some() {
-            verdict = verdict.at_the_end();
-        }
-        seen(at, Found::Content(verdict));
-        match verdict {
-            Verdict::No => {}
-            Verdict::Need(k) => return Step::Need(k),
-            Verdict::Yes if weight == 0 && best.is_none() => return Step::Route(entry.route),
-            Verdict::Yes if best.is_none_or(|(_, most)| weight > most) => {
-                best = Some((entry, weight));
-            }
-            Verdict::Yes => {}
-        }
-    }
-    best.map_or(Step::Refuse, |(entry, _)| Step::Route(entry.route))
 }
 
 fn others<'a, 'b>(
@@ -318,6 +274,18 @@ impl Entry {
         all
     }
 
+    /// If the end of the wait may make it hold: how many bytes are worth a look before.
+    fn later(&self, look: &Look<'_>) -> Option<usize> {
+        let When::Ended(_) = self.when else {
+            return None; // silence is over with the first byte
+        };
+        match self.judge(look).0 {
+            Verdict::No => None,
+            Verdict::Need(k) => Some(k),
+            Verdict::Yes => Some(LIMIT.max(look.bytes().len() + 1)),
+        }
+    }
+
     /// Whether it is for clients that say nothing only.
     #[must_use]
     pub fn is_for_silence(&self) -> bool {
@@ -364,24 +332,6 @@ impl When {
     fn is_open(&self) -> bool {
         *self == When::Always
     }
-}
-
-fn holds(address: &Address, facts: &Facts<'_>) -> bool {
-    fn any<T>(list: &[T], test: impl Fn(&T) -> bool) -> bool {
-        list.is_empty() || list.iter().any(test)
-    }
-    let (ip, port) = (facts.peer.map(|peer| peer.0), facts.peer.map(|peer| peer.1));
-    let (uid, gid) = facts.credentials.unzip();
-    any(&address.from, |prefix| {
-        ip.is_some_and(|ip| prefix.contains(ip))
-    }) && any(&address.to, |prefix| {
-        facts.local.is_some_and(|ip| prefix.contains(ip))
-    }) && any(&address.interface, |name| {
-        facts.interface == Some(name.as_str())
-    }) && any(&address.source_port, |(first, last)| {
-        port.is_some_and(|port| (*first..=*last).contains(&port))
-    }) && any(&address.uid, |wanted| uid == Some(*wanted))
-        && any(&address.gid, |wanted| gid == Some(*wanted))
 }
 
 #[cfg(test)]

@@ -119,7 +119,8 @@ fn whoever_leaves_without_a_word_is_for_nobody() {
     let plan = plan(&[Some(is(Protocol::Ssh)), Some(ended(&[Ending::Eof])), None]);
     let step = |bytes: &[u8]| service(plan.step(&Facts::default(), bytes, Some(Ending::Eof)));
     assert_eq!(step(b""), None);
-    assert_eq!(step(b"x"), Some(1));
+    assert_eq!(step(b"S"), Some(1));
+    assert_eq!(step(b"x"), Some(2), "decided before its end");
 }
 
 #[test]
@@ -230,6 +231,26 @@ fn a_silent_client_is_waited_for_where_somebody_greets() {
     assert_eq!(service(step(b"", Some(Ending::Timeout))), Some(0));
 }
 
+#[test]
+fn the_wait_goes_on_for_those_who_ask_how_it_ends() {
+    let mut tls_to_the_end = rule(vec![Content::Prefix(vec![vec![0x16, 3]])]);
+    tls_to_the_end.endings = vec![Ending::Eof];
+    let plan = plan(&[
+        Some(is(Protocol::Ssh)),
+        Some(tls_to_the_end),
+        Some(ended(&[Ending::Full])),
+    ]);
+    let step = |bytes: &[u8], ended| plan.step(&Facts::default(), bytes, ended);
+    // Nobody is undecided, but bytes and their end need not come together.
+    assert_eq!(step(b"hello", None), Step::Need(LIMIT));
+    assert_eq!(service(step(b"hello", Some(Ending::Full))), Some(2));
+    assert_eq!(service(step(b"hello", Some(Ending::Eof))), None);
+    assert_eq!(step(&[0x16, 3], None), Step::Need(LIMIT));
+    assert_eq!(service(step(&[0x16, 3], Some(Ending::Eof))), Some(1));
+    // What was decided before the end is not for the end to change.
+    assert_eq!(service(step(b"SSH-", Some(Ending::Full))), Some(0));
+}
+
 /// Laws of a whole walk: whatever is decided stays, whatever is asked for is
 /// needed, and an end of the wait decides.
 fn obeys(plan: &Plan, facts: &Facts<'_>, sample: &[u8]) -> Result<(), TestCaseError> {
@@ -255,8 +276,7 @@ fn obeys(plan: &Plan, facts: &Facts<'_>, sample: &[u8]) -> Result<(), TestCaseEr
             if let Some(before) = decided
                 && !(bytes.is_empty() && ended == Ending::Eof)
             {
-                let timely = plan.entries.iter().any(Entry::is_for_the_end);
-                prop_assert!(timely || at_the_end == before);
+                prop_assert_eq!(at_the_end, before);
             }
         }
         let step = plan.step(facts, bytes, None);

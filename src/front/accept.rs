@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit};
 use socket2::Socket;
 
+use crate::control::types::EventKind;
 use crate::front::admit::Reason;
 use crate::front::deadlines::Timer;
 use crate::front::event_loop::Front;
+use crate::front::events::About;
 use crate::front::instances::Work;
 use crate::front::makers;
 use crate::front::peer::Peer;
@@ -114,6 +116,7 @@ impl Front {
             listener,
             told: None,
         };
+        self.count_accepted(service, peer.ip(), now);
         match self.admit(service, &peer, now) {
             Ok(()) => self.serve(arrival, now),
             Err(reason) => self.refuse(arrival, reason, now),
@@ -136,7 +139,9 @@ impl Front {
             return false;
         };
         let facts = self.senses.facts(&service.rules, now);
-        service.back_off.resting(now).is_none()
+        let waits = service.halted && service.queues();
+        !waits
+            && service.back_off.resting(now).is_none()
             && (!service.queues() || service.tally.room(&service.rules, &facts).is_ok())
     }
 
@@ -215,18 +220,25 @@ impl Front {
 
     /// Decides about one more request and counts it if it is admitted.
     pub(super) fn admit(&mut self, id: ServiceId, peer: &Peer, now: Instant) -> Result<(), Reason> {
+        if self.is_banned(peer.ip(), now) {
+            return Err(Reason::Banned);
+        }
         let service = self.services.get_mut(id).ok_or(Reason::Gone)?;
         let facts = self.senses.facts(&service.rules, now);
         if service.gone {
             return Err(Reason::Gone);
         }
         service.tally.judge(&service.rules, peer.ip(), &facts)?;
+        if service.halted {
+            return Err(Reason::Held);
+        }
         if service.back_off.resting(now).is_some() {
             return Err(Reason::Resting);
         }
         let room = service.tally.room(&service.rules, &facts);
         room.map_err(|(reason, _)| reason)?;
         service.tally.begin(&service.rules, peer.ip(), now);
+        self.count_admitted(id);
         self.touch(id);
         Ok(())
     }
@@ -239,12 +251,19 @@ impl Front {
             listener: arrival.listener,
             ip: arrival.peer.ip(),
             slot: None,
+            peer: Some(arrival.peer),
         };
         let Some(service) = self.services.get(arrival.service) else {
             return;
         };
         if service.rules.log.accept {
             log::info!(service = &*service.name, conn:% = connection, peer:% = arrival.peer; "accepted");
+            let about = About {
+                service: Some(service.id),
+                connection: Some(connection),
+                peer: Some(arrival.peer),
+            };
+            self.events.add(EventKind::Accepted, about, "");
         }
         if let Some(text) = &service.rules.banner.admitted {
             let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -252,7 +271,7 @@ impl Front {
             let _ = arrival.socket.send_with_flags(text.as_bytes(), flags);
         }
         if self.is_exec(arrival.service) {
-            self.instances.ask(connection, work);
+            self.instances.ask(connection, work, now);
             let request = Request::Start {
                 connection,
                 service: arrival.service,
@@ -284,6 +303,11 @@ impl Front {
         reason: Reason,
         now: Instant,
     ) {
+        self.count_refused(Some(id), peer.ip(), reason);
+        self.log_refusal(id, peer, reason, now);
+    }
+
+    pub(super) fn log_refusal(&mut self, id: ServiceId, peer: &Peer, reason: Reason, now: Instant) {
         let service = self.services.get(id);
         if service.is_some_and(|service| service.rules.log.refuse) {
             self.tell_refusal(Whose::Service(id), peer, reason, now);
@@ -293,6 +317,12 @@ impl Front {
     pub(super) fn tell_refusal(&mut self, whose: Whose, peer: &Peer, reason: Reason, now: Instant) {
         let noted = self.refusals.note(whose, reason, peer.ip(), now);
         if noted.tell {
+            let about = About {
+                service: whose.service(),
+                connection: None,
+                peer: Some(*peer),
+            };
+            self.note_event(EventKind::Refused, about, &reason.to_string());
             match self.name_of(whose) {
                 (service @ Some(_), _) => log::warn!(service, peer:% = peer; "refused: {reason}"),
                 // Strangers knock at every port: nothing for an operator to do.
@@ -307,6 +337,12 @@ impl Front {
     pub(super) fn tell_refusals(&mut self) {
         for sum in self.refusals.sum_up() {
             let (count, reason) = (sum.count, sum.reason);
+            let about = About {
+                service: sum.whose.service(),
+                ..About::default()
+            };
+            let text = format!("{count} more: {reason}");
+            self.note_event(EventKind::Refused, about, &text);
             match self.name_of(sum.whose) {
                 (None, None) => {} // gone since
                 (service @ Some(_), _) => {

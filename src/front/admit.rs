@@ -32,15 +32,57 @@ pub enum Reason {
     NoHeader,
     /// Had to make room for others while it was not known what it is for.
     Crowded,
+    /// An operator keeps this peer out.
+    Banned,
+    /// An operator drained or stopped the service.
+    Held,
 }
 
 impl Reason {
+    pub const ALL: [Reason; 14] = [
+        Reason::AddressDenied,
+        Reason::OutOfHours,
+        Reason::SourceRate,
+        Reason::SourceInstances,
+        Reason::ServiceRate,
+        Reason::Instances,
+        Reason::Load,
+        Reason::Resting,
+        Reason::Gone,
+        Reason::NoRule,
+        Reason::NoHeader,
+        Reason::Crowded,
+        Reason::Banned,
+        Reason::Held,
+    ];
+
+    /// In one word, for statistics; as [`fmt::Display`] for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::AddressDenied => "address_denied",
+            Reason::OutOfHours => "out_of_hours",
+            Reason::SourceRate => "source_rate",
+            Reason::SourceInstances => "source_instances",
+            Reason::ServiceRate => "service_rate",
+            Reason::Instances => "instances",
+            Reason::Load => "load",
+            Reason::Resting => "resting",
+            Reason::Gone => "gone",
+            Reason::NoRule => "no_rule",
+            Reason::NoHeader => "no_header",
+            Reason::Crowded => "crowded",
+            Reason::Banned => "banned",
+            Reason::Held => "held",
+        }
+    }
+
     /// Whether waiting helps.
     #[must_use]
     pub fn may_pass(self) -> bool {
         matches!(
             self,
-            Reason::ServiceRate | Reason::Instances | Reason::Load | Reason::Resting
+            Reason::ServiceRate | Reason::Instances | Reason::Load | Reason::Resting | Reason::Held
         )
     }
 }
@@ -203,6 +245,8 @@ impl fmt::Display for Reason {
             Reason::NoRule => "no rule of `match` holds",
             Reason::NoHeader => "no good PROXY header from a source that must send one",
             Reason::Crowded => "too many undecided connections",
+            Reason::Banned => "banned",
+            Reason::Held => "drained or stopped by an operator",
         })
     }
 }

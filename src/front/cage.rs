@@ -70,8 +70,11 @@ pub fn give_up_rights(identity: Option<(u32, u32)>) -> Result<Vec<&'static str>,
     Ok(kept)
 }
 
-/// Closes the cage. Afterwards nothing can be opened, listened on or executed.
-pub fn close(needs: Needs) {
+/// Closes the cage. Afterwards nothing can be opened, listened on or executed,
+/// but for what is returned.
+#[must_use]
+pub fn close(needs: Needs) -> Vec<String> {
+    let mut degraded = Vec::new();
     match restrict_files(needs).map(|status| status.ruleset) {
         Ok(RulesetStatus::FullyEnforced) => {}
         Ok(RulesetStatus::PartiallyEnforced) => {
@@ -79,13 +82,15 @@ pub fn close(needs: Needs) {
             log::debug!("this kernel knows only a part of Landlock's rights");
         }
         Ok(RulesetStatus::NotEnforced) => {
-            log::warn!("degraded: this kernel has no Landlock; files are guarded by seccomp alone");
+            let what = "this kernel has no Landlock; files are guarded by seccomp alone";
+            degraded.push(what.to_owned());
         }
-        Err(err) => log::warn!("degraded: unable to restrict file access: {err}"),
+        Err(err) => degraded.push(format!("unable to restrict file access: {err}")),
     }
     if let Err(why) = calls::restrict(needs) {
-        log::warn!("degraded: unable to restrict system calls: {why}");
+        degraded.push(format!("unable to restrict system calls: {why}"));
     }
+    degraded
 }
 
 /// A Landlock domain that permits nothing: no file, no bind, no signal to others.

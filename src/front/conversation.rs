@@ -40,6 +40,17 @@ pub struct Traffic {
     pub sent: u64,
 }
 
+impl Traffic {
+    /// What was added to `earlier`.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            received: self.received.saturating_sub(earlier.received),
+            sent: self.sent.saturating_sub(earlier.sent),
+        }
+    }
+}
+
 /// Implemented by every service that runs inside the loop.
 pub trait Conversation: std::fmt::Debug {
     /// Called once, right after admission; registers its descriptors

@@ -28,6 +28,8 @@ pub enum Timer {
     Pipe(usize),
     /// The next connection whose service is not known.
     Pending,
+    /// Callers of the status socket that say nothing.
+    Callers,
 }
 
 #[derive(Debug, Default)]

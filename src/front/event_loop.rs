@@ -10,23 +10,27 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry};
 
+use crate::admin::bans::Banned;
 use crate::error::Exit;
 use crate::front::accept::AcceptPause;
 use crate::front::cage::Needs;
 use crate::front::deadlines::{Alarm, Deadlines, Timer};
+use crate::front::events::Ring;
 use crate::front::instances::Instances;
 use crate::front::links::{Link, Packet};
 use crate::front::pending;
-use crate::front::plan::{MuxPlan, ServePlan};
+use crate::front::plan::{Disabled, MuxPlan, ServePlan};
 use crate::front::refusals::Refusals;
 use crate::front::roster::Roster;
 use crate::front::services::{Listener, Senses, Service};
 use crate::front::slots::{Slots, Source};
+use crate::front::status::Status;
 use crate::front::stderr::Pipe;
 use crate::front::talks::Talk;
 use crate::front::wait::{Slot, SlotKey};
 use crate::helper::wire::Request;
 use crate::ids::{ConnectionId, ServiceId};
+use crate::stats::Stats;
 use crate::table::{Undecided, Upstream};
 
 const EVENTS_PER_TURN: usize = 256;
@@ -56,6 +60,7 @@ pub struct Front {
     pub(super) bounds: Undecided,
     pub(super) deadlines: Deadlines,
     pub(super) refusals: Refusals,
+    pub(super) stats: Stats,
     pub(super) senses: Senses,
     pub(super) accept_pause: AcceptPause,
     /// Had more to do than one turn allows; their next event may never come.
@@ -73,6 +78,16 @@ pub struct Front {
     pub(super) awaited: Option<usize>,
     pub(super) scratch: Box<[u8]>,
     pub(super) log: super::LogState,
+    pub(super) banned: Banned,
+    pub(super) status: Status,
+    pub(super) events: Ring,
+    /// What this host does not let the front give up.
+    pub(super) degraded: Vec<String>,
+    /// Services in the order of the table, and those that it switches off.
+    pub(super) order: Vec<ServiceId>,
+    pub(super) disabled: Vec<Disabled>,
+    pub(super) helper_pid: i32,
+    pub(super) daemon_began: Instant,
     log_asked: Option<Instant>,
     /// The helper has not taken all that was sent.
     link_blocked: bool,
@@ -107,6 +122,7 @@ impl Front {
             bounds: Undecided::default(),
             deadlines,
             refusals: Refusals::default(),
+            stats: Stats::default(),
             senses: Senses::default(),
             accept_pause: AcceptPause::new()?,
             postponed: VecDeque::new(),
@@ -119,6 +135,14 @@ impl Front {
             awaited: None,
             scratch: vec![0; super::SCRATCH].into(),
             log: super::LogState::default(),
+            banned: Banned::default(),
+            status: Status::default(),
+            events: Ring::default(),
+            degraded: Vec::new(),
+            order: Vec::new(),
+            disabled: Vec::new(),
+            helper_pid: 0,
+            daemon_began: Instant::now(),
             log_asked: None,
             link_blocked: false,
             ended: None,
@@ -193,6 +217,7 @@ impl Front {
         self.talks.turn_over();
         self.pipes.turn_over();
         self.pending.turn_over();
+        self.status.turn_over();
         if events
             .iter()
             .any(|event| Source::from(event.token()) == Source::Helper)
@@ -215,6 +240,7 @@ impl Front {
         for source in left_over {
             self.resume(source, now);
         }
+        self.tell_watchers(now);
         self.ask_for_log(now);
         self.flush_link();
         self.rebalance(now);
@@ -269,6 +295,8 @@ impl Front {
             Source::Listener(id) => self.listener_ready(id, now),
             Source::Talk(slot, side) => self.talk_ready(slot, side, now),
             Source::Pipe(slot) => self.pipe_ready(slot, now),
+            Source::StatusSocket => self.status_ready(now),
+            Source::Caller(place) => self.caller_ready(place, now),
             Source::Pending(_) => {} // needs more of the event than this
         }
     }
@@ -347,6 +375,7 @@ impl Front {
                 Timer::Talk(slot) => self.talk_due(slot, now),
                 Timer::Pipe(slot) => self.pipe_due(slot, now),
                 Timer::Pending => self.pending_due(now),
+                Timer::Callers => self.sweep_due(now),
             }
         }
     }

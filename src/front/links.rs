@@ -92,7 +92,13 @@ impl Link {
         let notices = Notice::decode_all(&self.scratch[..packet.length])
             .map_err(|err| LinkError::Malformed(err.to_string()))?;
         let want = match notices.as_slice() {
-            [Notice::Plan | Notice::Stderr { .. } | Notice::Log] => 1,
+            [
+                Notice::Plan
+                | Notice::Stderr { .. }
+                | Notice::Log
+                | Notice::StatusSocket
+                | Notice::Bans,
+            ] => 1,
             [Notice::Listeners(ids)] => ids.len(),
             _ => 0,
         };

@@ -7,6 +7,7 @@
 //!                 │          │           └─> link ─> helper starts a server
 //!                 │          └─> turn_away, refusals
 //!                 └─> wait             servers that own the listener
+//!  counting ─> figures         what happened, for the status socket
 //!  poll_set                    which listeners are polled, after every turn
 //! ```
 //!
@@ -20,11 +21,15 @@ use crate::table::LogSettings;
 
 pub mod accept;
 pub mod admit;
+pub mod bans;
 pub mod builtin;
 pub mod cage;
 pub mod conversation;
+mod counting;
 pub mod deadlines;
 pub mod event_loop;
+pub mod events;
+mod figures;
 pub mod forward;
 pub mod hours;
 pub mod instances;
@@ -43,6 +48,7 @@ pub mod roster;
 mod samples;
 pub mod services;
 pub mod slots;
+pub mod status;
 pub mod stderr;
 pub mod talks;
 pub mod tcpmux;
@@ -86,10 +92,12 @@ pub fn run(link: OwnedFd, options: Options) -> Exit {
     if let Err(exit) = front.wait_for_plan() {
         return exit;
     }
-    for what in kept {
+    let mut degraded: Vec<String> = kept.iter().map(|what| (*what).to_owned()).collect();
+    degraded.extend(cage::close(front.needs()));
+    for what in &degraded {
         log::warn!("degraded: {what}"); // not sooner: the log came with the plan
     }
-    cage::close(front.needs());
+    front.note_degraded(degraded);
     front.run()
 }
 

@@ -4,12 +4,16 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use crate::control::types::{self, EventKind};
 use crate::front::event_loop::Front;
-use crate::front::instances::Work;
+use crate::front::events::About;
+use crate::front::instances::{Running, Work};
+use crate::front::peer::Peer;
 use crate::front::plan::ServePlan;
 use crate::front::wait::SlotKey;
 use crate::helper::wire::{Notice, Outcome, Refusal, Request};
 use crate::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
+use crate::sandbox::Step;
 
 impl Front {
     pub(super) fn take_notice(
@@ -44,24 +48,95 @@ impl Front {
                 service,
                 listener,
                 source,
+                connection,
+                pid,
+                age,
             } => {
                 let work = Work {
                     service,
                     listener,
                     ip: source,
                     slot: self.slot_for(service, listener),
+                    peer: source.map(|ip| Peer::Inet { ip, port: 0 }),
                 };
-                self.adopt(instance, work);
+                let began = now.checked_sub(Duration::from_millis(age));
+                let running = Running {
+                    work,
+                    failed: false,
+                    connection,
+                    pid,
+                    since: began.unwrap_or(now),
+                    usage: None,
+                };
+                self.adopt(instance, running);
             }
             Notice::Started {
                 connection,
                 instance,
-            } => self.instances.started(connection, instance),
+                pid,
+            } => self.started(connection, instance, pid, now),
             Notice::Refused { connection, reason } => self.refused(connection, reason, now),
-            Notice::Failed { connection, .. } => self.failed(connection, now),
+            Notice::Failed {
+                connection,
+                step,
+                errno,
+            } => self.failed(connection, step, errno, now),
             Notice::Exited { instance, outcome } => self.exited(instance, &outcome, now),
             Notice::Drain => self.drain(),
+            Notice::StatusSocket => {
+                if let Some(socket) = descriptors.pop() {
+                    self.take_status_socket(socket);
+                }
+            }
+            Notice::Caller { caller, who } => self.know_caller(caller, who, now),
+            Notice::Usage {
+                instance,
+                cpu,
+                memory,
+            } => self.take_usage(instance, cpu, memory),
+            Notice::Measured => self.measured(now),
+            Notice::Hold { service, held } => self.halt(service, held),
+            Notice::Bans => self.take_bans(descriptors.pop(), now),
+            Notice::Event {
+                kind,
+                service,
+                text,
+            } => {
+                let about = About {
+                    service,
+                    ..About::default()
+                };
+                self.note_event(kind, about, &text);
+            }
         }
+    }
+
+    fn started(&mut self, connection: ConnectionId, instance: InstanceId, pid: i32, now: Instant) {
+        let started = self.instances.started(connection, instance, pid, now);
+        let Some((work, waited)) = started else {
+            return;
+        };
+        self.count_started(work.service, waited);
+        let about = about(&work, connection);
+        let text = format!("pid {pid} instance {instance}");
+        self.note_event(EventKind::Started, about, &text);
+    }
+
+    /// An operator drained or stopped a service, or lets it go on.
+    fn halt(&mut self, id: ServiceId, held: bool) {
+        if let Some(service) = self.services.get_mut(id) {
+            service.halted = held;
+            service.back_off.succeed();
+        }
+        let slots = self.slots.iter_mut();
+        let (services, listeners) = (&self.services, &self.listeners);
+        for (key, slot) in slots {
+            if services.get(id).is_some_and(|s| key.is_of(s, listeners)) {
+                slot.back_off.succeed();
+            }
+        }
+        self.touch(id);
+        self.link.send(&Request::Taken, None);
     }
 
     fn slot_for(&self, service: ServiceId, listener: ListenerId) -> Option<SlotKey> {
@@ -71,12 +146,13 @@ impl Front {
             .then(|| SlotKey::of(service, listener))
     }
 
-    fn adopt(&mut self, instance: InstanceId, work: Work) {
+    fn adopt(&mut self, instance: InstanceId, running: Running) {
+        let work = running.work;
         let Some(service) = self.services.get_mut(work.service) else {
             return;
         };
         service.tally.adopt(&service.rules, work.ip);
-        self.instances.adopt(instance, work);
+        self.instances.adopt(instance, running);
         if let Some(key) = work.slot {
             self.occupy_slot(key, work.listener);
         }
@@ -90,9 +166,10 @@ impl Front {
             return;
         };
         log::debug!(conn:% = connection; "refused by the helper: {reason}");
+        self.count_turned_down(work.service, reason);
         let full = matches!(
             reason,
-            Refusal::TooManyInstances | Refusal::TooManyInAll | Refusal::Draining
+            Refusal::TooManyInstances | Refusal::TooManyInAll | Refusal::Draining | Refusal::Held
         );
         if let Some(key) = work.slot {
             self.free_slot_unstarted(key, work.service, full, now);
@@ -104,11 +181,18 @@ impl Front {
 
     /// No server came of it. The helper may know only after it said that one
     /// was started; then its end is still to come and frees the place.
-    fn failed(&mut self, connection: ConnectionId, now: Instant) {
-        let Some(work) = self.instances.give_up(connection) else {
-            return self.instances.mark_failed(connection);
+    fn failed(&mut self, connection: ConnectionId, step: Step, errno: i32, now: Instant) {
+        let given_up = self.instances.give_up(connection);
+        let Some(work) = given_up.or_else(|| self.instances.mark_failed(connection)) else {
+            return;
         };
-        self.end_failed(work, now);
+        self.count_failed(work.service, step);
+        let err = std::io::Error::from_raw_os_error(errno);
+        let text = format!("{step}: {err}");
+        self.note_event(EventKind::Failed, about(&work, connection), &text);
+        if given_up.is_some() {
+            self.end_failed(work, now);
+        }
     }
 
     fn end_failed(&mut self, work: Work, now: Instant) {
@@ -125,8 +209,15 @@ impl Front {
             return;
         };
         let work = ended.work;
+        self.count_exited(work.service, ended.failed, outcome);
         if ended.failed {
             return self.end_failed(work, now);
+        }
+        let exit = show_exit(outcome);
+        let about = about(&work, ended.connection);
+        self.note_event(EventKind::Exited, about, &exit_text(&exit));
+        if let Some(service) = self.services.get_mut(work.service) {
+            service.last_exit = Some((exit, now));
         }
         if let Some(key) = work.slot {
             self.free_slot_exited(key, work.service, outcome, now);
@@ -141,8 +232,23 @@ impl Front {
         let noise = self.noise();
         if let Some(service) = self.services.get_mut(id) {
             let rest = service.back_off.fail(now, noise);
-            log_rest(&service.name, rest);
+            self.tell_rest(id, rest);
         }
+    }
+
+    /// Tells why nothing happens for a while. Short rests are over before anybody
+    /// has read of them; the others become longer, so the lines do not.
+    pub(super) fn tell_rest(&mut self, id: ServiceId, rest: Option<Duration>) {
+        let Some(rest) = rest.filter(|rest| *rest >= Duration::from_secs(1)) else {
+            return;
+        };
+        let Some(service) = self.services.get(id) else {
+            return;
+        };
+        let ms = rest.as_millis();
+        log::warn!(service = &*service.name, ms; "resting after failed starts");
+        let text = format!("after failed starts, for {ms} ms");
+        self.note_event(EventKind::Resting, About::service(id), &text);
     }
 
     /// An admitted request is over.
@@ -175,10 +281,29 @@ impl Front {
     }
 }
 
-/// Tells why nothing happens for a while. Short rests are over before anybody
-/// has read of them; the others become longer, so the lines do not.
-pub(super) fn log_rest(service: &str, rest: Option<Duration>) {
-    if let Some(rest) = rest.filter(|rest| *rest >= Duration::from_secs(1)) {
-        log::warn!(service = service, ms = rest.as_millis(); "resting after failed starts");
+fn about(work: &Work, connection: ConnectionId) -> About {
+    About {
+        service: Some(work.service),
+        connection: Some(connection),
+        peer: work.peer,
     }
+}
+
+fn show_exit(outcome: &Outcome) -> types::Exit {
+    types::Exit {
+        status: (!outcome.signalled).then_some(outcome.status),
+        signal: outcome.signalled.then_some(outcome.status),
+        core: outcome.core,
+        ran_us: outcome.micros,
+        ago_ms: 0,
+    }
+}
+
+fn exit_text(exit: &types::Exit) -> String {
+    let how = match (exit.status, exit.signal) {
+        (_, Some(signal)) => format!("signal {signal}"),
+        (status, None) => format!("status {}", status.unwrap_or(0)),
+    };
+    let core = if exit.core { ", core dumped" } else { "" };
+    format!("{how}{core} after {} ms", exit.ran_us / 1000)
 }

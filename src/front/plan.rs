@@ -18,12 +18,18 @@ pub struct Plan {
     pub listeners: Vec<ListenerPlan>,
     /// Services behind a `tcpmux` builtin.
     pub tcpmux: Vec<MuxPlan>,
+    pub disabled: Vec<Disabled>,
+    pub helper_pid: i32,
+    /// Milliseconds since the daemon started.
+    pub uptime: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ServicePlan {
     pub id: ServiceId,
     pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
     pub serve: ServePlan,
     pub rules: Rules,
     pub routing: Routing,
@@ -35,6 +41,16 @@ pub enum ServePlan {
     Exec,
     Builtin(Builtin),
     Forward(Forward),
+}
+
+/// A service that the table switches off, to be shown.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Disabled {
+    pub name: String,
+    pub description: Option<String>,
+    /// As in `ServicePlan::serve`, by name.
+    pub serves: String,
+    pub listen: Vec<String>,
 }
 
 /// A listener that exists or will: its descriptor follows in a frame of its

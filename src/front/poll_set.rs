@@ -109,6 +109,9 @@ fn standing(
         return Err(Some(until));
     }
     let hands_over = service.hands_over(listener);
+    if service.halted && (service.queues() || hands_over || listener.datagram) {
+        return Err(None); // whoever lets it go on touches it
+    }
     // A connection on a stream that is handed over cannot be looked at, so the
     // hour is asked here; everybody else is told one by one.
     let closed = !hours::is_open(&service.rules.hours, facts.local);

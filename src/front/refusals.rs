@@ -21,6 +21,16 @@ pub enum Whose {
     Listener(ListenerId),
 }
 
+impl Whose {
+    #[must_use]
+    pub fn service(self) -> Option<ServiceId> {
+        match self {
+            Whose::Service(id) => Some(id),
+            Whose::Listener(_) => None,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Refusals {
     /// Repeats of those told in this window.

@@ -8,8 +8,9 @@ use std::collections::HashSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use serde::de::DeserializeOwned;
 use socket2::{Domain, Socket, Type};
 
 use crate::front::builtin::datagram::{self, Responder};
@@ -32,7 +33,7 @@ impl Front {
         let Some(memory) = memory else {
             return;
         };
-        match read_plan(&memory) {
+        match read_memory::<Plan>(&memory) {
             Ok(plan) => {
                 let bound = plan.listeners.iter().filter(|listener| listener.bound);
                 let bound = bound.count();
@@ -57,6 +58,11 @@ impl Front {
         self.log.configure(plan.log);
         self.names = plan.tcpmux.into();
         self.bounds = plan.undecided;
+        self.order = plan.services.iter().map(|service| service.id).collect();
+        self.disabled = plan.disabled;
+        self.helper_pid = plan.helper_pid;
+        let began = Instant::now().checked_sub(Duration::from_millis(plan.uptime));
+        self.daemon_began = began.unwrap_or(self.daemon_began);
         self.drop_missing_listeners(&plan.listeners);
         self.drop_missing_services(&plan.services);
         self.services.reserve(plan.services.len());
@@ -137,7 +143,12 @@ impl Front {
         service.name = plan.name.into();
         service.serve = plan.serve;
         service.rules = plan.rules;
+        if let Some(counters) = &mut service.counters {
+            let matched = &mut counters.matched;
+            matched.follow(&service.routing.rules, &plan.routing.rules);
+        }
         service.routing = plan.routing;
+        service.description = plan.description.map(Into::into);
         service.gone = false;
         if recount {
             let talks = self.talks.iter().map(|(_, talk)| &talk.work);
@@ -261,7 +272,8 @@ fn ready(service: &Service, listener: &mut Listener) {
     }
 }
 
-fn read_plan(memory: &OwnedFd) -> io::Result<Plan> {
+/// What the helper wrote into a sealed memfd.
+pub(super) fn read_memory<T: DeserializeOwned>(memory: &OwnedFd) -> io::Result<T> {
     let mut text = Vec::new();
     let mut chunk = vec![0; 64 * 1024];
     let mut at = 0;

@@ -7,6 +7,7 @@ use std::time::Instant;
 use nix::sys::sysinfo::sysinfo;
 use socket2::Socket;
 
+use crate::control::types::Exit;
 use crate::front::admit::{Facts, LOAD_INTERVAL, Tally};
 use crate::front::builtin::datagram::Responder;
 use crate::front::deadlines::Alarm;
@@ -16,6 +17,7 @@ use crate::front::pending::routes::Routes;
 use crate::front::plan::{ListenerPlan, ServePlan, ServicePlan};
 use crate::front::roster::Keyed;
 use crate::ids::{ListenerId, ServiceId};
+use crate::stats::Counters;
 use crate::table::{OnFull, Routing, Rules};
 
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub struct Service {
     pub rules: Rules,
     pub routing: Routing,
     pub tally: Tally,
+    /// Come with the first request.
+    pub counters: Option<Box<Counters>>,
     /// After failed starts.
     pub back_off: BackOff,
     pub alarm: Alarm,
@@ -34,6 +38,11 @@ pub struct Service {
     pub gone: bool,
     /// Waits for its listeners to be looked at, at the end of the turn.
     pub touched: bool,
+    /// Takes no request: an operator drained or stopped it.
+    pub halted: bool,
+    pub description: Option<Box<str>>,
+    /// How its last instance ended, and when.
+    pub last_exit: Option<(Exit, Instant)>,
 }
 
 #[derive(Debug)]
@@ -68,11 +77,15 @@ impl Service {
             rules: plan.rules,
             routing: plan.routing,
             tally: Tally::default(),
+            counters: None,
             back_off: BackOff::default(),
             alarm: Alarm::default(),
             listeners: Vec::new(),
             gone: false,
             touched: false,
+            halted: false,
+            description: plan.description.map(Into::into),
+            last_exit: None,
         }
     }
 

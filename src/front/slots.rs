@@ -89,6 +89,9 @@ pub enum Source {
     Pipe(usize),
     /// A connection whose service is not known yet.
     Pending(usize),
+    /// Where callers of the status socket arrive.
+    StatusSocket,
+    Caller(usize),
 }
 
 impl From<Source> for Token {
@@ -99,6 +102,8 @@ impl From<Source> for Token {
             Source::Talk(slot, side) => (slot << 1 | side & 1) << 3 | 2,
             Source::Pipe(slot) => slot << 3 | 3,
             Source::Pending(slot) => slot << 3 | 4,
+            Source::StatusSocket => 5,
+            Source::Caller(slot) => slot << 3 | 6,
         })
     }
 }
@@ -111,7 +116,9 @@ impl From<Token> for Source {
             1 => Source::Listener(ListenerId(u32::try_from(rest).unwrap_or(u32::MAX))),
             2 => Source::Talk(rest >> 1, rest & 1),
             3 => Source::Pipe(rest),
-            _ => Source::Pending(rest),
+            4 => Source::Pending(rest),
+            5 => Source::StatusSocket,
+            _ => Source::Caller(rest),
         }
     }
 }
@@ -130,6 +137,8 @@ mod tests {
             Source::Talk(5, 1),
             Source::Pipe(9),
             Source::Pending(65_537),
+            Source::StatusSocket,
+            Source::Caller(3),
         ] {
             assert_eq!(Source::from(Token::from(source)), source);
         }

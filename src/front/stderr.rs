@@ -12,8 +12,10 @@ use mio::Interest;
 use mio::unix::SourceFd;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
+use crate::control::types::EventKind;
 use crate::front::deadlines::{Alarm, Timer};
 use crate::front::event_loop::Front;
+use crate::front::events::{About, Ring};
 use crate::front::slots::Source;
 use crate::ids::ServiceId;
 
@@ -168,7 +170,9 @@ impl Front {
                 Ok(count) => {
                     let name = self.services.get(pipe.service).map_or("", |s| &s.name);
                     let bytes = &self.scratch[..count];
-                    pipe.lines.feed(bytes, now, &mut |line| tell(name, line));
+                    let (events, id) = (&mut self.events, pipe.service);
+                    pipe.lines
+                        .feed(bytes, now, &mut |line| tell(events, id, name, line));
                 }
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => {
                     return self.set_pipe_alarm(slot);
@@ -195,7 +199,9 @@ impl Front {
         };
         if pipe.alarm.rings(now) {
             let name = self.services.get(pipe.service).map_or("", |s| &s.name);
-            pipe.lines.due(now, &mut |line| tell(name, line));
+            let (events, id) = (&mut self.events, pipe.service);
+            pipe.lines
+                .due(now, &mut |line| tell(events, id, name, line));
             self.set_pipe_alarm(slot);
         }
     }
@@ -208,7 +214,9 @@ impl Front {
             .registry
             .deregister(&mut SourceFd(&pipe.reader.as_raw_fd()));
         let name = self.services.get(pipe.service).map_or("", |s| &s.name);
-        pipe.lines.flush(now, &mut |line| tell(name, line));
+        let (events, id) = (&mut self.events, pipe.service);
+        pipe.lines
+            .flush(now, &mut |line| tell(events, id, name, line));
     }
 
     /// Tells what is left, before the front ends.
@@ -222,8 +230,9 @@ impl Front {
     }
 }
 
-fn tell(service: &str, line: &str) {
+fn tell(events: &mut Ring, id: ServiceId, service: &str, line: &str) {
     log::info!(service, stderr = true; "{line}");
+    events.add(EventKind::Stderr, About::service(id), line);
 }
 
 #[cfg(test)]

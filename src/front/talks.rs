@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::front::accept::Arrival;
 use crate::front::admit::Reason;
 use crate::front::conversation::{Conversation, Progress, Traffic};
+use crate::front::counting::Batch;
 use crate::front::deadlines::{Alarm, Timer};
 use crate::front::event_loop::Front;
 use crate::front::instances::Work;
@@ -37,6 +38,12 @@ pub struct Talk {
 }
 
 impl Talk {
+    /// The bytes moved so far.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        self.conversation.traffic()
+    }
+
     /// When a limit of the rules ends it, if nothing more happens.
     fn expires(&self, rules: &Rules) -> Option<Instant> {
         let idle = rules
@@ -169,11 +176,13 @@ impl Front {
         let Some(talk) = self.talks.remove(slot) else {
             return;
         };
-        let traffic = talk.conversation.traffic();
+        let traffic = talk.traffic();
+        let lasted = now.saturating_duration_since(talk.began);
+        self.count_talk(talk.work.service, traffic, lasted);
         if let Some(service) = self.services.get(talk.work.service)
             && service.rules.log.exit
         {
-            let millis = now.saturating_duration_since(talk.began).as_millis();
+            let millis = lasted.as_millis();
             let (received, sent) = (traffic.received, traffic.sent);
             log::info!(
                 service = &*service.name, conn:% = talk.connection, received, sent, ms:% = millis;
@@ -187,6 +196,8 @@ impl Front {
     /// own rules decide, and there is no queue to wait in.
     fn hand_over(&mut self, arrival: Arrival, greet: bool, now: Instant) {
         let (socket, service, peer) = (&arrival.socket, arrival.service, arrival.peer);
+        // Once more: what it asked of tcpmux was a request of its own.
+        self.count_accepted(service, peer.ip(), now);
         let admitted = if self.draining {
             Err(Reason::Resting)
         } else {
@@ -221,16 +232,29 @@ impl Front {
         let facts = self.senses.facts(&service.rules, now);
         let mut refused: Option<(Peer, Reason)> = None;
         let (rules, tally) = (&service.rules, &mut service.tally);
+        let banned = &self.banned;
+        let (mut batch, sources) = (Batch::default(), &mut self.stats.sources);
         let mut admit = |ip: std::net::IpAddr| {
-            let judged = tally.judge(rules, Some(ip), &facts);
+            sources.accept(ip, now);
+            let judged = match banned.holds(ip, now) {
+                true => Err(Reason::Banned),
+                false => tally.judge(rules, Some(ip), &facts),
+            };
             let verdict = judged.and_then(|()| tally.room(rules, &facts).map_err(|(why, _)| why));
             match verdict {
                 Ok(()) => tally.pass(rules, ip, now),
-                Err(reason) => refused = Some((Peer::Inet { ip, port: 0 }, reason)),
+                Err(reason) => {
+                    batch.refused[reason as usize] += 1;
+                    sources.refuse(ip);
+                    refused = Some((Peer::Inet { ip, port: 0 }, reason));
+                }
             }
             verdict.is_ok()
         };
+        let before = (responder.taken(), responder.traffic());
         let more = responder.ready(socket, &mut admit, now);
+        batch.admitted = responder.taken() - before.0;
+        batch.traffic = responder.traffic().since(before.1);
         match more {
             Ok(true) if !listener.postponed => {
                 listener.postponed = true;
@@ -239,8 +263,9 @@ impl Front {
             Ok(_) => {}
             Err(err) => log::warn!(service = &*service.name; "unable to answer datagrams: {err}"),
         }
+        self.count_batch(id, &batch);
         if let Some((peer, reason)) = refused {
-            self.note_refusal(id, &peer, reason, now);
+            self.log_refusal(id, &peer, reason, now);
         }
     }
 }

@@ -20,7 +20,6 @@ use crate::front::admit::Reason;
 use crate::front::event_loop::Front;
 use crate::front::instances::Work;
 use crate::front::limits::BackOff;
-use crate::front::notices::log_rest;
 use crate::front::peer::Peer;
 use crate::front::poll_set::leave;
 use crate::front::roster::Roster;
@@ -85,6 +84,19 @@ impl Slot {
     }
 }
 
+impl SlotKey {
+    /// Whether it is one of `service`'s.
+    #[must_use]
+    pub fn is_of(self, service: &Service, listeners: &Roster<Listener>) -> bool {
+        match self {
+            SlotKey::Whole(id) => id == service.id,
+            SlotKey::One(id) => listeners
+                .get(id)
+                .is_some_and(|listener| listener.service() == service.id),
+        }
+    }
+}
+
 impl Front {
     fn key(&self, service: ServiceId, listener: ListenerId) -> Option<SlotKey> {
         let service = self.services.get(service)?;
@@ -119,10 +131,9 @@ impl Front {
             };
             match self.admit(service, &peer, now) {
                 Ok(()) => return self.start_wait(service, id, Some(peer), now),
-                Err(Reason::ServiceRate | Reason::Instances | Reason::Load | Reason::Resting) => {
-                    return self.touch(service);
-                }
+                Err(reason) if reason.may_pass() => return self.touch(service),
                 Err(reason) => {
+                    self.count_accepted(service, peer.ip(), now);
                     discard_one(socket_of(&self.listeners, id));
                     self.note_refusal(service, &peer, reason, now);
                 }
@@ -137,7 +148,7 @@ impl Front {
             return self.start_wait(service, id, None, now);
         };
         let queues = self.services.get(service).is_none_or(Service::queues);
-        if queues || reason == Reason::Resting {
+        if queues || matches!(reason, Reason::Resting | Reason::Held) {
             return self.touch(service);
         }
         for _ in 0..REFUSALS_PER_TURN {
@@ -170,6 +181,7 @@ impl Front {
             listener: id,
             told: None,
         };
+        self.count_accepted(service, arrival.peer.ip(), now);
         self.refuse(arrival, reason, now);
         true
     }
@@ -181,6 +193,7 @@ impl Front {
             listener: id,
             ip: peer.and_then(|peer| peer.ip()),
             slot: self.key(service, id),
+            peer,
         };
         let socket = socket_of(&self.listeners, id);
         let start = Start {
@@ -189,6 +202,7 @@ impl Front {
             head: peer.and(socket).and_then(head_identity),
             queue: socket.and_then(|socket| accept_queue(socket.as_fd())),
         };
+        self.count_accepted(service, work.ip, now);
         let Some(key) = work.slot else {
             return self.finish(work);
         };
@@ -196,7 +210,7 @@ impl Front {
         // Out of the poll set before the server can have it.
         self.leave_slot(key);
         self.log_wait(service, connection, peer);
-        self.instances.ask(connection, work);
+        self.instances.ask(connection, work, now);
         let request = Request::StartWait {
             connection,
             service,
@@ -317,9 +331,7 @@ impl Front {
             Some(slot) => slot.back_off.fail(now, noise),
             None => return,
         };
-        if let Some(service) = self.services.get(service) {
-            log_rest(&service.name, rest);
-        }
+        self.tell_rest(service, rest);
     }
 
     /// Whether the server took something from its socket. For datagrams the

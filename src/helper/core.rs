@@ -12,6 +12,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::error::Fatal;
+use crate::helper::admin::{Asked, Control};
 use crate::helper::announce;
 use crate::helper::front_process::{Front, Fronts, Order};
 use crate::helper::instances::Instances;
@@ -72,8 +73,7 @@ pub struct Helper {
     refusals: Pace,
     /// A table that the front has been told of and has not taken yet.
     pub(super) change: Option<Change>,
-    /// SIGHUP came meanwhile.
-    pub(super) reload_again: bool,
+    pub(super) control: Control,
     null: OwnedFd,
     pub(super) poll: Poll,
     signals: SignalFd,
@@ -89,6 +89,7 @@ pub struct Parts {
     pub launcher: Launcher,
     pub fronts: Fronts,
     pub null: OwnedFd,
+    pub control: Control,
 }
 
 impl Helper {
@@ -127,6 +128,7 @@ impl Helper {
             launcher,
             fronts,
             null,
+            control,
         } = parts;
         Ok(Self {
             source,
@@ -146,7 +148,7 @@ impl Helper {
             last_log_reopen: None,
             refusals: Pace::new(REFUSALS_TOLD, Duration::from_secs(1)),
             change: None,
-            reload_again: false,
+            control,
             null,
             poll,
             signals,
@@ -158,10 +160,13 @@ impl Helper {
     /// Children are reaped and deadlines kept before requests are answered, so
     /// a slot freed in this turn can be used in this turn.
     pub fn run(&mut self) -> Result<(), Fatal> {
-        let mut events = Events::with_capacity(8);
+        let mut events = Events::with_capacity(64);
+        self.open_admin();
         while !self.is_finished() {
             let now = Instant::now();
+            self.reload_next(now);
             self.tend_front(now)?;
+            self.orders_without_front(now);
             self.flush();
             self.wait(&mut events)?;
             let now = Instant::now();
@@ -170,10 +175,13 @@ impl Helper {
             if events.iter().any(|event| event.token() == LINK) {
                 self.answer_requests(now);
             }
+            let tokens: Vec<Token> = events.iter().map(mio::event::Event::token).collect();
+            self.admin_events(&tokens, now);
             let to_stop = std::mem::take(&mut self.to_stop);
             self.stop_all(&to_stop, now);
         }
         self.registry.close();
+        self.close_admin();
         Ok(())
     }
 
@@ -183,6 +191,7 @@ impl Helper {
             self.registry.next_retry(),
             self.front_due,
             self.front.as_ref().and_then(Front::patience_ends),
+            self.control.next_due(),
         ];
         let timeout = deadlines
             .into_iter()
@@ -191,6 +200,10 @@ impl Helper {
             .map(|at| at.saturating_duration_since(Instant::now()))
             // epoll counts milliseconds and must not come back too early.
             .map(|wait| wait + Duration::from_millis(1));
+        let timeout = match self.control.has_more() {
+            true => Some(Duration::ZERO),
+            false => timeout,
+        };
         match self.poll.poll(events, timeout) {
             Err(err) if err.kind() != io::ErrorKind::Interrupted => {
                 Err(Fatal(format!("unable to wait for events: {err}")))
@@ -206,7 +219,7 @@ impl Helper {
                 Ok(Ok(Signal::SIGCHLD)) => reap = true,
                 // A person's or a script's HUP is a wish; the kernel's says that our terminal is gone.
                 Ok(Ok(Signal::SIGHUP)) if info.ssi_code == libc::SI_KERNEL => self.drain(now),
-                Ok(Ok(Signal::SIGHUP)) => self.reload(now),
+                Ok(Ok(Signal::SIGHUP)) => self.queue_reload(Asked::default()),
                 Ok(Ok(Signal::SIGTERM | Signal::SIGINT)) => self.drain(now),
                 _ => {}
             }
@@ -288,33 +301,22 @@ impl Helper {
             (Request::ReopenLog, _) => self.reopen_log(now),
             (Request::Alive, _) => {}
             (Request::Taken, _) => self.taken(now),
-            (Request::Start { .. }, None) => unreachable!("decoding counts descriptors"),
+            (Request::Measure, _) => self.measure(now),
+            (Request::Identify { caller }, Some(socket)) => self.tell_caller(caller, &socket),
+            (Request::Start { .. } | Request::Identify { .. }, None) => {
+                unreachable!("decoding counts descriptors")
+            }
         }
     }
 
     fn start(&mut self, ask: Ask, now: Instant) {
         let (connection, service) = (ask.connection, ask.service);
-        let draining = self.is_drained();
-        let mut starter = Starter {
-            services: &mut self.services,
-            registry: &self.registry,
-            instances: &mut self.instances,
-            launcher: &mut self.launcher,
-            null: self.null.as_fd(),
-            draining,
-        };
-        let (answer, new_pipe) = starter.answer(ask, now);
-        if new_pipe && let Err(err) = self.send_pipe(service) {
-            log::warn!("unable to give the front a server's stderr: {err}");
-        }
-        let notice = match answer {
-            Answer::Started(instance) => {
-                self.set_runtime_limit(service, instance, now);
-                Notice::Started {
-                    connection,
-                    instance,
-                }
-            }
+        let notice = match self.carry_out(ask, now) {
+            Answer::Started(instance) => Notice::Started {
+                connection,
+                instance,
+                pid: self.instances.find(instance).map_or(0, |found| found.pid),
+            },
             Answer::Refused(reason) => {
                 self.log_refusal(service, connection, reason, now);
                 Notice::Refused { connection, reason }
@@ -331,6 +333,30 @@ impl Helper {
         if let Some(front) = &mut self.front {
             front.link.notify(&notice);
         }
+    }
+
+    /// Starts a server, if it may be started.
+    pub(super) fn carry_out(&mut self, ask: Ask, now: Instant) -> Answer {
+        let service = ask.service;
+        let draining = self.is_drained();
+        let mut starter = Starter {
+            services: &mut self.services,
+            registry: &self.registry,
+            instances: &mut self.instances,
+            launcher: &mut self.launcher,
+            null: self.null.as_fd(),
+            draining,
+            halted: self.control.is_halted(service),
+            banned: self.control.banned(),
+        };
+        let (answer, new_pipe) = starter.answer(ask, now);
+        if new_pipe && let Err(err) = self.send_pipe(service) {
+            log::warn!("unable to give the front a server's stderr: {err}");
+        }
+        if let Answer::Started(instance) = answer {
+            self.set_runtime_limit(service, instance, now);
+        }
+        answer
     }
 
     fn log_refusal(
@@ -369,6 +395,7 @@ impl Helper {
                 }
             }
             Some(Order::Drain) => self.drained(now),
+            Some(order @ (Order::Hold(..) | Order::Bans)) => self.order_taken(order, now),
             None => self.lose_front(&LinkError::Malformed(ProtocolError::Unasked)),
         }
     }

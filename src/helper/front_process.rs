@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io::{self, Write};
 use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,12 +11,14 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use serde::Serialize;
 
 use crate::front::plan::Plan;
 use crate::helper::link::Link;
 use crate::helper::services::Inheritance;
 use crate::helper::sockets::listener::Listener;
 use crate::helper::wire::{MAX_DESCRIPTORS, Notice};
+use crate::ids::ServiceId;
 use crate::sandbox::launch::{Descriptors, Launcher, NotStarted, open_null};
 use crate::sandbox::plan::ExecPlan;
 use crate::sys::exec::{Argv, Environment};
@@ -41,6 +43,9 @@ const PASSED: [&str; 2] = ["TZ", "JOURNAL_STREAM"];
 pub enum Order {
     Plan,
     Drain,
+    /// A service takes no request any more, or takes them again.
+    Hold(ServiceId, bool),
+    Bans,
 }
 
 /// A running front.
@@ -73,6 +78,8 @@ impl Front {
         let notice = match order {
             Order::Plan => Notice::Plan,
             Order::Drain => Notice::Drain,
+            Order::Hold(service, held) => Notice::Hold { service, held },
+            Order::Bans => Notice::Bans,
         };
         self.orders.push_back(order);
         match descriptor {
@@ -228,14 +235,19 @@ fn decimal(number: u32) -> CString {
     CString::new(number.to_string()).unwrap_or_default()
 }
 
-/// The plan as a sealed memfd: the front can read it, and nobody can change it.
+/// The plan in a sealed memfd.
 pub fn seal_plan(plan: &Plan) -> io::Result<OwnedFd> {
+    seal(c"usherd-plan", plan)
+}
+
+/// A value as JSON in a sealed memfd: the front can read it, and nobody can change it.
+pub fn seal(name: &CStr, value: &impl Serialize) -> io::Result<OwnedFd> {
     use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let fd = memfd_create(c"usherd-plan", flags)?;
+    let fd = memfd_create(name, flags)?;
     let mut file = io::BufWriter::new(std::fs::File::from(fd));
-    serde_json::to_writer(&mut file, plan)?;
+    serde_json::to_writer(&mut file, value)?;
     file.flush()?;
     let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
     let seals = SealFlag::F_SEAL_WRITE

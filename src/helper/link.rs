@@ -50,12 +50,13 @@ impl Link {
 
     /// Puts a notice into this turn's packet.
     pub fn notify(&mut self, notice: &Notice) {
-        /// Room for the longest notice without descriptors.
-        const ROOM: usize = 64;
-        if self.batch.len() + ROOM > MAX_PACKET {
-            self.close_batch();
-        }
+        let before = self.batch.len();
         notice.encode(&mut self.batch);
+        if self.batch.len() > MAX_PACKET {
+            let last = self.batch.split_off(before);
+            self.close_batch();
+            self.batch = last;
+        }
     }
 
     /// Puts a notice with descriptors into the queue, a packet of its own.

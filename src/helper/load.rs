@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::table::complaint::Complaints;
 use crate::table::host::{Host, Inherited, InheritedKind};
-use crate::table::{self, Table};
+use crate::table::{self, Loaded};
 
 /// Where the table comes from.
 #[derive(Clone, Debug)]
@@ -26,15 +26,11 @@ impl Source {
         self.path.is_none()
     }
 
-    /// The table, or every complaint about it. Warnings go to the log.
-    pub fn load(&self) -> Result<Table, Complaints> {
+    /// The table and the warnings about it, or every complaint.
+    pub fn load(&self) -> Result<Loaded, Complaints> {
         // Users, groups and ports are looked up anew each time.
         let mut host = Host::probe();
         host.inherited = Inherited::Known(self.inherited.clone());
-        let loaded = table::load(table::source_or_default(self.path.as_deref()), &host)?;
-        for warning in loaded.warnings.lines() {
-            log::warn!("{warning}");
-        }
-        Ok(loaded.table)
+        table::load(table::source_or_default(self.path.as_deref()), &host)
     }
 }

@@ -12,9 +12,10 @@
 //!
 //! # What the front can ask for
 //!
-//! Six requests ([`wire::Request`]): start a service on this connection,
+//! Eight requests ([`wire::Request`]): start a service on this connection,
 //! start one on its own listener, stop an instance, I am alive, what you told
-//! me is done, the log is broken. It names services, listeners and instances by numbers that the
+//! me is done, the log is broken, who calls me on the status socket, what do
+//! the instances use. It names services, listeners and instances by numbers that the
 //! helper gave out, never a path, an argument, a user, a pid or a descriptor
 //! number.
 //!
@@ -43,6 +44,7 @@
 //! (ends), [`tend`] (the front's keeper), [`reload`], [`sockets`] (listeners), [`front_process`] (the front
 //! as a child).
 
+pub mod admin;
 pub mod announce;
 pub mod core;
 pub mod filter;
@@ -52,6 +54,7 @@ pub mod link;
 pub mod load;
 pub mod logs;
 mod octets;
+mod outcome;
 pub mod pid_file;
 pub mod policy;
 pub mod reap;

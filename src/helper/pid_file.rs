@@ -63,6 +63,14 @@ impl PidFile {
     }
 }
 
+impl PidFile {
+    /// The runtime directory, which nobody else uses.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
+    }
+}
+
 impl Drop for PidFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
@@ -73,6 +73,7 @@ impl Helper {
         } else if instance.log.exit {
             log_exit(instance, reaped, lasted.as_millis());
         }
+        self.tell_ended(instance.service, now);
         let Some(front) = &mut self.front else { return };
         if let Some(failed) = failure {
             let NotStarted { step, errno } = failed;
@@ -86,7 +87,12 @@ impl Helper {
             status: reaped.status,
             signalled: reaped.signalled,
             core: reaped.core,
-            micros: u64::try_from(lasted.as_micros()).unwrap_or(u64::MAX),
+            micros: micros(lasted),
+            user_micros: micros(reaped.user_time),
+            system_micros: micros(reaped.system_time),
+            max_rss: reaped.max_rss,
+            blocks_read: reaped.blocks_read,
+            blocks_written: reaped.blocks_written,
         };
         front.link.notify(&Notice::Exited {
             instance: instance.id,
@@ -96,10 +102,12 @@ impl Helper {
 
     /// The sockets that a wait server had are the front's to watch again.
     fn take_listeners_back(&mut self, instance: &Instance) {
+        // A service that left and came back meanwhile has the socket under another number.
+        let came_back = self.registry.find(instance.listener).is_none();
         let whole = self
             .services
             .find(instance.service)
-            .filter(|service| service.rules.whole);
+            .filter(|service| service.rules.whole || came_back);
         let ids = whole.map_or(vec![instance.listener], |service| service.listeners.clone());
         let mut bound = Vec::new();
         for id in ids {
@@ -175,6 +183,10 @@ fn hint(failed: &NotStarted) -> Option<&'static str> {
         (Step::Clone, Errno::EAGAIN) => Some("too many processes: see nproc, pids.max"),
         _ => None,
     }
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn log_exit(instance: &Instance, reaped: &Reaped, millis: u128) {

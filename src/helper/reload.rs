@@ -8,12 +8,18 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
+use crate::control::message::CallError;
+use crate::control::types::EventKind;
+use crate::helper::admin::calls::{shown_reload, table_wrong, token_of};
 use crate::helper::announce::ready_line;
 use crate::helper::core::{Helper, Phase};
 use crate::helper::front_process::{Order, seal_plan};
 use crate::helper::services::Compiled;
 use crate::helper::sockets::registry::AGAIN;
-use crate::helper::sockets::registry::Prepared;
+use crate::helper::sockets::registry::{Prepared, Trouble};
+use crate::helper::tend::millis_since;
 use crate::helper::timers::Due;
 use crate::table::{Table, diff};
 
@@ -26,6 +32,7 @@ pub struct Change {
     table: Table,
     compiled: Compiled,
     prepared: Prepared,
+    warnings: Vec<String>,
     /// When a front that has not taken it is replaced.
     overdue: Instant,
 }
@@ -42,18 +49,16 @@ impl Helper {
     pub(super) fn replace_sockets(&mut self, now: Instant) {
         let idle = self.phase != Phase::Draining && self.change.is_none();
         if idle && self.registry.lacks_sockets() {
-            self.change_to(self.table.clone(), now);
+            self.change_to(self.table.clone(), Vec::new(), now);
         }
     }
 
-    /// SIGHUP. Any complaint keeps everything as it is; the log tells.
-    pub(super) fn reload(&mut self, now: Instant) {
+    /// Any complaint keeps everything as it is; the log tells, and whoever asked
+    /// for it is told. With a `token` only the table that it stands for will do.
+    pub(super) fn reload(&mut self, token: Option<&str>, now: Instant) {
         if self.phase == Phase::Draining {
-            return;
-        }
-        if self.change.is_some() {
-            self.reload_again = true;
-            return;
+            let draining = CallError::admin("Draining", json!({}));
+            return self.reload_over(Err(draining), now);
         }
         let mut states = vec![sd_notify::NotifyState::Reloading];
         states.extend(sd_notify::NotifyState::monotonic_usec_now());
@@ -61,22 +66,36 @@ impl Helper {
         self.last_log_reopen = None;
         self.reopen_log(now);
         match self.source.load() {
-            Ok(table) => self.change_to(table, now),
+            Ok(loaded) if token.is_some_and(|token| token != token_of(&loaded.table)) => {
+                let changed = CallError::admin("TableChanged", json!({}));
+                self.refuse("the table has changed since it was looked at", changed, now);
+            }
+            Ok(loaded) => {
+                for warning in loaded.warnings.lines() {
+                    log::warn!("{warning}");
+                }
+                let warnings = loaded.warnings.rendered().collect();
+                self.change_to(loaded.table, warnings, now);
+            }
             Err(complaints) => {
                 for complaint in complaints.lines() {
                     log::error!("{complaint}");
                 }
-                self.refuse(&complaints.count("complaint"));
+                let error = table_wrong(&complaints);
+                self.refuse(&complaints.count("complaint"), error, now);
             }
         }
     }
 
-    fn refuse(&self, why: &str) {
+    fn refuse(&mut self, why: &str, error: CallError, now: Instant) {
         log::error!("reload refused: {why}; the table in force stays");
+        let text = format!("reload refused: {why}");
+        self.tell_event(EventKind::Changed, None, &text);
+        self.reload_over(Err(error), now);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     }
 
-    fn change_to(&mut self, table: Table, now: Instant) {
+    fn change_to(&mut self, table: Table, warnings: Vec<String>, now: Instant) {
         let numbered: Vec<_> = table
             .services
             .iter()
@@ -90,15 +109,17 @@ impl Helper {
             log::error!("{trouble}{later}");
         }
         if hopeless {
+            let troubles: Vec<String> = prepared.troubles.iter().map(Trouble::to_string).collect();
             self.registry.abandon(prepared);
-            return self.refuse("not every address can be bound");
+            let error = CallError::admin("CannotBind", json!({ "troubles": troubles }));
+            return self.refuse("not every address can be bound", error, now);
         }
         let inheritance = self.fronts.inheritance().clone();
         let compiled = match self.services.compile(&table, &inheritance) {
             Ok(compiled) => compiled,
             Err(err) => {
                 self.registry.abandon(prepared);
-                return self.refuse(&err);
+                return self.refuse(&err, CallError::failed(err.clone()), now);
             }
         };
         // What the front may do is fixed when it starts.
@@ -108,6 +129,7 @@ impl Helper {
             table,
             compiled,
             prepared,
+            warnings,
             overdue: now + PATIENCE,
         };
         if needs_other_front {
@@ -117,7 +139,8 @@ impl Helper {
             // It may have heard half of it; the next front hears of the table in force.
             self.end_front();
             self.registry.withdraw(change.prepared);
-            return self.refuse(&format!("unable to tell the front: {err}"));
+            let why = format!("unable to tell the front: {err}");
+            return self.refuse(&why, CallError::failed(why.clone()), now);
         } else {
             self.timers.set(change.overdue, Due::PlanTaken);
             self.change = Some(change);
@@ -132,9 +155,10 @@ impl Helper {
             return Ok(());
         };
         let epoch = self.fronts.epoch;
+        let uptime = millis_since(self.control.began, Instant::now());
         let plan = self
             .services
-            .plan(&change.table, change.prepared.iter(), epoch);
+            .plan(&change.table, change.prepared.iter(), epoch, uptime);
         front.order(Order::Plan, Some(seal_plan(&plan)?));
         front.give_listeners(change.prepared.new_ones())
     }
@@ -155,6 +179,8 @@ impl Helper {
     pub(super) fn abandon_change(&mut self) {
         if let Some(change) = self.change.take() {
             self.registry.withdraw(change.prepared);
+            let draining = CallError::admin("Draining", json!({}));
+            self.reload_over(Err(draining), Instant::now());
         }
     }
 
@@ -165,6 +191,7 @@ impl Helper {
             table,
             compiled,
             prepared,
+            warnings,
             overdue: _,
         }) = self.change.take()
         else {
@@ -172,7 +199,9 @@ impl Helper {
         };
         for change in diff::diff(&self.table, &table) {
             log::info!("{change}");
+            self.tell_event(EventKind::Changed, None, &change.to_string());
         }
+        let outcome = shown_reload(&self.table, &table, warnings);
         let new_log = table.daemon.log != self.table.daemon.log;
         self.table = table;
         let instances = &self.instances;
@@ -192,9 +221,7 @@ impl Helper {
             sd_notify::NotifyState::Status(&ready_line(self)),
         ]);
         crate::sys::process::trim_heap();
-        if std::mem::take(&mut self.reload_again) {
-            self.reload(now);
-        }
+        self.reload_over(Ok(outcome), now);
         self.replace_sockets(now);
     }
 }

@@ -9,6 +9,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Uid;
 
 use crate::error::{Exit, Fatal};
+use crate::helper::admin::{Control, Sockets};
 use crate::helper::core::{Helper, Parts};
 use crate::helper::front_process::Fronts;
 use crate::helper::load::Source;
@@ -57,7 +58,12 @@ pub fn run(options: &Options) -> Exit {
         .collect();
     let source = Source::new(options.config.clone(), kinds);
     let table = match source.load() {
-        Ok(table) => table,
+        Ok(loaded) => {
+            for warning in loaded.warnings.lines() {
+                log::warn!("{warning}");
+            }
+            loaded.table
+        }
         Err(complaints) => {
             let count = complaints.count("complaint");
             eprintln!("{complaints}usherd: {count}; nothing was started");
@@ -83,7 +89,14 @@ fn serve(options: &Options, source: Source, table: Table, registry: Registry) ->
         }
         Err(err) => return Err(Fatal(format!("unable to open {err}"))),
     }
-    let _pid_file = pid_file(options, &table)?;
+    let pid_file = pid_file(options, &table)?;
+    let sockets = match &pid_file {
+        Some(file) => Some(
+            Sockets::open(file.dir())
+                .map_err(|err| Fatal(format!("unable to make the control sockets: {err}")))?,
+        ),
+        None => None,
+    };
     if let Err(err) = nix::sys::prctl::set_child_subreaper(true) {
         log::warn!("unable to adopt orphans of servers: {err}");
     }
@@ -99,6 +112,7 @@ fn serve(options: &Options, source: Source, table: Table, registry: Registry) ->
         launcher: Launcher::default(),
         fronts: Fronts::new(inheritance.clone(), files),
         null: open_null().map_err(|err| Fatal(format!("unable to open /dev/null: {err}")))?,
+        control: Control::new(sockets, state_dir(&table)),
         table,
     };
     listen(&mut parts, &inheritance)?;
@@ -167,7 +181,10 @@ fn pid_file(options: &Options, table: &Table) -> Result<Option<PidFile>, Fatal> 
         (Ok(file), _) => Ok(Some(file)),
         (Err(problem), Some(_)) => Err(Fatal(describe(&problem, &dir))),
         (Err(problem), None) => {
-            log::info!("running without a pid file: {}", describe(&problem, &dir));
+            log::info!(
+                "running without a pid file and control sockets: {}",
+                describe(&problem, &dir)
+            );
             Ok(None)
         }
     }
@@ -181,6 +198,17 @@ fn describe(problem: &NoPidFile, dir: &Path) -> String {
         ),
         NoPidFile::Io(path, err) => format!("unable to write {}: {err}", path.display()),
     }
+}
+
+/// Where bans are kept over a restart.
+fn state_dir(table: &Table) -> Option<PathBuf> {
+    let root = || Uid::effective().is_root().then(|| "/var/lib/usherd".into());
+    let own = || {
+        let home = env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+        let state = env::var_os("XDG_STATE_HOME").map(PathBuf::from).or(home);
+        state.map(|dir| dir.join("usherd"))
+    };
+    table.daemon.state_dir.clone().or_else(root).or_else(own)
 }
 
 fn default_runtime_dir() -> Option<PathBuf> {

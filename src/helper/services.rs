@@ -6,7 +6,8 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use crate::front::plan::{ListenerPlan, MuxPlan, Plan, ServePlan, ServicePlan};
+use crate::demux::Rule;
+use crate::front::plan::{Disabled, ListenerPlan, MuxPlan, Plan, ServePlan, ServicePlan};
 use crate::helper::sockets::listener::Listener;
 use crate::helper::sockets::registry::Registry;
 use crate::ids::{ListenerId, ServiceId};
@@ -31,6 +32,25 @@ pub struct Active {
     pub names: Vec<String>,
     /// Reached through a tcpmux listener too.
     pub muxed: bool,
+}
+
+/// Octets of a rule in the environment of a server. A list of names may be longer than
+/// execve(2) takes.
+const LONGEST_RULE: usize = 256;
+
+/// A rule as text, cut where it is too long.
+fn shown(rule: &Rule) -> String {
+    const CUT: &str = "...";
+    let mut text = show_rule(rule);
+    if text.len() > LONGEST_RULE {
+        let mut end = LONGEST_RULE - CUT.len();
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push_str(CUT);
+    }
+    text
 }
 
 impl Active {
@@ -166,6 +186,7 @@ impl Services {
         table: &Table,
         listeners: impl Iterator<Item = &'a Listener>,
         epoch: u32,
+        uptime: u64,
     ) -> Plan {
         let mut plan = Plan {
             epoch,
@@ -174,6 +195,9 @@ impl Services {
             services: Vec::new(),
             listeners: Vec::new(),
             tcpmux: Vec::new(),
+            disabled: disabled(table),
+            helper_pid: i32::try_from(std::process::id()).unwrap_or(0),
+            uptime,
         };
         for service in table.services.iter().filter(|service| service.enabled) {
             let id = self.id(&service.name);
@@ -224,7 +248,7 @@ fn compile(service: &Service, inheritance: &Inheritance) -> Result<Active, Strin
         name: service.name.as_str().into(),
         rules: service.rules.clone(),
         routing: service.routing.clone(),
-        rules_shown: service.routing.rules.iter().map(show_rule).collect(),
+        rules_shown: service.routing.rules.iter().map(shown).collect(),
         program,
         listeners: Vec::new(),
         names: Vec::new(),
@@ -233,6 +257,22 @@ fn compile(service: &Service, inheritance: &Inheritance) -> Result<Active, Strin
             .iter()
             .any(|listen| matches!(listen, Listen::Tcpmux { .. })),
     })
+}
+
+/// Services that the table switches off.
+fn disabled(table: &Table) -> Vec<Disabled> {
+    let off = table.services.iter().filter(|service| !service.enabled);
+    let shown = off.map(|service| Disabled {
+        name: service.name.clone(),
+        description: service.description.clone(),
+        serves: match &service.serve {
+            Serve::Exec(_) => "exec".to_owned(),
+            Serve::Forward(_) => "forward".to_owned(),
+            Serve::Builtin(builtin) => builtin.name().to_owned(),
+        },
+        listen: service.listen.iter().map(ToString::to_string).collect(),
+    });
+    shown.collect()
 }
 
 fn service_plan(id: ServiceId, service: &Service) -> ServicePlan {
@@ -244,6 +284,7 @@ fn service_plan(id: ServiceId, service: &Service) -> ServicePlan {
     ServicePlan {
         id,
         name: service.name.clone(),
+        description: service.description.clone(),
         serve,
         rules: service.rules.clone(),
         routing: service.routing.clone(),

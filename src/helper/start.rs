@@ -10,6 +10,7 @@ use std::time::Instant;
 use nix::sys::socket::{getsockopt, sockopt};
 use socket2::{Domain, SockAddr, SockRef, Type};
 
+use crate::admin::bans::Banned;
 use crate::helper::instances::{Instance, Instances, Phase};
 use crate::helper::policy::{self, Load};
 use crate::helper::services::{Active, Program, Services, StderrPipe};
@@ -56,6 +57,9 @@ pub struct Starter<'a> {
     pub launcher: &'a mut Launcher,
     pub null: BorrowedFd<'a>,
     pub draining: bool,
+    /// An operator drained the service, and the front knows.
+    pub halted: bool,
+    pub banned: &'a Banned,
 }
 
 /// What was found out about a request, from the kernel.
@@ -90,7 +94,7 @@ impl Starter<'_> {
     /// Judges and starts. Also tells when the service's stderr pipe is new, so
     /// that the front can be given its reading end.
     pub fn answer(&mut self, ask: Ask, now: Instant) -> (Answer, bool) {
-        match self.judge(&ask) {
+        match self.judge(&ask, now) {
             Ok((program, found)) => {
                 let new_pipe = program.stderr == Stderr::Log && self.ensure_pipe(ask.service);
                 let answer = match self.start(&ask, &program, &found, now) {
@@ -103,7 +107,7 @@ impl Starter<'_> {
         }
     }
 
-    fn judge(&self, ask: &Ask) -> Result<(Rc<Program>, Found), Refusal> {
+    fn judge(&self, ask: &Ask, now: Instant) -> Result<(Rc<Program>, Found), Refusal> {
         let service = self
             .services
             .find(ask.service)
@@ -120,6 +124,7 @@ impl Starter<'_> {
         let found = match (&ask.on, service.rules.wait) {
             (On::Connection(fd, told), false) => {
                 let found = look_at(fd, bound)?;
+                self.permits(found.ip, now)?;
                 let proxied = told.as_ref().and_then(|told| told.proxy.as_ref());
                 let owner = self.services.find(listener.service);
                 let routing = owner.map_or(&service.routing, |owner| &owner.routing);
@@ -131,8 +136,20 @@ impl Starter<'_> {
                 return Err(Refusal::WrongDescriptor);
             }
         };
+        self.permits(found.ip, now)?;
         policy::permits(&service.rules, found.ip, self.load(ask, service, found.ip))?;
         Ok((Rc::clone(program), found))
+    }
+
+    /// What operators forbid, whatever the table says.
+    fn permits(&self, ip: Option<IpAddr>, now: Instant) -> Result<(), Refusal> {
+        if self.halted {
+            return Err(Refusal::Held);
+        }
+        match ip.is_some_and(|ip| self.banned.holds(ip, now)) {
+            true => Err(Refusal::Banned),
+            false => Ok(()),
+        }
     }
 
     fn load(&self, ask: &Ask, service: &Active, ip: Option<IpAddr>) -> Load {

@@ -9,12 +9,14 @@ use mio::Interest;
 use mio::unix::SourceFd;
 use nix::sys::signal::Signal;
 
+use crate::control::types::EventKind;
 use crate::error::Fatal;
 use crate::helper::core::{Helper, LINK, Phase};
 use crate::helper::front_process::{Order, seal_plan};
 use crate::helper::link::LinkError;
 use crate::helper::logs;
 use crate::helper::wire::Notice;
+use crate::ids::{InstanceId, ServiceId};
 use crate::logging;
 
 impl Helper {
@@ -61,16 +63,9 @@ impl Helper {
         self.front = Some(front);
         self.send_log()?;
         self.send_plan()?;
-        for instance in self.instances.iter() {
-            let notice = Notice::Running {
-                instance: instance.id,
-                service: instance.service,
-                listener: instance.listener,
-                source: instance.peer,
-            };
-            if let Some(front) = &mut self.front {
-                front.link.notify(&notice);
-            }
+        let running: Vec<InstanceId> = self.instances.iter().map(|i| i.id).collect();
+        for instance in running {
+            self.tell_running(instance, now);
         }
         self.registry.listen_again();
         if let Some(front) = &mut self.front {
@@ -80,7 +75,34 @@ impl Helper {
         for service in pipes {
             self.send_pipe(service)?;
         }
-        Ok(())
+        self.brief_front()
+    }
+
+    /// To the front that is there: an instance that it did not ask for.
+    pub(super) fn tell_running(&mut self, id: InstanceId, now: Instant) {
+        let (Some(front), Some(instance)) = (&mut self.front, self.instances.find(id)) else {
+            return;
+        };
+        front.link.notify(&Notice::Running {
+            instance: instance.id,
+            service: instance.service,
+            listener: instance.listener,
+            source: instance.peer,
+            connection: instance.connection,
+            pid: instance.pid,
+            age: millis_since(instance.started, now),
+        });
+    }
+
+    /// Lets those who watch events know of one that the front does not see.
+    pub(super) fn tell_event(&mut self, kind: EventKind, service: Option<ServiceId>, text: &str) {
+        if let Some(front) = &mut self.front {
+            front.link.notify(&Notice::Event {
+                kind,
+                service,
+                text: text.to_owned(),
+            });
+        }
     }
 
     /// Tells the front which table is in force.
@@ -89,7 +111,9 @@ impl Helper {
             return Ok(());
         };
         let epoch = self.fronts.epoch;
-        let plan = self.services.plan(&self.table, self.registry.iter(), epoch);
+        let uptime = millis_since(self.control.began, Instant::now());
+        let listeners = self.registry.iter();
+        let plan = self.services.plan(&self.table, listeners, epoch, uptime);
         front.order(Order::Plan, Some(seal_plan(&plan)?));
         Ok(())
     }
@@ -174,4 +198,9 @@ impl Helper {
             log::error!("unable to watch the front: {err}");
         }
     }
+}
+
+/// Milliseconds between two moments.
+pub(super) fn millis_since(then: Instant, now: Instant) -> u64 {
+    u64::try_from(now.saturating_duration_since(then).as_millis()).unwrap_or(u64::MAX)
 }

@@ -16,11 +16,11 @@ const ROUNDS: usize = 8;
 
 /// A line of /proc/PID/stat, as far as it matters here (proc(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Process {
-    pid: i32,
-    parent: i32,
+pub struct Process {
+    pub pid: i32,
+    pub parent: i32,
     group: i32,
-    session: i32,
+    pub session: i32,
     zombie: bool,
 }
 
@@ -171,7 +171,8 @@ fn processes() -> Vec<Process> {
 
 /// The name stands in parentheses and may hold anything, so the fields after
 /// it are counted from the last one.
-fn parse(stat: &[u8]) -> Option<Process> {
+#[must_use]
+pub fn parse(stat: &[u8]) -> Option<Process> {
     let text = String::from_utf8_lossy(stat);
     let (pid, rest) = text.split_once(' ')?;
     let (_, rest) = rest.rsplit_once(')')?;

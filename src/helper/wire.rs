@@ -10,7 +10,10 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::control::server::{Sees, Who};
+use crate::control::types::EventKind;
 use crate::helper::octets::{Bytes, put_ip, put_u32, put_u64};
+pub use crate::helper::outcome::Outcome;
 use crate::helper::told::Told;
 use crate::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
 use crate::sandbox::Step;
@@ -47,6 +50,10 @@ pub enum Request {
     Taken,
     /// The log descriptor is broken (syslogd restarted): a new one, please.
     ReopenLog,
+    /// Who is at the other end of this connection to the status socket?
+    Identify { caller: u64 },
+    /// What do the instances use?
+    Measure,
 }
 
 /// A datagram peer, as the front read it from the socket: for the log and the
@@ -74,10 +81,15 @@ pub enum Notice {
         service: ServiceId,
         listener: ListenerId,
         source: Option<IpAddr>,
+        connection: ConnectionId,
+        pid: i32,
+        /// Milliseconds since its start.
+        age: u64,
     },
     Started {
         connection: ConnectionId,
         instance: InstanceId,
+        pid: i32,
     },
     Refused {
         connection: ConnectionId,
@@ -95,7 +107,32 @@ pub enum Notice {
     },
     /// Take no new request; end when the built-in services are done.
     Drain,
+    /// The status socket: serve it.
+    StatusSocket,
+    /// The answer to [`Request::Identify`].
+    Caller { caller: u64, who: Who },
+    /// Of an instance's first process: microseconds of CPU, octets that are resident.
+    Usage {
+        instance: InstanceId,
+        cpu: u64,
+        memory: u64,
+    },
+    /// The answer to [`Request::Measure`] is complete.
+    Measured,
+    /// An operator drained this service, or let it go on.
+    Hold { service: ServiceId, held: bool },
+    /// All bans in force (see `front::bans`), in the memfd that comes with it.
+    Bans,
+    /// Something happened here: for those who watch events.
+    Event {
+        kind: EventKind,
+        service: Option<ServiceId>,
+        text: String,
+    },
 }
+
+/// The longest text of an event, in octets.
+pub const MAX_EVENT: usize = 1024;
 
 /// Why the helper will not start a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,17 +147,10 @@ pub enum Refusal {
     Draining,
     /// A proxied peer from who is no proxy of this service, or none from who is.
     NotProxied,
-}
-
-/// How an instance ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// Exit status, or signal number with `signalled`.
-    pub status: i32,
-    pub signalled: bool,
-    pub core: bool,
-    /// Wall time from clone to reap, microseconds.
-    pub micros: u64,
+    /// An operator keeps the peer out.
+    Banned,
+    /// An operator drained or stopped the service.
+    Held,
 }
 
 /// A packet that makes no sense.
@@ -143,11 +173,12 @@ impl Request {
     #[must_use]
     pub fn descriptors(&self) -> usize {
         match self {
-            Request::Start { .. } => 1,
+            Request::Start { .. } | Request::Identify { .. } => 1,
             Request::StartWait { .. }
             | Request::Stop { .. }
             | Request::Alive
             | Request::Taken
+            | Request::Measure
             | Request::ReopenLog => 0,
         }
     }
@@ -190,6 +221,11 @@ impl Request {
             Request::Alive => out.push(4),
             Request::ReopenLog => out.push(5),
             Request::Taken => out.push(6),
+            Request::Identify { caller } => {
+                out.push(7);
+                put_u64(out, *caller);
+            }
+            Request::Measure => out.push(8),
         }
     }
 
@@ -226,6 +262,10 @@ impl Request {
             4 => Request::Alive,
             5 => Request::ReopenLog,
             6 => Request::Taken,
+            7 => Request::Identify {
+                caller: bytes.u64()?,
+            },
+            8 => Request::Measure,
             kind => return Err(ProtocolError::UnknownKind(kind)),
         };
         if !bytes.0.is_empty() {
@@ -262,20 +302,28 @@ impl Notice {
                 service,
                 listener,
                 source,
+                connection,
+                pid,
+                age,
             } => {
                 out.push(5);
                 put_u64(out, instance.0);
                 put_u32(out, service.0);
                 put_u32(out, listener.0);
                 put_ip(out, *source);
+                put_u64(out, connection.0);
+                out.extend_from_slice(&pid.to_le_bytes());
+                put_u64(out, *age);
             }
             Notice::Started {
                 connection,
                 instance,
+                pid,
             } => {
                 out.push(6);
                 put_u64(out, connection.0);
                 put_u64(out, instance.0);
+                out.extend_from_slice(&pid.to_le_bytes());
             }
             Notice::Refused { connection, reason } => {
                 out.push(7);
@@ -295,11 +343,45 @@ impl Notice {
             Notice::Exited { instance, outcome } => {
                 out.push(9);
                 put_u64(out, instance.0);
-                out.extend_from_slice(&outcome.status.to_le_bytes());
-                out.push(u8::from(outcome.signalled) | u8::from(outcome.core) << 1);
-                put_u64(out, outcome.micros);
+                outcome.encode(out);
             }
             Notice::Drain => out.push(10),
+            Notice::StatusSocket => out.push(11),
+            Notice::Caller { caller, who } => {
+                out.push(12);
+                put_u64(out, *caller);
+                put_who(out, *who);
+            }
+            Notice::Usage {
+                instance,
+                cpu,
+                memory,
+            } => {
+                out.push(13);
+                put_u64(out, instance.0);
+                put_u64(out, *cpu);
+                put_u64(out, *memory);
+            }
+            Notice::Measured => out.push(14),
+            Notice::Hold { service, held } => {
+                out.push(15);
+                put_u32(out, service.0);
+                out.push(u8::from(*held));
+            }
+            Notice::Bans => out.push(16),
+            Notice::Event {
+                kind,
+                service,
+                text,
+            } => {
+                out.push(17);
+                out.push(kind.code());
+                out.push(u8::from(service.is_some()));
+                put_u32(out, service.map_or(0, |service| service.0));
+                let text = cut(text, MAX_EVENT);
+                put_u32(out, u32::try_from(text.len()).unwrap_or(0));
+                out.extend_from_slice(text.as_bytes());
+            }
         }
     }
 
@@ -336,10 +418,14 @@ impl Notice {
                 service: ServiceId(bytes.u32()?),
                 listener: ListenerId(bytes.u32()?),
                 source: bytes.ip()?,
+                connection: ConnectionId(bytes.u64()?),
+                pid: bytes.i32()?,
+                age: bytes.u64()?,
             },
             6 => Notice::Started {
                 connection: ConnectionId(bytes.u64()?),
                 instance: InstanceId(bytes.u64()?),
+                pid: bytes.i32()?,
             },
             7 => Notice::Refused {
                 connection: ConnectionId(bytes.u64()?),
@@ -351,27 +437,79 @@ impl Notice {
                 step: Step::from_code(bytes.u8()?).ok_or(ProtocolError::BadValue("step"))?,
                 errno: bytes.i32()?,
             },
-            9 => {
-                let instance = InstanceId(bytes.u64()?);
-                let status = bytes.i32()?;
-                let flags = bytes.u8()?;
-                let micros = bytes.u64()?;
-                let outcome = Outcome {
-                    status,
-                    signalled: flags & 1 != 0,
-                    core: flags & 2 != 0,
-                    micros,
-                };
-                Notice::Exited { instance, outcome }
-            }
+            9 => Notice::Exited {
+                instance: InstanceId(bytes.u64()?),
+                outcome: Outcome::decode(bytes)?,
+            },
             10 => Notice::Drain,
+            11 => Notice::StatusSocket,
+            12 => Notice::Caller {
+                caller: bytes.u64()?,
+                who: take_who(bytes)?,
+            },
+            13 => Notice::Usage {
+                instance: InstanceId(bytes.u64()?),
+                cpu: bytes.u64()?,
+                memory: bytes.u64()?,
+            },
+            14 => Notice::Measured,
+            15 => Notice::Hold {
+                service: ServiceId(bytes.u32()?),
+                held: bytes.flag()?,
+            },
+            16 => Notice::Bans,
+            17 => Notice::Event {
+                kind: EventKind::from_code(bytes.u8()?)
+                    .ok_or(ProtocolError::BadValue("kind of event"))?,
+                service: {
+                    let (given, service) = (bytes.flag()?, ServiceId(bytes.u32()?));
+                    given.then_some(service)
+                },
+                text: {
+                    let length = bytes.u32()? as usize;
+                    String::from_utf8_lossy(bytes.slice(length)?).into_owned()
+                },
+            },
             kind => return Err(ProtocolError::UnknownKind(kind)),
         })
     }
 }
 
+/// As much of `text` as fits.
+fn cut(text: &str, most: usize) -> &str {
+    let mut end = text.len().min(most);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+fn put_who(out: &mut Vec<u8>, who: Who) {
+    put_u32(out, who.uid);
+    out.extend_from_slice(&who.pid.to_le_bytes());
+    let (sees, service) = match who.sees {
+        Sees::Nothing => (0, ServiceId(0)),
+        Sees::Everything => (1, ServiceId(0)),
+        Sees::Service(service) => (2, service),
+    };
+    out.push(sees);
+    put_u32(out, service.0);
+}
+
+fn take_who(bytes: &mut Bytes<'_>) -> Result<Who, ProtocolError> {
+    let (uid, pid) = (bytes.u32()?, bytes.i32()?);
+    let (sees, service) = (bytes.u8()?, ServiceId(bytes.u32()?));
+    let sees = match sees {
+        0 => Sees::Nothing,
+        1 => Sees::Everything,
+        2 => Sees::Service(service),
+        _ => return Err(ProtocolError::BadValue("rights of a caller")),
+    };
+    Ok(Who { uid, pid, sees })
+}
+
 impl Refusal {
-    const ALL: [Refusal; 9] = [
+    pub const ALL: [Refusal; 11] = [
         Refusal::UnknownService,
         Refusal::UnknownListener,
         Refusal::WrongDescriptor,
@@ -381,6 +519,8 @@ impl Refusal {
         Refusal::TooManyInAll,
         Refusal::Draining,
         Refusal::NotProxied,
+        Refusal::Banned,
+        Refusal::Held,
     ];
 
     fn code(self) -> u8 {
@@ -403,6 +543,8 @@ impl fmt::Display for Refusal {
             Refusal::TooManyInstances => "too many instances",
             Refusal::TooManyInAll => "too many instances in all",
             Refusal::Draining => "draining",
+            Refusal::Banned => "banned",
+            Refusal::Held => "drained or stopped by an operator",
             Refusal::NotProxied => "proxied where it must not be, or not where it must",
         })
     }

@@ -44,6 +44,8 @@ fn requests() -> Vec<Request> {
         Request::Alive,
         Request::ReopenLog,
         Request::Taken,
+        Request::Identify { caller: 1 << 40 },
+        Request::Measure,
     ]
 }
 
@@ -85,11 +87,17 @@ fn notices_can_share_a_packet() {
         signalled: true,
         core: true,
         micros: 1_500,
+        user_micros: 700,
+        system_micros: 300,
+        max_rss: 4_096,
+        blocks_read: 16,
+        blocks_written: 8,
     };
     let notices = vec![
         Notice::Started {
             connection: ConnectionId(1),
             instance: InstanceId(2),
+            pid: 4711,
         },
         Notice::Refused {
             connection: ConnectionId(1),
@@ -110,8 +118,36 @@ fn notices_can_share_a_packet() {
             service: ServiceId(2),
             listener: ListenerId(3),
             source: Some("192.0.2.1".parse().unwrap()),
+            connection: ConnectionId(4),
+            pid: 4711,
+            age: 12,
         },
         Notice::Drain,
+        Notice::StatusSocket,
+        Notice::Caller {
+            caller: 7,
+            who: Who {
+                uid: 1000,
+                pid: 12,
+                sees: Sees::Service(ServiceId(3)),
+            },
+        },
+        Notice::Usage {
+            instance: InstanceId(1),
+            cpu: 2,
+            memory: 3,
+        },
+        Notice::Measured,
+        Notice::Hold {
+            service: ServiceId(1),
+            held: true,
+        },
+        Notice::Bans,
+        Notice::Event {
+            kind: EventKind::Changed,
+            service: Some(ServiceId(2)),
+            text: "service \"x\" added".into(),
+        },
     ];
     let mut packet = Vec::new();
     notices.iter().for_each(|n| n.encode(&mut packet));

@@ -19,6 +19,9 @@ pub struct Reaped {
     pub system_time: Duration,
     /// Peak resident set, KiB.
     pub max_rss: u64,
+    /// Of 512 bytes, from and to disk.
+    pub blocks_read: u64,
+    pub blocks_written: u64,
 }
 
 /// Collects one child that has ended, of any parentage that came down to us.
@@ -45,6 +48,8 @@ pub fn reap() -> Option<Reaped> {
         user_time: duration(usage.ru_utime),
         system_time: duration(usage.ru_stime),
         max_rss: u64::try_from(usage.ru_maxrss).unwrap_or(0),
+        blocks_read: u64::try_from(usage.ru_inblock).unwrap_or(0),
+        blocks_written: u64::try_from(usage.ru_oublock).unwrap_or(0),
     })
 }
 

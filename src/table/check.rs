@@ -34,6 +34,8 @@ use accounts::Directory;
 pub struct Loaded {
     pub table: Table,
     pub warnings: Complaints,
+    /// Every file of it, the main one first.
+    pub files: Vec<PathBuf>,
 }
 
 /// Reads and checks a table. The error carries every complaint there is.
@@ -60,6 +62,7 @@ pub fn load(source: Source<'_>, host: &Host) -> Result<Loaded, Complaints> {
     }
     Ok(Loaded {
         table: Table { daemon, services },
+        files: files.iter().map(|file| file.path().to_owned()).collect(),
         warnings: Complaints::new(files, check.warnings),
     })
 }

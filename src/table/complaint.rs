@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Longest excerpt of a line that is shown, in characters.
 const SHOWN: usize = 120;
@@ -163,6 +163,11 @@ impl SourceFile {
             text,
             line_starts,
         }
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     #[must_use]

@@ -46,6 +46,15 @@ pub fn daemon_lines(daemon: &Daemon) -> Lines {
     if let Some(dir) = &daemon.runtime_dir {
         lines.push(("runtime_dir", path(dir)));
     }
+    if let Some(dir) = &daemon.state_dir {
+        lines.push(("state_dir", path(dir)));
+    }
+    for (key, group) in [
+        ("status_group", &daemon.status_group),
+        ("admin_group", &daemon.admin_group),
+    ] {
+        lines.extend(group.iter().map(|group| (key, text(&group.name))));
+    }
     let to = match &daemon.log.to {
         LogTarget::Stderr => text("stderr"),
         LogTarget::Syslog => text("syslog"),

@@ -17,6 +17,7 @@ mod check;
 pub mod complaint;
 pub mod diff;
 mod dns_types;
+pub mod edit;
 pub mod effective;
 pub mod host;
 pub mod names;
@@ -60,8 +61,14 @@ pub struct Table {
 pub struct Daemon {
     /// Who the front runs as; `None` when usherd is not root and nobody is switched to.
     pub user: Option<FrontUser>,
-    /// Where the pid file (and later the control sockets) live, if the table says so.
+    /// Where the pid file and the control sockets are, if the table says so.
     pub runtime_dir: Option<PathBuf>,
+    /// Where bans are kept over a restart, if the table says so.
+    pub state_dir: Option<PathBuf>,
+    /// Who may read the status socket besides root and usherd's own user.
+    pub status_group: Option<NamedGroup>,
+    /// The same for the admin socket.
+    pub admin_group: Option<NamedGroup>,
     pub log: LogSettings,
     pub undecided: Undecided,
 }
@@ -91,6 +98,13 @@ pub struct FrontUser {
     /// `None`: the table names nobody, no account `usherd` exists, and the uid belongs to no account.
     pub name: Option<String>,
     pub uid: u32,
+    pub gid: u32,
+}
+
+/// A group of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedGroup {
+    pub name: String,
     pub gid: u32,
 }
 

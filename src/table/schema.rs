@@ -33,7 +33,15 @@ pub use read::LOG_EVENTS;
 
 /// Top level of a file.
 pub const FILE_KEYS: &[&str] = &["include", "daemon", "defaults", "service"];
-pub const DAEMON_KEYS: &[&str] = &["user", "runtime_dir", "log", "undecided"];
+pub const DAEMON_KEYS: &[&str] = &[
+    "user",
+    "runtime_dir",
+    "state_dir",
+    "status_group",
+    "admin_group",
+    "log",
+    "undecided",
+];
 pub const DAEMON_LOG_KEYS: &[&str] = &["to", "format", "level"];
 pub const UNDECIDED_KEYS: &[&str] = &["total", "per_listener", "per_source"];
 pub const SOCKET_KEYS: &[&str] = &[
@@ -93,6 +101,9 @@ pub struct RawSocket {
 pub struct RawDaemon {
     pub user: Option<At<String>>,
     pub runtime_dir: Option<At<PathBuf>>,
+    pub state_dir: Option<At<PathBuf>>,
+    pub status_group: Option<At<String>>,
+    pub admin_group: Option<At<String>>,
     pub log: Option<At<LogSettings>>,
     pub undecided: Option<At<Undecided>>,
 }
@@ -335,6 +346,13 @@ pub fn read_daemon(reader: &mut Reader<'_>, value: &Value<'_>) -> RawDaemon {
         match key.get_ref().as_ref() {
             "user" => daemon.user = reader.at(value, |r, v| r.word(v, "a user name")),
             "runtime_dir" => daemon.runtime_dir = reader.at(value, Reader::absolute),
+            "state_dir" => daemon.state_dir = reader.at(value, Reader::absolute),
+            "status_group" => {
+                daemon.status_group = reader.at(value, |r, v| r.word(v, "a group name"));
+            }
+            "admin_group" => {
+                daemon.admin_group = reader.at(value, |r, v| r.word(v, "a group name"));
+            }
             "log" => daemon.log = reader.at(value, read::daemon_log),
             "undecided" => daemon.undecided = reader.at(value, read::undecided),
             _ => {

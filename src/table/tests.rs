@@ -34,6 +34,9 @@ const EVERYTHING: &str = r##"
 [daemon]
 user = "nobody"
 runtime_dir = "/run/usherd"
+state_dir = "/var/lib/usherd"
+status_group = "0"
+admin_group = "adm"
 log = { to = "/var/log/usherd \"x\".log", format = "json", level = "debug" }
 undecided = { total = 50, per_source = 7 }
 

@@ -97,6 +97,13 @@ impl Log {
         );
     }
 
+    /// The same, and there are no more than that. A server may answer before
+    /// the line about its start is written.
+    pub fn wait_exactly(&self, count: usize, words: &[&str]) {
+        self.wait_count(count, words);
+        assert_eq!(self.count(words), count, "lines with {words:?}");
+    }
+
     /// Sleeps on new lines until `choose` finds something, the log ends, or time is up.
     pub fn find<T>(
         &self,
@@ -225,7 +232,10 @@ pub fn table(dir: &Dir, services: &str) -> String {
     } else {
         ""
     };
-    format!("[daemon]\nruntime_dir = \"{runtime}\"\n{accounts}\n{services}\n")
+    let state = dir.file("state");
+    format!(
+        "[daemon]\nruntime_dir = \"{runtime}\"\nstate_dir = \"{state}\"\n{accounts}\n{services}\n"
+    )
 }
 
 type Ended = Arc<(Mutex<Option<ExitStatus>>, Condvar)>;

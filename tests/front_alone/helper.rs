@@ -96,6 +96,7 @@ impl Helper {
         for ((rules, datagram), id) in services.into_iter().zip(ids) {
             plan.services.push(ServicePlan {
                 id: ServiceId(id),
+                description: None,
                 name: format!("service-{id}"),
                 serve: ServePlan::Exec,
                 rules,
@@ -184,6 +185,7 @@ impl Helper {
         self.instances += 1;
         let instance = InstanceId(self.instances);
         let notice = Notice::Started {
+            pid: 1,
             connection,
             instance,
         };
@@ -193,10 +195,8 @@ impl Helper {
 
     pub fn exited(&self, instance: InstanceId) {
         let outcome = Outcome {
-            status: 0,
-            signalled: false,
-            core: false,
             micros: 1,
+            ..Outcome::default()
         };
         self.tell(&Notice::Exited { instance, outcome }, None);
     }
@@ -246,6 +246,9 @@ pub fn empty_plan() -> Plan {
         services: Vec::new(),
         listeners: Vec::new(),
         tcpmux: Vec::new(),
+        disabled: Vec::new(),
+        helper_pid: 1,
+        uptime: 0,
     }
 }
 

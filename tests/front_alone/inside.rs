@@ -18,6 +18,7 @@ fn serving(kind: Builtin, rules: Rules, target: Rules) -> (Helper, TcpListener) 
     let mut plan = empty_plan();
     let service = |id, name: &str, serve, rules| ServicePlan {
         id: ServiceId(id),
+        description: None,
         name: name.to_owned(),
         serve,
         rules,
@@ -156,6 +157,7 @@ fn a_server_of_all_listeners_silences_all_of_them() {
     let mut plan = empty_plan();
     plan.services.push(ServicePlan {
         id: SERVICE,
+        description: None,
         name: "whole".to_owned(),
         serve: ServePlan::Exec,
         rules,

@@ -181,6 +181,9 @@ fn instances_of_an_earlier_front_are_counted() {
     helper.plan(vec![(rules, false)]);
     let instance = InstanceId(77);
     let running = Notice::Running {
+        connection: usherd::ids::ConnectionId(1),
+        pid: 1,
+        age: 0,
         instance,
         service: SERVICE,
         listener: LISTENER,

@@ -13,6 +13,7 @@ tests![
     bytes_come_as_hexadecimal_as_text_and_from_a_file,
     what_is_undecided_tells_what_it_waits_for_and_what_then,
     everybody_learns_how_long_clients_may_wait,
+    who_waits_for_a_banner_or_for_the_end_is_told_where_it_ends,
     addresses_decide_and_refusals_are_told,
     a_proxy_header_is_read_first,
     datagrams_are_explained_by_the_tests_of_the_kernel,
@@ -41,6 +42,25 @@ builtin = "discard"
 listen = "tcp:127.0.0.1:4444"
 match = { http = true }
 proxy_protocol = ["198.51.100.0/24"]
+builtin = "discard"
+[service.sshd]
+listen = "tcp:127.0.0.1:4446"
+match = { ssh = true }
+builtin = "discard"
+[service.ended]
+listen = "tcp:127.0.0.1:4446"
+match = { eof = true }
+builtin = "discard"
+[service.silent]
+listen = "tcp:127.0.0.1:4446"
+match = { timeout = true }
+builtin = "discard"
+[service.abc]
+listen = "unix-seqpacket:@usherd-explained"
+match = { prefix = "abc" }
+builtin = "discard"
+[service.others]
+listen = "unix-seqpacket:@usherd-explained"
 builtin = "discard"
 [service.names]
 listen = "udp:127.0.0.1:4453"
@@ -126,11 +146,31 @@ fn everybody_learns_how_long_clients_may_wait() {
     }
 }
 
+fn who_waits_for_a_banner_or_for_the_end_is_told_where_it_ends() {
+    let text = explained(&["tcp:127.0.0.1:4446"]);
+    for line in [
+        "waits for the server's banner goes to silent after 2 s",
+        "ended: until the wait for bytes ends: up to 5 s",
+        "silent: until the wait for bytes ends: 2 s if it says nothing, else up to 5 s",
+    ] {
+        assert!(text.contains(line), "{line} is missing in:\n{text}");
+    }
+    // Of a record there is no more to come.
+    let text = explained(&["unix-seqpacket:@usherd-explained", "--text", "ab"]);
+    assert!(!text.contains("undecided"), "{text}");
+    assert!(text.trim_end().ends_with("=> others"), "{text}");
+}
+
 fn addresses_decide_and_refusals_are_told() {
     let text = explained(&[ADDRESS, "--from", "192.0.2.7"]);
     assert!(text.trim_end().ends_with("=> near"), "{text}");
     let text = explained(&[ADDRESS, "--from", "192.0.2.66:5000"]);
     assert!(text.contains("=> near\n   refused there"), "{text}");
+    let text = explained(&[ADDRESS, "--text", "hallo"]);
+    assert!(
+        text.contains("no: it asks for --from, not given here"),
+        "{text}"
+    );
     let text = explained(&[ADDRESS, "--from", "203.0.113.1", "--text", "hallo"]);
     assert!(text.contains("meant for other addresses"), "{text}");
     assert!(text.trim_end().ends_with("=> rest"), "{text}");

@@ -148,9 +148,6 @@ fn the_front_keeps_no_copy_and_does_not_watch_it() {
     ];
     let daemon = Daemon::start(&dir, &table(port, &services));
     let front = daemon.front();
-    // A server's stderr has a pipe of its own, made with the first one.
-    assert_eq!(served_by(&mut Peer::tcp(port), &hello("a.test")), "tls");
-    daemon.wait_servers(0);
     let state = || (process::descriptors(front).len(), watched(front));
     let idle = state();
     let mut peers: Vec<Peer> = (0..5).map(|_| Peer::tcp(port)).collect();

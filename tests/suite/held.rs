@@ -61,8 +61,7 @@ fn filled(daemon: &Daemon, port: u16) -> Peer {
     let idle = watched(front);
     let mut first = Peer::tcp(port);
     assert_eq!(server(first.send("a")), "a");
-    // With the first server comes the pipe for its stderr.
-    until_watched(front, idle + 1);
+    until_watched(front, idle);
     first
 }
 
@@ -113,7 +112,7 @@ fn who_does_not_want_to_wait_gives_up_the_place() {
     first.finish();
     assert_eq!(server(&mut stays), "a");
     assert_eq!(stays.read_text(), "a stays");
-    assert_eq!(daemon.log.count(&["started", "service=a"]), 2);
+    daemon.log.wait_exactly(2, &["started", "service=a"]);
 }
 
 fn nobody_passes_those_who_wait() {
@@ -294,7 +293,7 @@ fn a_drain_closes_the_undecided() {
     assert_eq!(first.read_line(), "astill here\n");
     first.finish();
     assert_eq!(daemon.exit_code(), Some(0));
-    assert_eq!(daemon.log.count(&["started"]), 1);
+    daemon.log.wait_exactly(1, &["started"]);
 }
 
 fn a_front_that_is_lost_loses_only_the_undecided() {

@@ -19,6 +19,7 @@ tests![
     whom_one_service_lets_in_is_heard_first,
     facts_of_the_match_are_in_the_environment,
     no_name_of_a_client_breaks_out_of_the_environment,
+    a_rule_with_thousands_of_names_fits_into_the_environment,
 ];
 
 const GET: &[u8] = b"GET /api/x HTTP/1.1\r\nHost: a.test\r\n\r\n";
@@ -239,4 +240,22 @@ fn no_name_of_a_client_breaks_out_of_the_environment() {
     }
     assert!(!daemon.log.text().contains('\u{1b}'));
     assert_eq!(served_by(&mut Peer::tcp(port), &hello("a.test")), "named");
+}
+
+fn a_rule_with_thousands_of_names_fits_into_the_environment() {
+    let (dir, port) = (Dir::new(), free_port());
+    // As one string this is more than execve(2) takes.
+    let names: Vec<String> = (0..6_000)
+        .map(|nth| format!("\"host-{nth}.customers.test\""))
+        .collect();
+    let rule = format!("{{ tls.sni = [{}] }}", names.join(", "));
+    let services = [("many", &*rule), ("wide", "{ tls.sni = \"**.test\" }")];
+    let _daemon = Daemon::start(&dir, &table(port, &services));
+    let mut peer = Peer::tcp(port);
+    let (name, said) = greeting(peer.send(hello("host-5999.customers.test")));
+    assert_eq!(name, "many");
+    let (_, rule) = said.split_once("rule=").unwrap();
+    let (rule, _) = rule.split_once(" sni=").unwrap();
+    assert!(rule.starts_with("tls.sni = [\"host-0."), "{rule}");
+    assert!(rule.ends_with("...") && rule.len() <= 256, "{rule}");
 }

@@ -146,7 +146,7 @@ fn a_checksum_is_checked() {
     daemon
         .log
         .wait_after(0, &["refused", "no good PROXY header"]);
-    assert_eq!(daemon.log.count(&["started"]), 1);
+    daemon.log.wait_exactly(1, &["started"]);
 }
 
 fn what_a_header_tells_is_in_the_environment() {
@@ -240,7 +240,7 @@ fn half_a_header_ends_at_the_deadline_and_falls_back_to_nobody() {
     }
     // All of a header and nothing behind it is another matter.
     assert_eq!(server(Peer::tcp(port).send(v1())), "rest");
-    assert_eq!(daemon.log.count(&["started"]), 1);
+    daemon.log.wait_exactly(1, &["started"]);
 }
 
 fn a_proxy_that_connects_and_leaves_is_no_event() {

@@ -6,13 +6,15 @@ use crate::common::*;
 /// What a server says first; `%` stands for its name.
 const SAYS: &str = r#"echo "% peer=$REMOTE_ADDR:$REMOTE_PORT local=$LOCAL rule=$USHERD_RULE sni=$USHERD_TLS_SNI alpn=$USHERD_TLS_ALPN host=$USHERD_HTTP_HOST proxy=$USHERD_PROXY_ADDR:$USHERD_PROXY_PORT v=$USHERD_PROXY_VERSION authority=$USHERD_PROXY_AUTHORITY id=$USHERD_PROXY_UNIQUE_ID"; exec cat"#;
 
-/// A service with more lines of its own, such as its `match`.
+/// A service with more lines of its own, such as its `match`. Without a pipe for its stderr,
+/// which the front would get at some moment after the first server has answered: tests count
+/// what the front has open.
 pub fn at(listen: &str, name: &str, more: &str) -> String {
     let says = SAYS
         .replace('%', name)
         .replace("$LOCAL", "$TCPLOCALIP:$TCPLOCALPORT");
     format!(
-        "[service.{name}]\nlisten = \"{listen}\"\nexec = [\"/bin/sh\", \"-c\", '''{says}''']\n{more}\n"
+        "[service.{name}]\nlisten = \"{listen}\"\nexec = [\"/bin/sh\", \"-c\", '''{says}''']\nstderr = \"null\"\n{more}\n"
     )
 }
 

@@ -4,7 +4,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::demux::{Content, Protocol};
+use crate::demux::plan::{Facts, Step};
+use crate::demux::{Content, Ending, Protocol};
 use crate::front::pending::routes::Routes;
 use crate::table::{Service, Side};
 
@@ -16,12 +17,13 @@ pub fn show(out: &mut String, services: &[&Service], routes: &Routes) {
             out,
             "  {}: {}",
             service.name,
-            wait(candidate, service, routes)
+            wait(candidate, services, routes)
         );
     }
 }
 
-fn wait(candidate: usize, service: &Service, routes: &Routes) -> String {
+fn wait(candidate: usize, services: &[&Service], routes: &Routes) -> String {
+    let service = services[candidate];
     let entries = routes.plan.entries();
     let own = || entries.iter().filter(|e| e.route.candidate == candidate);
     let (silence, whole) = (
@@ -40,24 +42,40 @@ fn wait(candidate: usize, service: &Service, routes: &Routes) -> String {
     if own().any(super::Entry::is_for_silence) || service.routing.speaks_first == Side::Server {
         return format!("up to {silence}, the client may wait for the server's banner");
     }
+    if own().all(|entry| entry.is_for_the_end()) {
+        let silent = if takes_silence(service) {
+            format!("{silence} if it says nothing, else ")
+        } else {
+            String::new()
+        };
+        return format!("until the wait for bytes ends: {silent}up to {whole}");
+    }
     if own().all(|entry| !entry.reads()) {
         return format!(
             "until the first bytes rule out the others; up to {silence} if it says nothing, \
              up to {whole} if it says too little"
         );
     }
-    if own().all(|entry| entry.is_for_the_end()) {
-        return format!(
-            "until the wait for bytes ends: {silence} if it says nothing, else up to {whole}"
-        );
-    }
     if speaks_ssh(service) {
+        let fate = match routes
+            .plan
+            .step(&Facts::default(), &[], Some(Ending::Timeout))
+        {
+            Step::Route(route) => format!("goes to {}", services[route.candidate].name),
+            Step::Need(_) | Step::Refuse => "is dropped".to_owned(),
+        };
         return format!(
-            "until its first bytes are there; one that waits for the server's banner is dropped \
+            "until its first bytes are there; one that waits for the server's banner {fate} \
              after {silence} (speaks_first = \"server\" would serve it)"
         );
     }
     format!("until its first bytes tell, up to {whole}")
+}
+
+/// Whether a rule says `timeout`.
+fn takes_silence(service: &Service) -> bool {
+    let mut rules = service.routing.rules.iter();
+    rules.any(|rule| rule.endings.contains(&Ending::Timeout))
 }
 
 fn speaks_ssh(service: &Service) -> bool {

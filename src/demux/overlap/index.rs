@@ -78,13 +78,10 @@ impl Index {
     }
 
     /// Calls `seen` with every entry that may hold all requests of `rule`, or
-    /// comes before it by its place alone; with others too, and with some twice.
+    /// comes before it by its place alone; with others too.
     pub fn near(&self, rule: &Rule, seen: &mut dyn FnMut(usize)) {
-        let mut found = |entries: Option<&Entries>| {
-            for at in entries.into_iter().flatten() {
-                seen(*at);
-            }
-        };
+        let mut all = Entries::new();
+        let mut found = |entries: Option<&Entries>| all.extend(entries.into_iter().flatten());
         found(Some(&self.loose));
         for prefix in &rule.address.from {
             found(self.from.get(prefix));
@@ -105,6 +102,10 @@ impl Index {
                 }
             }
         }
+        // A list of names finds an entry once for each of them.
+        all.sort_unstable();
+        all.dedup();
+        all.into_iter().for_each(seen);
     }
 }
 

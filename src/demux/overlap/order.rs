@@ -85,40 +85,49 @@ pub type Part = (String, Rule);
 pub fn parts(rule: &Rule) -> Vec<Part> {
     let mut all: Vec<Vec<Part>> = Vec::new();
     for (at, content) in rule.content.iter().enumerate() {
-        let with = |changed: Content| {
+        // Not the whole list with each of its thousands: the rule without it, and one put in.
+        let with = |rule: &Rule, change: &dyn Fn(&mut Content)| {
             let mut rule = rule.clone();
-            if let Some(content) = rule.content.get_mut(at) {
-                *content = changed;
-            }
+            rule.content.get_mut(at).map(change);
             rule
         };
+        let bare = with(rule, &|content| set_names(content, Vec::new()));
         let names = names_of(content).iter().map(|pattern| {
-            let mut changed = content.clone();
-            match &mut changed {
-                Content::Tls(tls) => tls.sni = vec![pattern.clone()],
-                Content::Http(http) => http.host = vec![pattern.clone()],
-                Content::Dns(dns) => dns.name = vec![pattern.clone()],
-                _ => {}
-            }
-            (format!("\"{pattern}\""), with(changed))
+            let one = |content: &mut Content| set_names(content, vec![pattern.clone()]);
+            (format!("\"{pattern}\""), with(&bare, &one))
         });
         all.push(names.collect());
+        let bare = with(rule, &|content| set_paths(content, Vec::new()));
         let paths = paths_of(content).iter().map(|path| {
-            let mut changed = content.clone();
-            if let Content::Http(http) = &mut changed {
-                http.path = vec![path.clone()];
-            }
-            (format!("\"{path}\""), with(changed))
+            let one = |content: &mut Content| set_paths(content, vec![path.clone()]);
+            (format!("\"{path}\""), with(&bare, &one))
         });
         all.push(paths.collect());
         if let Content::Prefix(prefixes) = content {
+            let bare = with(rule, &|content| *content = Content::Prefix(Vec::new()));
             let prefixes = prefixes.iter().map(|bytes| {
                 let name = crate::table::show_rule::show_bytes(bytes);
-                (name, with(Content::Prefix(vec![bytes.clone()])))
+                let one = |content: &mut Content| *content = Content::Prefix(vec![bytes.clone()]);
+                (name, with(&bare, &one))
             });
             all.push(prefixes.collect());
         }
     }
     all.retain(|parts| parts.len() > 1);
     all.into_iter().flatten().collect()
+}
+
+fn set_names(content: &mut Content, names: Vec<Pattern>) {
+    match content {
+        Content::Tls(tls) => tls.sni = names,
+        Content::Http(http) => http.host = names,
+        Content::Dns(dns) => dns.name = names,
+        _ => {}
+    }
+}
+
+fn set_paths(content: &mut Content, paths: Vec<String>) {
+    if let Content::Http(http) = content {
+        http.path = paths;
+    }
 }

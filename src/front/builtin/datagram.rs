@@ -47,6 +47,7 @@ pub struct Responder {
     unix: Option<bool>,
     control: Vec<u8>,
     traffic: Traffic,
+    taken: u64,
     answered: u64,
     unanswered: u64,
 }
@@ -85,6 +86,7 @@ impl Responder {
             unix: None,
             control: cmsg_space!(libc::in6_pktinfo, libc::in_pktinfo),
             traffic: Traffic::default(),
+            taken: 0,
             answered: 0,
             unanswered: 0,
         }
@@ -129,6 +131,12 @@ impl Responder {
     #[must_use]
     pub fn traffic(&self) -> Traffic {
         self.traffic
+    }
+
+    /// Requests that were admitted.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.taken
     }
 
     #[must_use]
@@ -183,6 +191,7 @@ impl Responder {
         {
             return;
         }
+        self.taken += 1;
         self.traffic.received += asked.len as u64;
         let Some(answer) = answer(self.kind, &buffer[..asked.len]) else {
             return;

@@ -6,8 +6,6 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use socket2::Type;
-
 use super::routes::Routes;
 use super::table::Waiting;
 use super::told;
@@ -166,8 +164,8 @@ impl Waiting {
     fn ended(&self, routes: &Routes, count: usize, closed: bool, now: Instant) -> Option<Ending> {
         if closed {
             Some(Ending::Eof)
-        } else if count >= LIMIT || count > 0 && routes.kind == Type::SEQPACKET {
-            Some(Ending::Full) // of records only the first can be peeked at
+        } else if routes.is_all(count) {
+            Some(Ending::Full)
         } else if now >= self.deadline(routes, count) {
             Some(Ending::Timeout)
         } else {
@@ -228,11 +226,11 @@ impl Waiting {
         }
     }
 
-    /// Whether it was looked at and is a connection no more. Bytes that came
-    /// before a reset can be read all the same.
+    /// Whether it is a connection no more. Bytes that came before a reset can
+    /// be read all the same.
     #[must_use]
     pub fn is_gone(&self) -> bool {
-        self.looks > 0 && self.socket.peer_addr().is_err()
+        self.socket.peer_addr().is_err()
     }
 
     /// The same socket as accept(2) gave it. What reads blocking would wait for the mark.

@@ -56,7 +56,11 @@ impl Front {
         let Some(routes) = self.routes_of(at) else {
             return;
         };
+        self.count_undecided();
         let mut waiting = Waiting::new(socket, peer, at, now);
+        if self.is_banned(peer.ip(), now) {
+            return self.close_waiting(waiting, Some(Reason::Banned), now);
+        }
         waiting.find_out(&routes);
         if !waiting.owes_header && routes.denies_all(&waiting.facts()) {
             return self.close_waiting(waiting, Some(Reason::AddressDenied), now);
@@ -231,10 +235,14 @@ impl Front {
             return;
         };
         if waiting.is_gone() {
-            return self.close_waiting(waiting, None, now); // reset, with bytes still to read
+            // Reset: it costs neither a token nor a line of the log.
+            return self.close_waiting(waiting, None, now);
         }
         waiting.restore();
         let client = waiting.client();
+        let waited = now.saturating_duration_since(waiting.accepted);
+        self.count_source(client.ip(), now);
+        self.count_decided(service, route, waited);
         match self.admit_in_turn(service, &client, now) {
             Ok(()) => self.serve(arrival(waiting, service, told), now),
             Err(reason) if reason.may_pass() && self.may_hold(service, &waiting) => {
@@ -325,10 +333,12 @@ impl Front {
     /// Ends a connection that nobody serves. Port scans and the like leave no
     /// trace but in the debug log.
     fn close_waiting(&mut self, waiting: Waiting, why: Option<Reason>, now: Instant) {
+        let client = waiting.client();
+        self.count_source(client.ip(), now);
         let Some(reason) = why else {
             return log::debug!(peer:% = waiting.peer; "closed undecided");
         };
-        let client = waiting.client();
+        self.count_refused(None, client.ip(), reason);
         self.tell_refusal(Whose::Listener(waiting.listener), &client, reason, now);
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use socket2::Type;
 
+use crate::demux::LIMIT;
 use crate::demux::plan::{Candidate, Facts, Plan};
 use crate::table::access::Prefix;
 use crate::table::{Access, MATCH_TIMEOUT, Routing, Side};
@@ -71,6 +72,13 @@ impl Routes {
     #[must_use]
     pub fn owes_header(&self, ip: IpAddr) -> bool {
         self.proxies.iter().any(|prefix| prefix.contains(ip))
+    }
+
+    /// Whether no more can be looked at than so many bytes.
+    #[must_use]
+    pub fn is_all(&self, count: usize) -> bool {
+        // Of records only the first can be peeked at.
+        count >= LIMIT || count > 0 && self.kind == Type::SEQPACKET
     }
 
     /// Whether no service that such a request may be for lets this peer in.

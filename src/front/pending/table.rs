@@ -103,6 +103,17 @@ pub struct Table {
 }
 
 impl Table {
+    /// Undecided ones.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        self.count
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// Which undecided one has to go so that `newcomer` finds a place, if any.
     #[must_use]
     pub fn victim(&self, newcomer: &Waiting, listed: u32, bounds: &Undecided) -> Option<u32> {

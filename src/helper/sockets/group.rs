@@ -5,7 +5,8 @@
 //! The kernel numbers the sockets in the order of their bind(2), and when one
 //! closes the last takes its place. So none of a group is closed before all
 //! are: one whose service has left stays here, deaf, as a server may still
-//! hold it too. What no rule takes goes to the sink, which nobody reads.
+//! hold it too, and is that service's again if it comes back. What no rule
+//! takes goes to the sink, which nobody reads.
 #![forbid(unsafe_code)]
 
 use std::os::fd::AsFd;
@@ -15,7 +16,7 @@ use super::bind::{self, BindError, Bound, Sharing};
 use super::listener::Listener;
 use crate::demux::datagram::{Base, Inexpressible, Tests, ordered, program};
 use crate::helper::filter;
-use crate::ids::ListenerId;
+use crate::ids::{ListenerId, ServiceId};
 use crate::sys::bpf::{DROP, Instruction, PASS, RETURN, plain};
 use crate::sys::socket::{attach_reuseport_program, set_filter};
 use crate::table::address::{Inet, Listen, Transport};
@@ -43,6 +44,8 @@ struct Seat {
     bound: Rc<Bound>,
     /// `None`: the sink, or one whose service has left.
     of: Option<ListenerId>,
+    /// Whose it was last.
+    was: Option<ServiceId>,
 }
 
 /// The key of a datagram address that several services could share.
@@ -81,7 +84,11 @@ impl Group {
     pub fn take_in(&mut self, bound: &Rc<Bound>) {
         debug_assert!(self.seats.is_empty());
         let bound = Rc::clone(bound);
-        self.seats.push(Seat { bound, of: None });
+        self.seats.push(Seat {
+            bound,
+            of: None,
+            was: None,
+        });
     }
 
     /// Binds the socket of one more listener. It hears nothing until the group
@@ -91,6 +98,15 @@ impl Group {
         listener: &Listener,
         first: impl FnOnce() -> Result<Bound, BindError>,
     ) -> Result<Rc<Bound>, BindError> {
+        let left = |seat: &&mut Seat| {
+            let is_open = || seat.bound.socket.peer_addr().is_err();
+            seat.of.is_none() && seat.was == Some(listener.service) && is_open()
+        };
+        if let Some(seat) = self.seats.iter_mut().find(left) {
+            // Nobody would hear what comes to another one while its server runs.
+            seat.of = Some(listener.id);
+            return Ok(Rc::clone(&seat.bound));
+        }
         if self.sink.is_none() {
             self.make_sink(&listener.options, first)?;
         }
@@ -137,7 +153,11 @@ impl Group {
                 .map_err(|e| BindError::Call("SO_ATTACH_REUSEPORT_CBPF", e))?;
         }
         let seat = Rc::clone(&bound);
-        self.seats.push(Seat { bound: seat, of });
+        self.seats.push(Seat {
+            bound: seat,
+            of,
+            was: None,
+        });
         Ok(bound)
     }
 
@@ -150,6 +170,7 @@ impl Group {
                     .is_some_and(|bound| Rc::ptr_eq(bound, &seat.bound))
             });
             seat.of = owner.map(|listener| listener.id);
+            seat.was = owner.map(|listener| listener.service).or(seat.was);
         }
     }
 

@@ -5,7 +5,7 @@ use super::Check;
 use crate::table::complaint::{At, Fault};
 use crate::table::host::Host;
 use crate::table::schema::RawDaemon;
-use crate::table::{Daemon, FrontUser};
+use crate::table::{Daemon, FrontUser, NamedGroup};
 
 /// The account of the front if the table names none.
 const USUAL_NAME: &str = "usherd";
@@ -17,6 +17,9 @@ impl Check<'_> {
         Daemon {
             user: self.front_user(raw.user.as_ref()),
             runtime_dir: raw.runtime_dir.as_ref().map(|at| at.value.clone()),
+            state_dir: raw.state_dir.as_ref().map(|at| at.value.clone()),
+            status_group: self.named_group(raw.status_group.as_ref()),
+            admin_group: self.named_group(raw.admin_group.as_ref()),
             log: raw
                 .log
                 .as_ref()
@@ -27,6 +30,20 @@ impl Check<'_> {
                 .as_ref()
                 .map(|at| at.value)
                 .unwrap_or_default(),
+        }
+    }
+
+    fn named_group(&mut self, named: Option<&At<String>>) -> Option<NamedGroup> {
+        let At { value: name, place } = named?;
+        match self.directory.group(name) {
+            Ok(gid) => Some(NamedGroup {
+                name: name.clone(),
+                gid,
+            }),
+            Err(fault) => {
+                self.complain(*place, fault);
+                None
+            }
         }
     }
 

@@ -1,0 +1,229 @@
+//! The methods of `org.usherd.Admin`.
+#![forbid(unsafe_code)]
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::Hasher;
+use std::time::Instant;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+
+use super::{Asked, Then, Wait};
+use crate::control::message::{Call, CallError, Reply};
+use crate::control::server::{Answer, Sees, Who};
+use crate::control::types::{self, What};
+use crate::helper::core::{Helper, Phase};
+use crate::helper::tree;
+use crate::ids::{InstanceId, ServiceId};
+use crate::table::complaint::Complaints;
+use crate::table::effective::{daemon_lines, effective, service_lines};
+use crate::table::value::signal;
+use crate::table::{Table, diff};
+
+impl Helper {
+    pub(super) fn answer_call(
+        &mut self,
+        who: Who,
+        caller: u64,
+        mut call: Call,
+        now: Instant,
+    ) -> Answer<Wait> {
+        if who.sees != Sees::Everything {
+            return CallError::PermissionDenied.into();
+        }
+        let answered = self.carry_out_call(caller, &mut call, now);
+        let refused = matches!(&answered, Err(_) | Ok(Answer::Reply(Reply::Error(_))));
+        if changes_something(&call) {
+            let (_, method) = call.target();
+            let outcome = if refused { "refused" } else { "taken" };
+            log::info!(uid = who.uid, pid = who.pid, method; "admin call {outcome}");
+        }
+        answered.unwrap_or_else(Answer::from)
+    }
+
+    fn carry_out_call(
+        &mut self,
+        caller: u64,
+        call: &mut Call,
+        now: Instant,
+    ) -> Result<Answer<Wait>, CallError> {
+        let (_, method) = call.target();
+        if self.phase == Phase::Draining && changes_something(call) {
+            return Err(CallError::admin("Draining", json!({})));
+        }
+        match method {
+            "Reload" => {
+                let how: types::ReloadHow = call.take()?;
+                if how.check_only == Some(true) {
+                    return self.check_reload().map(Answer::Reply);
+                }
+                self.queue_reload(Asked {
+                    caller: Some(caller),
+                    token: how.token,
+                    edited: None,
+                });
+                Ok(Answer::Later(Wait::Reload))
+            }
+            "Describe" => self.describe(call).map(Answer::Reply),
+            "Enable" | "Disable" => {
+                let enabled = method == "Enable";
+                let types::TheService { service } = call.take()?;
+                self.toggle(&service, enabled, caller)
+            }
+            "Drain" => Ok(self
+                .named(call)
+                .map(|id| self.hold(id, true, Then::Drain))?),
+            "Stop" => Ok(self.named(call).map(|id| self.hold(id, true, Then::Stop))?),
+            "Start" => {
+                let id = self.named(call)?;
+                let taken = self.services.find(id).filter(|service| {
+                    service.rules.wait
+                        && (service.listeners.iter()).any(|l| self.instances.is_taken(*l))
+                });
+                if let Some(service) = taken {
+                    let why = "its server is running";
+                    return Err(super::hold::not_startable(&service.name, why));
+                }
+                Ok(self.hold(id, false, Then::Start))
+            }
+            "Kill" => self.kill_instance(call, now).map(Answer::Reply),
+            "Ban" => {
+                let whom = call.take()?;
+                self.ban(whom)
+            }
+            "Unban" => {
+                let types::ThePrefix { prefix } = call.take()?;
+                self.unban(&prefix)
+            }
+            "GetBans" => {
+                let _: Nothing = call.take()?;
+                Ok(Answer::Reply(Reply::last(&self.show_bans())))
+            }
+            _ => Err(CallError::MethodNotFound(call.method.clone())),
+        }
+    }
+
+    fn named(&mut self, call: &mut Call) -> Result<ServiceId, CallError> {
+        let types::TheService { service: name } = call.take()?;
+        let mut services = self.table.services.iter();
+        let found = services.find(|service| service.name == name && service.enabled);
+        match found {
+            Some(_) => Ok(self.services.id(&name)),
+            None => Err(no_such_service(&name)),
+        }
+    }
+
+    fn check_reload(&self) -> Result<Reply, CallError> {
+        let loaded = self
+            .source
+            .load()
+            .map_err(|complaints| table_wrong(&complaints))?;
+        let warnings = loaded.warnings.rendered().collect();
+        let reload = shown_reload(&self.table, &loaded.table, warnings);
+        Ok(Reply::last(&reload))
+    }
+
+    fn describe(&self, call: &mut Call) -> Result<Reply, CallError> {
+        let types::OfService { service } = call.take()?;
+        let lines = match &service {
+            None => daemon_lines(&self.table.daemon),
+            Some(name) => {
+                let mut services = self.table.services.iter();
+                let service = services.find(|service| service.name == *name);
+                service_lines(service.ok_or_else(|| no_such_service(name))?)
+            }
+        };
+        let keys = lines.into_iter().map(|(key, value)| types::Key {
+            key: key.to_owned(),
+            value,
+        });
+        Ok(Reply::last(&types::Describe {
+            keys: keys.collect(),
+        }))
+    }
+
+    fn kill_instance(&mut self, call: &mut Call, now: Instant) -> Result<Reply, CallError> {
+        let types::KillWhat {
+            instance,
+            signal: name,
+        } = call.take()?;
+        let Some(found) = self.instances.find(InstanceId(instance)) else {
+            let parameters = json!({ "instance": instance });
+            return Err(CallError::admin("NoSuchInstance", parameters));
+        };
+        let pid = found.pid;
+        match name.as_deref().map(signal) {
+            None => self.stop_all(&[InstanceId(instance)], now),
+            Some(Ok(libc::SIGKILL)) => tree::kill_all(&[pid]),
+            Some(Ok(number)) => {
+                // Our own child, not reaped yet: the number is still its own.
+                let signal = Signal::try_from(number).ok();
+                let done = kill(Pid::from_raw(pid), signal);
+                done.map_err(|err| CallError::failed(err.to_string()))?;
+            }
+            Some(Err(_)) => return Err(CallError::InvalidParameter("signal".into())),
+        }
+        Ok(Reply::Last(json!({})))
+    }
+}
+
+/// The parameters of a method that takes none.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+fn changes_something(call: &Call) -> bool {
+    let (_, method) = call.target();
+    matches!(
+        method,
+        "Reload" | "Enable" | "Disable" | "Drain" | "Stop" | "Start" | "Kill" | "Ban" | "Unban"
+    )
+}
+
+pub(super) fn no_such_service(name: &str) -> CallError {
+    CallError::admin("NoSuchService", json!({ "service": name }))
+}
+
+/// Every complaint, as `usherd check` shows it.
+pub(in crate::helper) fn table_wrong(complaints: &Complaints) -> CallError {
+    let shown: Vec<String> = complaints.rendered().collect();
+    CallError::admin("TableWrong", json!({ "complaints": shown }))
+}
+
+/// What a reload from `old` to `new` changes.
+pub(in crate::helper) fn shown_reload(
+    old: &Table,
+    new: &Table,
+    warnings: Vec<String>,
+) -> types::Reload {
+    let changes = diff::diff(old, new).into_iter().map(|change| {
+        let keys = |keys: Vec<&str>| keys.into_iter().map(str::to_owned).collect();
+        let (service, what, keys) = match change {
+            diff::Change::Daemon { keys: changed } => (None, What::Changed, keys(changed)),
+            diff::Change::Added { service } => (Some(service), What::Added, Vec::new()),
+            diff::Change::Removed { service } => (Some(service), What::Removed, Vec::new()),
+            diff::Change::Changed {
+                service,
+                keys: changed,
+            } => (Some(service), What::Changed, keys(changed)),
+        };
+        types::Change {
+            service,
+            what,
+            keys,
+        }
+    });
+    types::Reload {
+        changes: changes.collect(),
+        warnings,
+        token: token_of(new),
+    }
+}
+
+/// Tells one table from another; no secret.
+pub(in crate::helper) fn token_of(table: &Table) -> String {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(effective(table).as_bytes());
+    format!("{:016x}", hasher.finish())
+}

@@ -1,0 +1,111 @@
+//! Who is at the other end of a control socket: asked of the kernel, never of
+//! the caller.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::unistd::Uid;
+
+use crate::control::server::{Sees, Who};
+use crate::helper::core::Helper;
+use crate::helper::tree;
+use crate::helper::wire::Notice;
+use crate::ids::ServiceId;
+use crate::sys::peer::{peer_groups, peer_pidfd};
+use crate::sys::process::pidfd_open;
+
+/// Processes between a caller and a server that are followed.
+const DEEPEST: usize = 64;
+
+/// Where a process comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// Nothing that usherd started.
+    Elsewhere,
+    Server(ServiceId),
+    /// Some server left it behind; whose it was cannot be told any more.
+    Orphan,
+}
+
+impl Helper {
+    pub(super) fn admin_group(&self) -> Option<u32> {
+        let group = self.table.daemon.admin_group.as_ref();
+        group.map(|group| group.gid)
+    }
+
+    /// Answers the front about a caller of the status socket.
+    pub(in crate::helper) fn tell_caller(&mut self, caller: u64, socket: &OwnedFd) {
+        let group = self.table.daemon.status_group.as_ref();
+        let who = self.identify(socket.as_fd(), group.map(|group| group.gid));
+        if let Some(front) = &mut self.front {
+            front.link.notify(&Notice::Caller { caller, who });
+        }
+    }
+
+    /// What the kernel says of the peer of a Unix socket, and what that peer may see.
+    pub(super) fn identify(&self, socket: BorrowedFd<'_>, group: Option<u32>) -> Who {
+        let Ok(peer) = getsockopt(&socket, sockopt::PeerCredentials) else {
+            return nobody();
+        };
+        let (uid, pid) = (peer.uid(), peer.pid());
+        let pidfd = peer_pidfd(socket).or_else(|_| pidfd_open(pid));
+        let origin = self.origin_of(pid);
+        // Only now: had the process ended before, the number could have been another's.
+        let is_there = pidfd.is_ok_and(|pidfd| is_alive(pidfd.as_fd()));
+        let has_rights = uid == 0
+            || uid == Uid::effective().as_raw()
+            || group.is_some_and(|group| {
+                peer.gid() == group || peer_groups(socket).is_ok_and(|all| all.contains(&group))
+            });
+        let sees = match origin {
+            _ if !is_there => Sees::Nothing,
+            // TODO: once servers are sandboxed, a root of a sandbox is none here.
+            _ if uid == 0 => Sees::Everything,
+            Origin::Server(service) => Sees::Service(service),
+            Origin::Orphan => Sees::Nothing,
+            Origin::Elsewhere if has_rights => Sees::Everything,
+            Origin::Elsewhere => Sees::Nothing,
+        };
+        Who { uid, pid, sees }
+    }
+
+    /// Follows a process up to a server, by session and parentage.
+    fn origin_of(&self, pid: i32) -> Origin {
+        let own = i32::try_from(std::process::id()).unwrap_or(0);
+        let mut at = pid;
+        for _ in 0..DEEPEST {
+            let stat = fs::read(format!("/proc/{at}/stat"));
+            let Some(process) = stat.ok().and_then(|stat| tree::parse(&stat)) else {
+                return Origin::Elsewhere;
+            };
+            let mut servers = self.instances.iter();
+            let server = servers.find(|server| [at, process.session].contains(&server.pid));
+            if let Some(server) = server {
+                return Origin::Server(server.service);
+            }
+            match process.parent {
+                parent if parent == own => return Origin::Orphan,
+                0 | 1 => return Origin::Elsewhere,
+                parent => at = parent,
+            }
+        }
+        Origin::Orphan
+    }
+}
+
+fn nobody() -> Who {
+    Who {
+        uid: u32::MAX,
+        pid: 0,
+        sees: Sees::Nothing,
+    }
+}
+
+/// A pidfd becomes readable when its process ends (pidfd_open(2)).
+fn is_alive(pidfd: BorrowedFd<'_>) -> bool {
+    let mut asked = [PollFd::new(pidfd, PollFlags::POLLIN)];
+    poll(&mut asked, PollTimeout::ZERO) == Ok(0)
+}

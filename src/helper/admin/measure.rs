@@ -1,0 +1,84 @@
+//! What instances use: CPU time and memory of their first processes, for the front.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use nix::unistd::{SysconfVar, sysconf};
+
+use crate::helper::core::Helper;
+use crate::helper::wire::Notice;
+
+/// The front gets new figures no more often than this.
+const PAUSE: Duration = Duration::from_millis(250);
+/// Instances looked at in one go: each is a file to read.
+const MOST: usize = 2048;
+
+impl Helper {
+    pub(in crate::helper) fn measure(&mut self, now: Instant) {
+        let lately = |at: Instant| now.saturating_duration_since(at) < PAUSE;
+        let Some(front) = &mut self.front else { return };
+        if !self.control.last_measured.is_some_and(lately) {
+            self.control.last_measured = Some(now);
+            let units = Units::ask();
+            for instance in self.instances.iter().take(MOST) {
+                let stat = fs::read(format!("/proc/{}/stat", instance.pid));
+                if let Some((cpu, memory)) = stat.ok().and_then(|stat| units.read(&stat)) {
+                    front.link.notify(&Notice::Usage {
+                        instance: instance.id,
+                        cpu,
+                        memory,
+                    });
+                }
+            }
+        }
+        front.link.notify(&Notice::Measured);
+    }
+}
+
+/// What /proc/PID/stat counts in.
+#[derive(Clone, Copy, Debug)]
+struct Units {
+    ticks_per_second: u64,
+    page: u64,
+}
+
+impl Units {
+    fn ask() -> Self {
+        let ask = |what, usual| {
+            let told = sysconf(what).ok().flatten();
+            told.and_then(|n| u64::try_from(n).ok()).unwrap_or(usual)
+        };
+        Self {
+            ticks_per_second: ask(SysconfVar::CLK_TCK, 100).max(1),
+            page: ask(SysconfVar::PAGE_SIZE, 4096),
+        }
+    }
+
+    /// Microseconds of CPU and resident octets: fields 14, 15 and 24 of proc_pid_stat(5).
+    fn read(self, stat: &[u8]) -> Option<(u64, u64)> {
+        let text = String::from_utf8_lossy(stat);
+        let (_, rest) = text.rsplit_once(')')?;
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+        let ticks = number(14)? + number(15)?;
+        let cpu = ticks.saturating_mul(1_000_000) / self.ticks_per_second;
+        Some((cpu, number(24)?.saturating_mul(self.page)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_counted_from_the_last_parenthesis() {
+        let units = Units {
+            ticks_per_second: 100,
+            page: 4096,
+        };
+        let stat = b"7 (a) b) S 1 7 7 0 -1 4194560 1 0 0 0 25 5 0 0 20 0 1 0 9 1000 3 18446744073709551615";
+        assert_eq!(units.read(stat), Some((300_000, 12_288)));
+        assert_eq!(units.read(b"7 (x) S 1 7"), None);
+    }
+}

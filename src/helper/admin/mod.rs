@@ -1,0 +1,262 @@
+//! The admin socket: `org.usherd.Admin`, served by the helper itself.
+//!
+//! Callers are operators; what they say is still read with suspicion: bounded,
+//! without waiting, and not at all from those who may ask nothing. A reply is
+//! sent when the front has taken what was asked for, so that it is true.
+#![forbid(unsafe_code)]
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use mio::Token;
+
+use crate::admin::bans::{Banned, Bans};
+use crate::control::message::{CallError, Reply};
+use crate::control::server::Server;
+use crate::control::{ADMIN, types};
+use crate::helper::core::Helper;
+use crate::helper::front_process::Order;
+use crate::ids::ServiceId;
+
+mod bans;
+pub(in crate::helper) mod calls;
+mod hold;
+mod identify;
+mod measure;
+mod sockets;
+mod toggle;
+
+pub use sockets::Sockets;
+
+/// Tokens of the helper's loop: the socket, and its callers from here on.
+pub(super) const SOCKET: Token = Token(2);
+const FIRST_CALLER: usize = 16;
+
+/// What a call waits for.
+#[derive(Debug)]
+pub enum Wait {
+    /// Its reload.
+    Reload,
+    /// The front to take an order.
+    Taken(Order, Then),
+    /// The last instance of a service that was stopped to end; how many there were.
+    Ended(ServiceId, u32),
+}
+
+/// What follows once the front has taken an order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Then {
+    Say(Reply),
+    Drain,
+    Stop,
+    Start,
+}
+
+/// A reload that somebody asked for.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    /// The caller's number; `None`: a signal.
+    caller: Option<u64>,
+    /// Of the table that is meant.
+    token: Option<String>,
+    /// A file that was changed for it.
+    edited: Option<toggle::Edited>,
+}
+
+/// Everything that belongs to the admin socket.
+#[derive(Debug)]
+pub struct Control {
+    server: Server<Wait>,
+    sockets: Option<Sockets>,
+    state_dir: Option<PathBuf>,
+    pub(super) began: Instant,
+    queue: VecDeque<Asked>,
+    current: Option<Asked>,
+    /// Services that take no request; whether the front has heard of it.
+    halted: HashMap<ServiceId, bool>,
+    bans: Bans,
+    banned: Banned,
+    last_measured: Option<Instant>,
+    /// Starts that an operator asked for: the low part of their connection ids.
+    starts: u64,
+    /// Callers to go on with.
+    again: Vec<usize>,
+}
+
+impl Control {
+    #[must_use]
+    pub fn new(sockets: Option<Sockets>, state_dir: Option<PathBuf>) -> Self {
+        Self {
+            server: Server::new(ADMIN),
+            sockets,
+            state_dir,
+            began: Instant::now(),
+            queue: VecDeque::new(),
+            current: None,
+            halted: HashMap::new(),
+            bans: Bans::default(),
+            banned: Banned::default(),
+            last_measured: None,
+            starts: 0,
+            again: Vec::new(),
+        }
+    }
+
+    /// The next moment at which there is something to do here.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.server.next_sweep()
+    }
+
+    /// Whether the front knows that it must not ask for servers of `service`.
+    pub(super) fn is_halted(&self, service: ServiceId) -> bool {
+        self.halted.get(&service).copied().unwrap_or(false)
+    }
+
+    pub(super) fn banned(&self) -> &Banned {
+        &self.banned
+    }
+
+    /// Whether the loop must not sleep.
+    pub(super) fn has_more(&self) -> bool {
+        !self.again.is_empty()
+    }
+}
+
+impl Helper {
+    /// Begins to serve the admin socket, and reads the bans.
+    pub(super) fn open_admin(&mut self) {
+        self.load_bans();
+        let Some(sockets) = &mut self.control.sockets else {
+            return;
+        };
+        let Some(listener) = sockets.take_admin() else {
+            return;
+        };
+        let registry = self.poll.registry();
+        if let Err(err) = self.control.server.listen(listener, registry, SOCKET) {
+            log::error!("unable to serve the admin socket: {err}");
+        }
+    }
+
+    /// usherd ends: nobody can ask for anything any more.
+    pub(super) fn close_admin(&mut self) {
+        self.control.server.close();
+        if let Some(sockets) = &self.control.sockets {
+            sockets.remove();
+        }
+    }
+
+    /// Events of the admin socket and of its callers.
+    pub(super) fn admin_events(&mut self, tokens: &[Token], now: Instant) {
+        self.control.server.turn_over();
+        for token in tokens {
+            match *token {
+                SOCKET => self.accept_callers(now),
+                Token(number) if number >= FIRST_CALLER => {
+                    self.admin_ready(number - FIRST_CALLER, now);
+                }
+                Token(_) => {}
+            }
+        }
+        for place in std::mem::take(&mut self.control.again) {
+            self.admin_ready(place, now);
+        }
+        self.control.server.sweep(self.poll.registry(), now);
+    }
+
+    fn accept_callers(&mut self, now: Instant) {
+        loop {
+            let token_of = |place: usize| Token(FIRST_CALLER + place);
+            let registry = self.poll.registry();
+            let (places, more) = self.control.server.accept(registry, token_of, now);
+            for place in places {
+                let who = self
+                    .control
+                    .server
+                    .connection(place)
+                    .map(|connection| self.identify(connection.as_fd(), self.admin_group()));
+                let number = self.control.server.number(place);
+                if let (Some(who), Some(number)) = (who, number) {
+                    self.control.server.know(number, who);
+                    self.admin_ready(place, now);
+                }
+            }
+            if !more {
+                return;
+            }
+        }
+    }
+
+    fn admin_ready(&mut self, place: usize, now: Instant) {
+        let mut server = std::mem::replace(&mut self.control.server, Server::new(ADMIN));
+        if let Ok(registry) = self.poll.registry().try_clone() {
+            let number = server.number(place).unwrap_or(u64::MAX);
+            let more = server.serve(place, &registry, now, &mut |who, call| {
+                self.answer_call(who, number, call, now)
+            });
+            if more {
+                self.control.again.push(place);
+            }
+        }
+        self.control.server = server;
+    }
+
+    /// Answers a caller by its number; it may have left.
+    fn reply_to(&mut self, number: u64, reply: &Reply, now: Instant) {
+        if let Some(place) = self.control.server.place(number) {
+            self.reply_at(place, reply, now);
+        }
+    }
+
+    fn reply_at(&mut self, place: usize, reply: &Reply, now: Instant) {
+        let registry = self.poll.registry();
+        self.control.server.answer(place, reply, registry, now);
+        self.control.again.push(place);
+    }
+
+    /// A reload is over, one way or the other; tells who asked for it.
+    pub(super) fn reload_over(&mut self, outcome: Result<types::Reload, CallError>, now: Instant) {
+        let Some(asked) = self.control.current.take() else {
+            return;
+        };
+        if let (Err(_), Some(edited)) = (&outcome, &asked.edited) {
+            edited.undo();
+        }
+        let Some(caller) = asked.caller else { return };
+        let reply = match outcome {
+            // Enable and Disable have nothing to say.
+            Ok(_) if asked.edited.is_some() => Reply::Last(serde_json::json!({})),
+            Ok(reload) => Reply::last(&reload),
+            Err(error) => Reply::Error(error),
+        };
+        self.reply_to(caller, &reply, now);
+    }
+
+    /// Asks for a reload; one after the other is carried out.
+    pub(super) fn queue_reload(&mut self, asked: Asked) {
+        let is_signal = asked.caller.is_none();
+        if is_signal
+            && self
+                .control
+                .queue
+                .iter()
+                .any(|asked| asked.caller.is_none())
+        {
+            return; // one that begins later reads what this one would have read
+        }
+        self.control.queue.push_back(asked);
+    }
+
+    /// Begins the next reload that was asked for, unless one is under way.
+    pub(super) fn reload_next(&mut self, now: Instant) {
+        while self.change.is_none()
+            && let Some(asked) = self.control.queue.pop_front()
+        {
+            let token = asked.token.clone();
+            self.control.current = Some(asked);
+            self.reload(token.as_deref(), now);
+        }
+    }
+}

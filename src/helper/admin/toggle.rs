@@ -1,0 +1,142 @@
+//! `Enable` and `Disable`: one word of one file changed, and put back if the
+//! table is no good with it.
+#![forbid(unsafe_code)]
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::{Asked, Then, Wait};
+use crate::control::message::{CallError, Reply};
+use crate::control::server::Answer;
+use crate::helper::core::Helper;
+use crate::table::edit;
+
+/// A file that was changed, and what it said before.
+#[derive(Debug)]
+pub(super) struct Edited {
+    file: PathBuf,
+    before: Vec<u8>,
+    after: Vec<u8>,
+}
+
+impl Edited {
+    /// Puts it back, unless somebody else has changed it since.
+    pub(super) fn undo(&self) {
+        let untouched = fs::read(&self.file).is_ok_and(|now| now == self.after);
+        let done = match untouched {
+            true => rewrite(&self.file, &self.before),
+            false => Err(io::Error::other("somebody else has changed it")),
+        };
+        if let Err(err) = done {
+            let file = self.file.display();
+            log::error!("unable to put {file} back as it was: {err}");
+        }
+    }
+}
+
+impl Helper {
+    /// `Enable` and `Disable`.
+    pub(super) fn toggle(
+        &mut self,
+        name: &str,
+        enabled: bool,
+        caller: u64,
+    ) -> Result<Answer<Wait>, CallError> {
+        if self.source.is_embedded() {
+            return Err(CallError::admin("NoFile", json!({})));
+        }
+        let loaded = self.source.load().map_err(|complaints| {
+            let shown: Vec<String> = complaints.rendered().collect();
+            CallError::admin("TableWrong", json!({ "complaints": shown }))
+        })?;
+        let mut services = loaded.table.services.iter();
+        let Some(service) = services.find(|service| service.name == name) else {
+            return Err(super::calls::no_such_service(name));
+        };
+        let edited = match service.enabled == enabled {
+            true => None,
+            false => Some(edit_file(&loaded.files, name, enabled)?),
+        };
+        let in_force = self.table.services.iter().find(|s| s.name == name);
+        if edited.is_none() && in_force.is_some_and(|s| s.enabled == enabled) {
+            let id = self.services.id(name);
+            let done = Then::Say(Reply::Last(json!({})));
+            return Ok(match enabled {
+                true => self.hold(id, false, done),
+                false => Answer::Reply(Reply::Last(json!({}))),
+            });
+        }
+        if enabled {
+            let id = self.services.id(name);
+            self.control.halted.remove(&id);
+        }
+        self.queue_reload(Asked {
+            caller: Some(caller),
+            token: None,
+            edited,
+        });
+        Ok(Answer::Later(Wait::Reload))
+    }
+}
+
+fn edit_file(files: &[PathBuf], name: &str, enabled: bool) -> Result<Edited, CallError> {
+    let cannot = |file: &Path, reason: String| {
+        let file = file.display().to_string();
+        CallError::admin("CannotEdit", json!({ "file": file, "reason": reason }))
+    };
+    for file in files {
+        // Through links: what is replaced must not be the link.
+        let file = fs::canonicalize(file).unwrap_or_else(|_| file.clone());
+        let before = fs::read_to_string(&file).map_err(|err| cannot(&file, err.to_string()))?;
+        let Some(after) =
+            edit::set_enabled(&before, name, enabled).map_err(|why| cannot(&file, why))?
+        else {
+            continue;
+        };
+        rewrite(&file, after.as_bytes()).map_err(|err| cannot(&file, err.to_string()))?;
+        return Ok(Edited {
+            file,
+            before: before.into(),
+            after: after.into(),
+        });
+    }
+    let first = files.first().cloned().unwrap_or_default();
+    Err(cannot(&first, "the service is in none of the files".into()))
+}
+
+/// New contents, same owner and mode: whole or not at all.
+fn rewrite(file: &Path, contents: &[u8]) -> io::Result<()> {
+    let mode = fs::symlink_metadata(file)?.mode() & 0o7777;
+    replace_file(file, contents, mode)
+}
+
+/// Writes beside `file`, then takes its place: a crash leaves the one or the other.
+pub(super) fn replace_file(file: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    // No pattern of `include` matches a name that begins with a dot.
+    let beside = file.with_file_name(format!(".{name}.usherd-new"));
+    let _ = fs::remove_file(&beside);
+    let mut new = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode & 0o600)
+        .open(&beside)?;
+    let written = (|| {
+        if let Ok(old) = fs::symlink_metadata(file) {
+            fchown(&new, Some(old.uid()), Some(old.gid()))?;
+        }
+        new.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
+        new.write_all(contents)?;
+        new.sync_all()?;
+        fs::rename(&beside, file)?;
+        let dir = file.parent().unwrap_or(Path::new("/"));
+        fs::File::open(dir)?.sync_all()
+    })();
+    written.inspect_err(|_| {
+        let _ = fs::remove_file(&beside);
+    })
+}

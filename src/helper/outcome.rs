@@ -1,0 +1,53 @@
+//! How an instance ended and what it used, as the helper tells the front.
+#![forbid(unsafe_code)]
+
+use super::octets::{Bytes, put_u64};
+use super::wire::ProtocolError;
+
+/// How an instance ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Exit status, or signal number with `signalled`.
+    pub status: i32,
+    pub signalled: bool,
+    pub core: bool,
+    /// Wall time from clone to reap, microseconds.
+    pub micros: u64,
+    /// What it and the children it waited for used, as getrusage(2) tells.
+    pub user_micros: u64,
+    pub system_micros: u64,
+    /// Peak resident set of the largest of them, KiB.
+    pub max_rss: u64,
+    /// Of 512 bytes, from and to disk.
+    pub blocks_read: u64,
+    pub blocks_written: u64,
+}
+
+impl Outcome {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.status.to_le_bytes());
+        out.push(u8::from(self.signalled) | u8::from(self.core) << 1);
+        put_u64(out, self.micros);
+        put_u64(out, self.user_micros);
+        put_u64(out, self.system_micros);
+        put_u64(out, self.max_rss);
+        put_u64(out, self.blocks_read);
+        put_u64(out, self.blocks_written);
+    }
+
+    pub(super) fn decode(bytes: &mut Bytes) -> Result<Self, ProtocolError> {
+        let status = bytes.i32()?;
+        let flags = bytes.u8()?;
+        Ok(Outcome {
+            status,
+            signalled: flags & 1 != 0,
+            core: flags & 2 != 0,
+            micros: bytes.u64()?,
+            user_micros: bytes.u64()?,
+            system_micros: bytes.u64()?,
+            max_rss: bytes.u64()?,
+            blocks_read: bytes.u64()?,
+            blocks_written: bytes.u64()?,
+        })
+    }
+}
