@@ -20,6 +20,8 @@ pub struct Failure {
     pub text: String,
     /// The daemon's own error, for `--json`.
     pub error: Option<(String, Map<String, Value>)>,
+    /// The document of `--json` says it already; there is but one.
+    pub told: bool,
 }
 
 impl Failure {
@@ -28,6 +30,7 @@ impl Failure {
             exit,
             text: text.into(),
             error: None,
+            told: false,
         }
     }
 
@@ -156,6 +159,7 @@ fn refused(path: &Path, name: String, parameters: Map<String, Value>) -> Failure
         exit,
         text,
         error: Some((name, parameters)),
+        told: false,
     }
 }
 
