@@ -349,6 +349,7 @@ pub mod samples {
                 listeners: 0,
                 undecided: 0,
                 running: 0,
+                denied: 0,
                 degraded: Vec::new(),
             },
             services: counts.iter().map(|(name, _)| service(name)).collect(),

@@ -8,21 +8,28 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
-use crate::control::STATUS;
 use crate::control::message::Reply;
+use crate::control::server::denied_text;
 use crate::control::server::{Server, Who};
+use crate::control::types::EventKind;
+use crate::control::{STATUS, STATUS_SOCKET};
 use crate::front::deadlines::Timer;
 use crate::front::event_loop::Front;
+use crate::front::events::About;
 use crate::front::events::Watcher;
 use crate::front::slots::Source;
 use crate::helper::wire::Request;
 use crate::ids::{InstanceId, ServiceId};
+use crate::logging::Pace;
 
 mod calls;
 mod views;
 
 /// Figures of the instances are as good as new for this long.
 const FRESH: Duration = Duration::from_millis(500);
+
+/// Denied calls in the log per minute.
+const DENIALS_TOLD: u32 = 10;
 
 /// What a call waits for.
 #[derive(Debug)]
@@ -43,6 +50,9 @@ pub struct Status {
     /// Watchers have been told of all events before this one.
     told: u64,
     sweeping: bool,
+    /// Calls of those who may not ask; the server is away while a call is answered.
+    denied: u64,
+    denials: Pace,
 }
 
 impl Default for Status {
@@ -53,6 +63,8 @@ impl Default for Status {
             asked: false,
             told: 0,
             sweeping: false,
+            denied: 0,
+            denials: Pace::new(DENIALS_TOLD, Duration::from_secs(60)),
         }
     }
 }
@@ -116,7 +128,16 @@ impl Front {
                 self.postponed.push_back(Source::Caller(place));
             }
         }
+        self.status.denied = server.denied();
+        let denied = server.take_denied();
         self.status.server = server;
+        if let Some(who) = denied
+            && let Some(held_back) = self.status.denials.admit(now)
+        {
+            let text = denied_text(who, STATUS_SOCKET, held_back);
+            log::warn!("{text}");
+            self.note_event(EventKind::Refused, About::default(), &text);
+        }
     }
 
     /// At the end of each turn: events for those who watch them.

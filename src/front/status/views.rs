@@ -68,6 +68,7 @@ impl Front {
             listeners: bound.count() as u64,
             undecided: self.pending.len() as u64,
             running: running.sum(),
+            denied: self.status.denied,
             degraded: self.degraded.clone(),
         }
     }
