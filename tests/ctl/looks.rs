@@ -25,7 +25,7 @@ fn status_marks_what_is_degraded() {
         json!({"daemon": {
             "version": "0.1.0", "helper_pid": 10, "front_pid": 11, "uptime_ms": 900, "fronts": 3,
             "draining": true, "services": 1, "listeners": 0, "undecided": 0, "running": 0,
-            "degraded": ["no Landlock: \u{1b}]0;owned\u{7}"],
+            "denied": 2, "degraded": ["no Landlock: \u{1b}]0;owned\u{7}"],
         }}),
     );
     fake.says("Status.GetServices", json!({"services": []}));
@@ -33,6 +33,7 @@ fn status_marks_what_is_degraded() {
         "usherd 0.1.0: up 900ms, 1 service, 0 listeners, 0 running, 0 undecided\n\
          draining: it ends when its instances have ended\n\
          its front has died 2 times\n\
+         2 calls here of those who may not ask\n\
          degraded: no Landlock: \\x1b]0;owned\\x07\n",
     );
 }
