@@ -62,12 +62,18 @@ impl Failure {
     /// Connecting to `path` came to nothing.
     #[must_use]
     pub fn of_connect(path: &Path, err: &io::Error) -> Self {
-        use io::ErrorKind::{ConnectionRefused, NotADirectory, NotFound, PermissionDenied};
+        use io::ErrorKind::{
+            ConnectionRefused, NotADirectory, NotFound, PermissionDenied, WouldBlock,
+        };
         match err.kind() {
             PermissionDenied => not_permitted(path),
             NotFound | ConnectionRefused | NotADirectory => {
                 Self::not_there(&[path.to_owned()], err)
             }
+            WouldBlock => Self::new(
+                Exit::Unavailable,
+                format!("too many callers wait at {}; try again", shown(path)),
+            ),
             _ => Self::new(
                 Exit::System,
                 format!("unable to connect to {}: {err}", shown(path)),

@@ -230,7 +230,7 @@ mod tests {
     use std::time::Instant;
 
     use super::super::rows::History;
-    use super::super::rows::samples::{counted, instance, reading};
+    use super::super::samples::{counted, instance, reading};
     use super::*;
 
     /// What is on a screen of this size.
