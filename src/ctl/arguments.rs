@@ -8,7 +8,6 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use super::text;
 use crate::commands::explain::Question;
 use crate::control::types::EventKind;
 use crate::table::access::{BadPrefix, Prefix};
@@ -250,15 +249,9 @@ fn signal(text: &str) -> Result<String, String> {
 }
 
 fn kind(text: &str) -> Result<EventKind, String> {
-    use EventKind::{
-        Accepted, Banned, Changed, Degraded, Exited, Failed, Refused, Resting, Started, Stderr,
-    };
-    let all = [
-        Accepted, Started, Exited, Refused, Failed, Stderr, Resting, Changed, Banned, Degraded,
-    ];
-    let found = all.into_iter().find(|kind| text::word(kind) == text);
+    let found = EventKind::ALL.into_iter().find(|kind| kind.name() == text);
     found.ok_or_else(|| {
-        let names: Vec<String> = all.iter().map(text::word).collect();
+        let names = EventKind::ALL.map(EventKind::name);
         format!("the kinds are {}", names.join(", "))
     })
 }

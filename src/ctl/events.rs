@@ -10,7 +10,7 @@ use super::arguments::Recent;
 use super::console::Console;
 use super::failure::Failure;
 use super::grid::Paint;
-use super::text::{escape, word};
+use super::text::escape;
 use crate::control::types::{Event, EventKind, Watch, WatchEvents};
 
 /// Prints the last events, and new ones for as long as that is wanted.
@@ -63,7 +63,7 @@ fn lost(console: &Console, number: u64) -> Result<(), Failure> {
 fn line(console: &Console, event: &Event) -> String {
     let time = UNIX_EPOCH.checked_add(Duration::from_micros(event.time_us));
     let time = humantime::format_rfc3339_millis(time.unwrap_or(UNIX_EPOCH)).to_string();
-    let kind = console.paint(paint(event.kind), &word(&event.kind));
+    let kind = console.paint(paint(event.kind), event.kind.name());
     let mut out = format!("{} {kind}", console.paint(Paint::Faint, &time));
     let fields = [
         ("service", &event.service),

@@ -20,6 +20,8 @@ pub struct Failure {
     pub text: String,
     /// The daemon's own error, for `--json`.
     pub error: Option<(String, Map<String, Value>)>,
+    /// The document of `--json` says it already; there is but one.
+    pub told: bool,
 }
 
 impl Failure {
@@ -28,6 +30,7 @@ impl Failure {
             exit,
             text: text.into(),
             error: None,
+            told: false,
         }
     }
 
@@ -59,12 +62,18 @@ impl Failure {
     /// Connecting to `path` came to nothing.
     #[must_use]
     pub fn of_connect(path: &Path, err: &io::Error) -> Self {
-        use io::ErrorKind::{ConnectionRefused, NotADirectory, NotFound, PermissionDenied};
+        use io::ErrorKind::{
+            ConnectionRefused, NotADirectory, NotFound, PermissionDenied, WouldBlock,
+        };
         match err.kind() {
             PermissionDenied => not_permitted(path),
             NotFound | ConnectionRefused | NotADirectory => {
                 Self::not_there(&[path.to_owned()], err)
             }
+            WouldBlock => Self::new(
+                Exit::Unavailable,
+                format!("too many callers wait at {}; try again", shown(path)),
+            ),
             _ => Self::new(
                 Exit::System,
                 format!("unable to connect to {}: {err}", shown(path)),
@@ -156,6 +165,7 @@ fn refused(path: &Path, name: String, parameters: Map<String, Value>) -> Failure
         exit,
         text,
         error: Some((name, parameters)),
+        told: false,
     }
 }
 

@@ -107,7 +107,7 @@ pub(super) fn figures(console: &Console, of: &Statistics) -> String {
     let split = |counts: &BTreeMap<String, u64>| {
         let parts: Vec<String> = counts
             .iter()
-            .map(|(name, count)| format!("{} {count}", escape(name)))
+            .map(|(name, count)| format!("{}: {count}", escape(name)))
             .collect();
         match parts.is_empty() {
             true => "0".to_owned(),

@@ -93,8 +93,9 @@ fn report(console: &Console, mut failure: Failure) -> Exit {
         failure.text = format!("{}; did you mean \"{suggestion}\"?", failure.text);
     }
     if !failure.text.is_empty() {
-        if console.json {
-            let _ = console.say_json(&failure.to_value());
+        if console.json && !failure.told {
+            // One line: it may be the last one of a stream.
+            let _ = console.say_json_line(&failure.to_value());
         }
         // A table's complaints begin with their file, as a compiler's do.
         let prefix = match failure.exit {

@@ -19,6 +19,8 @@ struct Outcome<'a> {
     warnings: &'a [String],
     /// Whether the table that was read is in force.
     reloaded: bool,
+    /// Why it is not.
+    message: Option<&'a str>,
 }
 
 pub fn reload(console: &Console, yes: bool) -> Result<(), Failure> {
@@ -33,11 +35,10 @@ pub fn reload(console: &Console, yes: bool) -> Result<(), Failure> {
     }
     match consent(yes, checked.changes.is_empty()) {
         Consent::Given => {}
-        Consent::NotNeeded => return outcome(console, &checked, false),
-        Consent::Refused(failure) => {
-            if console.json {
-                outcome(console, &checked, false)?;
-            }
+        Consent::NotNeeded => return outcome(console, &checked, Err("nothing to change")),
+        Consent::Refused(mut failure) => {
+            outcome(console, &checked, Err(&failure.text))?;
+            failure.told = true;
             return Err(failure);
         }
     }
@@ -48,7 +49,7 @@ pub fn reload(console: &Console, yes: bool) -> Result<(), Failure> {
     };
     let done: Reload = link.call("Reload", &go)?;
     if console.json {
-        return outcome(console, &done, true);
+        return outcome(console, &done, Ok(()));
     }
     console.say(&format!(
         "reloaded, {}\n",
@@ -56,14 +57,16 @@ pub fn reload(console: &Console, yes: bool) -> Result<(), Failure> {
     ))
 }
 
-fn outcome(console: &Console, reply: &Reload, reloaded: bool) -> Result<(), Failure> {
+/// For `--json`: the others have been told.
+fn outcome(console: &Console, reply: &Reload, done: Result<(), &str>) -> Result<(), Failure> {
     if !console.json {
         return Ok(());
     }
     console.say_json(&Outcome {
         changes: &reply.changes,
         warnings: &reply.warnings,
-        reloaded,
+        reloaded: done.is_ok(),
+        message: done.err(),
     })
 }
 

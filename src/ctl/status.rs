@@ -57,6 +57,13 @@ fn daemon_lines(console: &Console, daemon: &Daemon) -> String {
         let died = count(u64::from(daemon.fronts) - 1, "time");
         mark(Paint::Doubtful, &format!("its front has died {died}"));
     }
+    if daemon.denied > 0 {
+        let denied = count(daemon.denied, "call");
+        mark(
+            Paint::Doubtful,
+            &format!("{denied} here of those who may not ask"),
+        );
+    }
     for why in &daemon.degraded {
         mark(Paint::Doubtful, &format!("degraded: {}", escape(why)));
     }

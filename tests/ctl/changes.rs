@@ -25,6 +25,10 @@ fn reload_without_a_terminal_wants_yes() {
     );
     assert_eq!(ended.out, DIFFERENCE);
     assert_eq!(fake.asked("Admin.Reload"), [json!({"check_only": true})]);
+    let (document, code) = fake.json(&["reload"]);
+    assert_eq!((code, &document["reloaded"]), (64, &json!(false)));
+    assert!(document["message"].as_str().unwrap().contains("--yes"));
+    assert_eq!(document["changes"].as_array().unwrap().len(), 4);
 }
 
 #[test]

@@ -44,25 +44,40 @@ fn completions_are_printed() {
     assert_eq!(run(usherctl(&["completions", "cmd"])).code, 64);
 }
 
-/// Each command is in the page, and man(1) has nothing to complain of.
+/// Each command is in its page, and groff(1) has nothing to complain of.
 #[test]
-fn the_manual_page_is_whole() {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/man/usherctl.1");
-    let text = std::fs::read_to_string(&page).unwrap();
-    for part in [
-        ".SH \"EXIT CODES\"",
-        ".SH \"ENVIRONMENT\"",
-        ".SS \"usherctl reload",
-        ".SS \"usherctl ban",
+fn manual_pages_are_whole() {
+    let man = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/man");
+    for (name, parts) in [
+        (
+            "usherctl.1",
+            [
+                ".SS \"usherctl reload",
+                ".SS \"usherctl ban",
+                ".SH \"SIGNALS\"",
+            ],
+        ),
+        (
+            "usherd.8",
+            [
+                ".SS \"usherd check",
+                ".SS \"usherd explain",
+                ".SH \"EXIT CODES\"",
+            ],
+        ),
     ] {
-        assert!(text.contains(part), "{part}");
-    }
-    assert!(!text.contains("generate"), "a hidden command");
-    let groff = Command::new("groff")
-        .args(["-man", "-Tutf8", "-ww", "-z"])
-        .arg(&page)
-        .output();
-    if let Ok(output) = groff {
-        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        let page = man.join(name);
+        let text = std::fs::read_to_string(&page).unwrap();
+        for part in parts {
+            assert!(text.contains(part), "{name}: {part}");
+        }
+        assert!(!text.contains("generate"), "a hidden command");
+        let groff = Command::new("groff")
+            .args(["-man", "-Tutf8", "-ww", "-z"])
+            .arg(&page)
+            .output();
+        if let Ok(output) = groff {
+            assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{name}");
+        }
     }
 }

@@ -25,7 +25,7 @@ fn status_marks_what_is_degraded() {
         json!({"daemon": {
             "version": "0.1.0", "helper_pid": 10, "front_pid": 11, "uptime_ms": 900, "fronts": 3,
             "draining": true, "services": 1, "listeners": 0, "undecided": 0, "running": 0,
-            "degraded": ["no Landlock: \u{1b}]0;owned\u{7}"],
+            "denied": 2, "degraded": ["no Landlock: \u{1b}]0;owned\u{7}"],
         }}),
     );
     fake.says("Status.GetServices", json!({"services": []}));
@@ -33,6 +33,7 @@ fn status_marks_what_is_degraded() {
         "usherd 0.1.0: up 900ms, 1 service, 0 listeners, 0 running, 0 undecided\n\
          draining: it ends when its instances have ended\n\
          its front has died 2 times\n\
+         2 calls here of those who may not ask\n\
          degraded: no Landlock: \\x1b]0;owned\\x07\n",
     );
 }
@@ -82,13 +83,13 @@ fn show_has_the_table_and_what_came_of_it() {
          since usherd was started\n  \
            accepted     120\n  \
            admitted     120\n  \
-           refused      3 (deny 2, per_source 1)\n  \
-           matched      7 (ssh = true 7)\n  \
+           refused      3 (deny: 2, per_source: 1)\n  \
+           matched      7 (ssh = true: 7)\n  \
            undecided    1\n  \
            started      120\n  \
-           failed       4 (exec 4)\n  \
+           failed       4 (exec: 4)\n  \
            running      3\n  \
-           exited       117 (signal 9 7, status 0 110)\n  \
+           exited       117 (signal 9: 7, status 0: 110)\n  \
            bytes        received 1.5K, sent 20M\n  \
            cpu          user 1.2s, system 300ms\n  \
            memory peak  20M\n  \
@@ -147,7 +148,7 @@ fn stats_are_of_all_or_of_one() {
     let all = fake.run(&["stats"]);
     assert_eq!((all.code, all.err.as_str()), (0, ""));
     for part in [
-        "  refused      3 (deny 2, per_source 1)\n",
+        "  refused      3 (deny: 2, per_source: 1)\n",
         "\nby service\nSERVICE  ACCEPTED  ADMITTED  REFUSED  FAILED  STARTED  RUNNING   CPU  MEM PEAK  START P99\n\
          git           120       120        3       4      120        3  1.5s       20M      3.2ms\n",
         "\nbusiest sources\nSOURCE        ACCEPTED  REFUSED  RUNNING\n\

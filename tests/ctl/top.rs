@@ -47,7 +47,7 @@ fn top_shows_rates_and_ends_with_q() {
             .unwrap_or(0.0)
     };
     let screen = top.shows("rates", |screen| {
-        screen.rows() == ["git", "web", "old"] && rates(&screen.lines[4]) > 0.0
+        screen.rows() == ["git", "web", "old"] && rates(&screen.lines[5]) > 0.0
     });
     assert!(screen.lines[0].starts_with("usherd 0.1.0  up 3h12m  every 100ms  sorted by accepted"));
     assert!(
@@ -55,10 +55,10 @@ fn top_shows_rates_and_ends_with_q() {
         "{:?}",
         screen.lines
     );
-    let heading: Vec<&str> = screen.lines[3].split_whitespace().collect();
+    let heading: Vec<&str> = screen.lines[4].split_whitespace().collect();
     assert_eq!(heading[..4], ["SERVICE", "STATE", "RUN", "ACC/s"]);
     // 5 MiB of one instance; the other's is not known.
-    assert!(screen.lines[4].contains(" 5.0M"), "{:?}", screen.lines);
+    assert!(screen.lines[5].contains(" 5.0M"), "{:?}", screen.lines);
     assert!(
         screen.has("unable to exec /usr/bin/webd"),
         "{:?}",

@@ -78,7 +78,9 @@ impl Screen<'_> {
                 self.view.sort.name()
             );
             lines.push(self.line(Paint::Heading, &title));
-            lines.extend(self.shown.total.as_ref().map(|row| self.total(row, daemon)));
+            if let Some(row) = &self.shown.total {
+                lines.extend(self.total(row, daemon));
+            }
             if daemon.draining {
                 lines.push(self.line(Paint::Bad, "draining: it ends with its instances"));
             }
@@ -97,25 +99,26 @@ impl Screen<'_> {
         lines
     }
 
-    fn total(&self, row: &Row, daemon: &Daemon) -> String {
-        let cpu = row
-            .cpu
-            .map_or_else(|| "-".to_owned(), |cpu| rate(cpu) + "%");
-        let text = format!(
-            "accepted {}/s  refused {}/s  failed {}/s  running {}  undecided {}  p50 {}  p99 {}  \
-             cpu {cpu}  memory {}  in {}/s  out {}/s",
+    fn total(&self, row: &Row, daemon: &Daemon) -> [String; 2] {
+        let requests = format!(
+            "accepted {}/s  refused {}/s  failed {}/s  running {}  undecided {}",
             rate(row.accepted),
             rate(row.refused),
             rate(row.failed),
             daemon.running,
             daemon.undecided,
+        );
+        let costs = format!(
+            "p50 {}  p99 {}  cpu {}  memory {}  in {}/s  out {}/s",
             quantile(row.p50),
             quantile(row.p99),
+            row.cpu
+                .map_or_else(|| "-".to_owned(), |cpu| rate(cpu) + "%"),
             row.memory.map_or_else(|| "-".to_owned(), bytes),
             whole_bytes(row.received),
             whole_bytes(row.sent),
         );
-        self.line(Paint::Plain, &text)
+        [requests, costs].map(|text| self.line(Paint::Plain, &text))
     }
 
     /// The heading, and the rows round the selected one.
@@ -227,7 +230,7 @@ mod tests {
     use std::time::Instant;
 
     use super::super::rows::History;
-    use super::super::rows::samples::{counted, instance, reading};
+    use super::super::samples::{counted, instance, reading};
     use super::*;
 
     /// What is on a screen of this size.
@@ -302,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_screen_at_eighty_columns() {
-        let lines = screen(&View::default(), (80, 8), "git");
+        let lines = screen(&View::default(), (80, 9), "git");
         let shown: Vec<String> = lines
             .iter()
             .map(|line| bare(line).trim_end().to_owned())
@@ -311,7 +314,8 @@ mod tests {
             shown,
             [
                 "usherd 0.1.0  up 1.0s  every 1s  sorted by accepted",
-                "accepted 0/s  refused 0/s  failed 0/s  running 0  undecided 0  p50 -  p99 -  cp…",
+                "accepted 0/s  refused 0/s  failed 0/s  running 0  undecided 0",
+                "p50 -  p99 -  cpu -  memory -  in 0B/s  out 0B/s",
                 "degraded: git is bad",
                 "",
                 "SERVICE  STATE     RUN  ACC/s  REF/s  FAIL/s    P50    P99  CPU%  MEMORY",
@@ -320,17 +324,17 @@ mod tests {
                 "? help  s sort  r reverse  space freeze  enter instances  d drain  q quit",
             ]
         );
-        assert!(lines[5].starts_with("\x1b[7m"));
+        assert!(lines[6].starts_with("\x1b[7m"));
     }
 
     #[test]
     fn rows_are_turned_page_by_page() {
         // Room for two rows.
         let mut view = View::default();
-        let size = (80, 8);
+        let size = (80, 9);
         let first_row = |view: &View| {
             let lines = screen(view, size, "git");
-            bare(&lines[5]).split_whitespace().next().map(str::to_owned)
+            bare(&lines[6]).split_whitespace().next().map(str::to_owned)
         };
         let mut seen = vec![first_row(&view)];
         let mut history = History::default();

@@ -3,7 +3,7 @@
 //! - [`keys`]: bytes of the terminal into keys
 //! - [`view`]: what keys do
 //! - [`readings`]: what the daemon says, by a thread of its own
-//! - [`rows`]: readings into rates
+//! - [`rows`], [`sort`]: readings into rates, and those in order
 //! - [`draw`]: rows into lines
 //! - [`terminal`]: taken over, and given back whatever happens
 #![forbid(unsafe_code)]
@@ -21,6 +21,9 @@ mod draw;
 mod keys;
 mod readings;
 mod rows;
+#[cfg(test)]
+mod samples;
+mod sort;
 mod terminal;
 mod view;
 

@@ -3,7 +3,8 @@
 
 use super::keys::Key;
 use super::readings::Order;
-use super::rows::{Row, Sort};
+use super::rows::Row;
+use super::sort::Sort;
 use crate::control::types::Instance;
 
 /// What a key asks the program for.
@@ -172,7 +173,7 @@ mod tests {
     use std::time::Instant;
 
     use super::super::rows::History;
-    use super::super::rows::samples::{counted, instance, reading};
+    use super::super::samples::{counted, instance, reading};
     use super::*;
 
     fn shown() -> Shown {
