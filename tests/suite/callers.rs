@@ -10,7 +10,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde_json::{Value, json};
 use usherd::control::types::{GetDaemon, GetServices};
 
-use crate::common::peer::hear;
+use crate::common::peer::{ask, hear};
 use crate::common::*;
 use crate::control::{socket, status};
 use crate::tests;
@@ -146,7 +146,7 @@ print(json.dumps([
         echo(other)
     );
     let _daemon = Daemon::start(&dir, &table);
-    assert_eq!(hear(other), "");
+    assert_eq!(ask(other, "x\n"), "x\n");
     let said: Vec<Value> = serde_json::from_str(&hear(port)).unwrap();
     let services: GetServices = serde_json::from_value(said[0]["parameters"].clone()).unwrap();
     let names: Vec<&str> = services.services.iter().map(|s| s.name.as_str()).collect();
