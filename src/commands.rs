@@ -8,6 +8,7 @@ use crate::error::Exit;
 use crate::table::complaint::Complaints;
 use crate::table::{self, Host, effective};
 
+pub mod arguments;
 pub mod explain;
 
 /// `usherd check`: complaints and warnings on stderr, the effective table (if

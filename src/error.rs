@@ -11,10 +11,16 @@ use std::process::ExitCode;
 pub enum Exit {
     /// All done, or stopped on request.
     Ok,
+    /// Refused: by the daemon, or by the operator who was asked.
+    Refused,
     /// The command line makes no sense (`EX_USAGE`).
     Usage,
-    /// The system refused something usherd cannot do without (`EX_OSERR`).
+    /// The daemon is not there, or does not answer as it should (`EX_UNAVAILABLE`).
+    Unavailable,
+    /// The system refused something that cannot be done without (`EX_OSERR`).
     System,
+    /// The caller may not do that (`EX_NOPERM`).
+    NotPermitted,
     /// The table is wrong (`EX_CONFIG`).
     Config,
 }
@@ -25,8 +31,11 @@ impl Exit {
     pub fn code(self) -> u8 {
         match self {
             Exit::Ok => 0,
+            Exit::Refused => 1,
             Exit::Usage => 64,
+            Exit::Unavailable => 69,
             Exit::System => 71,
+            Exit::NotPermitted => 77,
             Exit::Config => 78,
         }
     }

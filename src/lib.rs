@@ -21,10 +21,12 @@
 //! - [`logging`]: one event a line, for both processes
 //! - [`ids`], [`error`]: the numbers that front and helper use for things; exit codes
 //! - [`commands`]: what works without a running daemon
+//! - [`ctl`]: `usherctl`, the operator's end of the control sockets
 
 pub mod admin;
 pub mod commands;
 pub mod control;
+pub mod ctl;
 pub mod demux;
 pub mod error;
 pub mod front;

@@ -17,6 +17,7 @@ use crate::demux::{Ending, LIMIT, Verdict, proxy};
 use crate::error::Exit;
 use crate::front::pending::routes::Routes;
 use crate::table::address::{self, Listen};
+use crate::table::complaint::Complaints;
 use crate::table::{self, Host, Service, Table, show_rule};
 
 mod bytes;
@@ -113,24 +114,36 @@ fn peer(text: &str) -> Result<Peer, String> {
     Ok(Peer { ip, port })
 }
 
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum Unanswered {
+    /// The table is wrong.
+    Table(Complaints),
+    /// What is asked makes no sense for this table.
+    Question(String),
+}
+
 /// Answers on stdout.
 #[must_use]
 pub fn explain(file: Option<&Path>, question: &Question) -> Exit {
-    let host = Host::probe();
-    let loaded = match table::load(table::source_or_default(file), &host) {
-        Ok(loaded) => loaded,
-        Err(complaints) => {
-            eprintln!("{complaints}{}", complaints.count("complaint"));
-            return Exit::Config;
-        }
-    };
-    match answer(&loaded.table, &host, question) {
+    match ask(file, question) {
         Ok(text) => say(&text),
-        Err(why) => {
+        Err(Unanswered::Table(complaints)) => {
+            eprintln!("{complaints}{}", complaints.count("complaint"));
+            Exit::Config
+        }
+        Err(Unanswered::Question(why)) => {
             let _ = writeln!(std::io::stderr(), "usherd: {why}");
             Exit::Usage
         }
     }
+}
+
+/// The answer, in lines.
+pub fn ask(file: Option<&Path>, question: &Question) -> Result<String, Unanswered> {
+    let host = Host::probe();
+    let loaded = table::load(table::source_or_default(file), &host).map_err(Unanswered::Table)?;
+    answer(&loaded.table, &host, question).map_err(Unanswered::Question)
 }
 
 fn answer(table: &Table, host: &Host, question: &Question) -> Result<String, String> {

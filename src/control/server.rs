@@ -96,8 +96,10 @@ pub struct Server<T> {
     count: usize,
     serial: u32,
     next_sweep: Option<Instant>,
-    /// Calls of those who may ask nothing.
-    pub denied: u64,
+    /// Calls of those who may ask nothing,
+    denied: u64,
+    /// and the last of them, until somebody logs it.
+    last_denied: Option<Who>,
 }
 
 impl<T> Server<T> {
@@ -111,6 +113,7 @@ impl<T> Server<T> {
             serial: 0,
             next_sweep: None,
             denied: 0,
+            last_denied: None,
         }
     }
 
@@ -196,6 +199,17 @@ impl<T> Server<T> {
         self.callers.get(place).map(|caller| &caller.connection)
     }
 
+    /// How many calls were denied.
+    #[must_use]
+    pub fn denied(&self) -> u64 {
+        self.denied
+    }
+
+    /// Whose call was denied since this was last asked.
+    pub fn take_denied(&mut self) -> Option<Who> {
+        self.last_denied.take()
+    }
+
     /// What the kernel says; from now on its calls are read.
     /// Its place, if it is still there.
     pub fn know(&mut self, number: u64, who: Who) -> Option<usize> {
@@ -279,6 +293,7 @@ impl<T> Server<T> {
             if who.sees == Sees::Nothing {
                 // What it asks for makes no difference, so it is not parsed.
                 self.denied += 1;
+                self.last_denied = Some(who);
                 let denied = Reply::Error(CallError::PermissionDenied);
                 caller.connection.push(&denied);
                 caller.leaving = true;
@@ -423,4 +438,15 @@ impl<T> Caller<T> {
             Answer::Later(what) => self.waits = Some(Waiting { what, more, oneway }),
         }
     }
+}
+
+/// For the log: a call that was denied, and how many before it were not told.
+#[must_use]
+pub fn denied_text(who: Who, socket: &str, held_back: u64) -> String {
+    let Who { uid, pid, .. } = who;
+    let before = match held_back {
+        0 => String::new(),
+        count => format!(", and {count} before"),
+    };
+    format!("a call on {socket} was denied: uid {uid} (pid {pid}){before}")
 }

@@ -19,6 +19,8 @@ pub struct Daemon {
     pub listeners: u64,
     pub undecided: u64,
     pub running: u64,
+    #[serde(default)]
+    pub denied: u64,
     pub degraded: Vec<String>,
 }
 

@@ -12,7 +12,7 @@ use mio::{Events, Interest, Poll, Registry};
 
 use crate::admin::bans::Banned;
 use crate::error::Exit;
-use crate::front::accept::AcceptPause;
+use crate::front::accept_pause::AcceptPause;
 use crate::front::board::Board;
 use crate::front::cage::Needs;
 use crate::front::deadlines::{Alarm, Deadlines, Timer};

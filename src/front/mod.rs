@@ -20,6 +20,7 @@ use crate::error::Exit;
 use crate::table::LogSettings;
 
 pub mod accept;
+pub mod accept_pause;
 pub mod admit;
 pub mod bans;
 pub mod board;

@@ -62,6 +62,7 @@ impl Helper {
         log::debug!(pid = front.pid; "front started");
         self.front = Some(front);
         self.send_log()?;
+        self.send_status_socket()?;
         self.send_plan()?;
         let running: Vec<InstanceId> = self.instances.iter().map(|i| i.id).collect();
         for instance in running {

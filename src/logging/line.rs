@@ -353,7 +353,8 @@ impl Write for Escaped<'_> {
 }
 
 /// Controls (C0, DEL, C1), and what a terminal uses to break or turn round a line.
-fn is_unsafe(c: char) -> bool {
+#[must_use]
+pub fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2066}'..='\u{2069}' | '\u{feff}')

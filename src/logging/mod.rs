@@ -23,7 +23,7 @@ mod line;
 mod pace;
 mod sink;
 
-pub use line::Bytes;
+pub use line::{Bytes, is_unsafe};
 pub use pace::Pace;
 pub use sink::open;
 

@@ -3,6 +3,7 @@
 //! The front counts (`front::counting`) and answers with the figures
 //! (`front::figures`). What nobody asked for costs nothing: counters of a
 //! service come with its first request, a histogram with its first entry.
+#![forbid(unsafe_code)]
 
 pub mod counters;
 pub mod histogram;

@@ -12,6 +12,7 @@ fn sample_daemon() -> Daemon {
         services: 2,
         listeners: 3,
         undecided: 1,
+        denied: 0,
         running: 1,
         degraded: vec!["Landlock: no such thing here".into()],
     }

@@ -97,12 +97,21 @@ OTHERS = [
     b"\x30\x0c\x02\x01\x01\x60\x07\x02\x01\x03\x04\0\x80\0",
 ]
 
+VARLINK = [
+    b'{"method":"org.varlink.service.GetInfo"}\0',
+    b'{"method":"org.varlink.service.GetInterfaceDescription","parameters":{"interface":"org.usherd.Admin"}}\0',
+    b'{"method":"org.usherd.Status.WatchEvents","more":true,"parameters":{"kinds":["started"],"backlog":9}}\0',
+    b'{"method":"org.usherd.Admin.Ban","parameters":{"prefix":"192.0.2.0/24","for_s":60,"reason":"x"}}\0',
+    b'{"method":"org.usherd.Admin.Kill","oneway":true,"parameters":{"instance":7,"signal":"HUP"}}\0{"method":"x"}\0',
+]
+
 for target, flights in {
     "tls": TLS,
     "http": HTTP,
     "proxy": PROXY,
     "dns": DNS,
     "quic": QUIC,
+    "varlink": VARLINK,
     "engine": TLS + HTTP + DNS + OTHERS,
 }.items():
     folder = HERE / "corpus" / target

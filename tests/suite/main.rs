@@ -15,6 +15,8 @@ mod shared_port;
 
 mod attack;
 mod builtin;
+mod callers;
+mod control;
 mod datagrams;
 mod examples;
 mod explain;
@@ -68,5 +70,7 @@ fn main() -> ExitCode {
         datagrams::TESTS,
         examples::TESTS,
         explain::TESTS,
+        control::TESTS,
+        callers::TESTS,
     ])
 }

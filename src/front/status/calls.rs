@@ -111,7 +111,6 @@ impl Front {
         let backlog = usize::try_from(backlog.unwrap_or(0)).unwrap_or(usize::MAX);
         let mut watcher = self.events.watch(only, kinds, backlog);
         if call.more {
-            self.status.told = u64::MAX; // so that the backlog is told at the end of this turn
             return Ok(Answer::Later(Wait::Events(watcher)));
         }
         let (events, lost) = self.events.read(&mut watcher, MOST_EVENTS);

@@ -8,15 +8,19 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
-use crate::control::STATUS;
 use crate::control::message::Reply;
+use crate::control::server::denied_text;
 use crate::control::server::{Server, Who};
+use crate::control::types::EventKind;
+use crate::control::{STATUS, STATUS_SOCKET};
 use crate::front::deadlines::Timer;
 use crate::front::event_loop::Front;
+use crate::front::events::About;
 use crate::front::events::Watcher;
 use crate::front::slots::Source;
 use crate::helper::wire::Request;
 use crate::ids::{InstanceId, ServiceId};
+use crate::logging::Pace;
 
 mod calls;
 mod views;
@@ -25,6 +29,9 @@ pub use views::disabled;
 
 /// Figures of the instances are as good as new for this long.
 const FRESH: Duration = Duration::from_millis(500);
+
+/// Denied calls in the log per minute.
+const DENIALS_TOLD: u32 = 10;
 
 /// What a call waits for.
 #[derive(Debug)]
@@ -45,6 +52,9 @@ pub struct Status {
     /// Watchers have been told of all events before this one.
     told: u64,
     sweeping: bool,
+    /// Calls of those who may not ask; the server is away while a call is answered.
+    denied: u64,
+    denials: Pace,
 }
 
 impl Default for Status {
@@ -55,6 +65,8 @@ impl Default for Status {
             asked: false,
             told: 0,
             sweeping: false,
+            denied: 0,
+            denials: Pace::new(DENIALS_TOLD, Duration::from_secs(60)),
         }
     }
 }
@@ -107,6 +119,8 @@ impl Front {
     }
 
     pub(super) fn caller_ready(&mut self, place: usize, now: Instant) {
+        // It may have room for events again.
+        self.status.told = u64::MAX;
         // What is asked is answered out of all the rest of the front.
         let mut server = std::mem::replace(&mut self.status.server, Server::new(STATUS));
         let registry = &self.registry.try_clone();
@@ -118,7 +132,16 @@ impl Front {
                 self.postponed.push_back(Source::Caller(place));
             }
         }
+        self.status.denied = server.denied();
+        let denied = server.take_denied();
         self.status.server = server;
+        if let Some(who) = denied
+            && let Some(held_back) = self.status.denials.admit(now)
+        {
+            let text = denied_text(who, STATUS_SOCKET, held_back);
+            log::warn!("{text}");
+            self.note_event(EventKind::Refused, About::default(), &text);
+        }
     }
 
     /// At the end of each turn: events for those who watch them.
@@ -129,26 +152,30 @@ impl Front {
             return;
         }
         self.status.told = self.events.next();
-        let mut replies = Vec::new();
-        for (place, wait) in self.status.server.waiting() {
-            let Wait::Events(watcher) = wait else {
-                continue;
-            };
-            let (events, lost) = self.events.read(watcher, BATCH);
-            if !watcher.has_seen(self.events.next()) {
-                self.status.told = 0; // the rest in the next turn
+        // One batch for each watcher that has room, until nobody has both room and something to read.
+        loop {
+            let mut replies = Vec::new();
+            for (place, wait) in self.status.server.waiting() {
+                let Wait::Events(watcher) = wait else {
+                    continue;
+                };
+                if watcher.has_seen(self.events.next()) {
+                    continue;
+                }
+                let (events, lost) = self.events.read(watcher, BATCH);
+                if !events.is_empty() || lost > 0 {
+                    replies.push((place, views::events(&events, lost, &self.services)));
+                }
             }
-            if events.is_empty() && lost == 0 {
-                continue;
+            if replies.is_empty() {
+                return;
             }
-            let reply = views::events(&events, lost, &self.services);
-            replies.push((place, reply));
-        }
-        for (place, reply) in replies {
-            let reply = Reply::Continues(reply);
-            self.status
-                .server
-                .answer(place, &reply, &self.registry, now);
+            for (place, reply) in replies {
+                let reply = Reply::Continues(reply);
+                self.status
+                    .server
+                    .answer(place, &reply, &self.registry, now);
+            }
         }
     }
 

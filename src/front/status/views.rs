@@ -6,6 +6,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::control::types::{self, State};
+use crate::front::admit::Reason;
 use crate::front::event_loop::Front;
 use crate::front::events::Event;
 use crate::front::hours;
@@ -68,6 +69,7 @@ impl Front {
             listeners: bound.count() as u64,
             undecided: self.pending.len() as u64,
             running: running.sum(),
+            denied: self.status.denied,
             degraded: self.degraded.clone(),
         }
     }
@@ -159,10 +161,12 @@ impl Front {
         let facts = self.senses.facts(&service.rules, now);
         let room = match hours::is_open(&service.rules.hours, facts.local) {
             true => service.tally.room(&service.rules, &facts),
-            false => Err((crate::front::admit::Reason::OutOfHours, None)),
+            false => Err((Reason::OutOfHours, None)),
         };
         Some(match room {
             Ok(()) => (State::Serving, None),
+            // Its server has the socket, and with it all requests.
+            Err((Reason::Instances, _)) if service.rules.wait => (State::Serving, None),
             Err((reason, _)) => (State::Full, Some(reason.to_string())),
         })
     }

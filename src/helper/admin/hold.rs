@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Then, Wait};
 use crate::control::message::{CallError, Reply};
 use crate::control::server::Answer;
-use crate::control::types;
+use crate::control::types::{self, EventKind};
 use crate::helper::core::Helper;
 use crate::helper::front_process::Order;
 use crate::helper::start;
@@ -43,16 +43,21 @@ impl Helper {
         Answer::Later(Wait::Taken(order, then))
     }
 
+    /// A new front serves the status socket from the moment at which it is ready.
+    pub(in crate::helper) fn send_status_socket(&mut self) -> std::io::Result<()> {
+        if let (Some(front), Some(sockets)) = (&mut self.front, &self.control.sockets) {
+            let copy = sockets.share_status()?;
+            front.link.notify_with(&Notice::StatusSocket, vec![copy]);
+        }
+        Ok(())
+    }
+
     /// A new front learns what the last one knew.
     pub(in crate::helper) fn brief_front(&mut self) -> std::io::Result<()> {
         let bans = (!self.control.bans.is_empty()).then(|| self.control.seal_bans());
         let Some(front) = &mut self.front else {
             return Ok(());
         };
-        if let Some(socket) = &self.control.sockets {
-            let copy = socket.share_status()?;
-            front.link.notify_with(&Notice::StatusSocket, vec![copy]);
-        }
         for service in self.control.halted.keys() {
             front.order(Order::Hold(*service, true), None);
         }
@@ -184,6 +189,8 @@ impl Helper {
         match answer {
             start::Answer::Started(instance) => {
                 self.tell_running(instance, now);
+                let text = format!("instance {instance}, by an operator");
+                self.tell_event(EventKind::Started, Some(id), &text);
                 Reply::last(&types::Start {
                     instance: Some(instance.0),
                 })

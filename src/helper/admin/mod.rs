@@ -8,17 +8,19 @@
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::Token;
 
 use crate::admin::bans::{Banned, Bans};
 use crate::control::message::{CallError, Reply};
-use crate::control::server::Server;
-use crate::control::{ADMIN, types};
+use crate::control::server::{Server, denied_text};
+use crate::control::types::EventKind;
+use crate::control::{ADMIN, ADMIN_SOCKET, types};
 use crate::helper::core::Helper;
 use crate::helper::front_process::Order;
 use crate::ids::ServiceId;
+use crate::logging::Pace;
 
 mod bans;
 pub(in crate::helper) mod calls;
@@ -33,6 +35,9 @@ pub use sockets::Sockets;
 /// Tokens of the helper's loop: the socket, and its callers from here on.
 pub(super) const SOCKET: Token = Token(2);
 const FIRST_CALLER: usize = 16;
+
+/// Denied calls in the log per minute.
+const DENIALS_TOLD: u32 = 10;
 
 /// What a call waits for.
 #[derive(Debug)]
@@ -83,6 +88,7 @@ pub struct Control {
     starts: u64,
     /// Callers to go on with.
     again: Vec<usize>,
+    denials: Pace,
 }
 
 impl Control {
@@ -101,6 +107,7 @@ impl Control {
             last_measured: None,
             starts: 0,
             again: Vec::new(),
+            denials: Pace::new(DENIALS_TOLD, Duration::from_secs(60)),
         }
     }
 
@@ -200,7 +207,15 @@ impl Helper {
                 self.control.again.push(place);
             }
         }
+        let denied = server.take_denied();
         self.control.server = server;
+        if let Some(who) = denied
+            && let Some(held_back) = self.control.denials.admit(now)
+        {
+            let text = denied_text(who, ADMIN_SOCKET, held_back);
+            log::warn!("{text}");
+            self.tell_event(EventKind::Refused, None, &text);
+        }
     }
 
     /// Answers a caller by its number; it may have left.

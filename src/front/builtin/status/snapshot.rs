@@ -195,6 +195,7 @@ pub(super) mod tests {
                 listeners: 1,
                 undecided: 0,
                 running: 1,
+                denied: 0,
                 degraded: vec![NASTY.to_owned()],
             },
             total: Total {

@@ -1,0 +1,54 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_usherd_global_optspecs
+    string join \n config= user runtime-dir= h/help V/version
+end
+
+function __fish_usherd_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_usherd_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_usherd_using_subcommand
+    set -l cmd (__fish_usherd_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c usherd -n "__fish_usherd_needs_command" -l config -d 'The table to serve [default: /etc/usherd/usherd.toml for root, else the built-in one]' -r -F
+complete -c usherd -n "__fish_usherd_needs_command" -l runtime-dir -d 'Where usherd.pid goes, whatever the table says [default: /run/usherd, or usherd in $XDG_RUNTIME_DIR]' -r -F
+complete -c usherd -n "__fish_usherd_needs_command" -l user -d 'Serve an ordinary user\'s own table: $XDG_CONFIG_HOME/usherd/usherd.toml'
+complete -c usherd -n "__fish_usherd_needs_command" -s h -l help -d 'Print help'
+complete -c usherd -n "__fish_usherd_needs_command" -s V -l version -d 'Print version'
+complete -c usherd -n "__fish_usherd_needs_command" -f -a "check" -d 'Read the table, show every complaint, touch nothing'
+complete -c usherd -n "__fish_usherd_needs_command" -f -a "explain" -d 'Tell which service a request would be for, rule by rule, and how long clients may wait'
+complete -c usherd -n "__fish_usherd_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c usherd -n "__fish_usherd_using_subcommand check" -l config -d 'The table to serve [default: /etc/usherd/usherd.toml for root, else the built-in one]' -r -F
+complete -c usherd -n "__fish_usherd_using_subcommand check" -l effective -d 'Print the table as it will be used: defaults filled in, names resolved'
+complete -c usherd -n "__fish_usherd_using_subcommand check" -s h -l help -d 'Print help'
+complete -c usherd -n "__fish_usherd_using_subcommand explain" -l from -d 'Where it comes from, with or without a port' -r
+complete -c usherd -n "__fish_usherd_using_subcommand explain" -l to -d 'The address of this host that it is sent to' -r
+complete -c usherd -n "__fish_usherd_using_subcommand explain" -l interface -d 'The interface it comes in at' -r
+complete -c usherd -n "__fish_usherd_using_subcommand explain" -l uid -d 'The peer of a Unix socket' -r
+complete -c usherd -n "__fish_usherd_using_subcommand explain" -l gid -d 'The group of the peer of a Unix socket' -r
+complete -c usherd -n "__fish_usherd_using_subcommand explain" -l hex -d 'The first bytes, in hexadecimal: 160301...' -r
+complete -c usherd -n "__fish_usherd_using_subcommand explain" -l text -d 'The first bytes as text, with \\r, \\n and \\xNN' -r
+complete -c usherd -n "__fish_usherd_using_subcommand explain" -l file -d 'A file with the first bytes; - is stdin' -r -F
+complete -c usherd -n "__fish_usherd_using_subcommand explain" -l sni -d 'A TLS client that asks for this name' -r
+complete -c usherd -n "__fish_usherd_using_subcommand explain" -l ended -d 'How the wait for more bytes ends' -r -f -a "timeout\t''
+eof\t''
+full\t''"
+complete -c usherd -n "__fish_usherd_using_subcommand explain" -l config -d 'The table to serve [default: /etc/usherd/usherd.toml for root, else the built-in one]' -r -F
+complete -c usherd -n "__fish_usherd_using_subcommand explain" -s h -l help -d 'Print help'
+complete -c usherd -n "__fish_usherd_using_subcommand help; and not __fish_seen_subcommand_from check explain help" -f -a "check" -d 'Read the table, show every complaint, touch nothing'
+complete -c usherd -n "__fish_usherd_using_subcommand help; and not __fish_seen_subcommand_from check explain help" -f -a "explain" -d 'Tell which service a request would be for, rule by rule, and how long clients may wait'
+complete -c usherd -n "__fish_usherd_using_subcommand help; and not __fish_seen_subcommand_from check explain help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

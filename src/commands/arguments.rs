@@ -1,0 +1,81 @@
+//! The command line of usherd. Help, completions and the manual page are all
+//! made from it.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use super::explain::Question;
+
+/// Where a packaged usherd has its table.
+const SYSTEM_TABLE: &str = "/etc/usherd/usherd.toml";
+
+/// Everything below the options in `--help`, and the end of the manual page.
+pub const AFTER_HELP: &str = "\
+Environment:
+  USHERD_RUNTIME_DIR  the same as --runtime-dir, which comes first
+  LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES
+                      sockets handed over by a supervisor, for listen = \"fd:NAME\"
+  NOTIFY_SOCKET       where readiness is reported (sd_notify)
+
+Signals:
+  HUP        read the table again and open the log file again; a bad table changes nothing
+             (when a terminal closes: as TERM)
+  TERM, INT  take no new clients, let running servers finish within their grace, then end;
+             a second one ends everything now
+
+Exit codes:
+  0   ended on request, or nothing to complain about
+  64  the command line makes no sense
+  71  the system refused something usherd cannot do without
+  78  the table is wrong";
+
+/// A super-server: listens for every service in one table, starts its server
+/// for each request, and reaps it.
+#[derive(Debug, Parser)]
+#[command(name = "usherd", version, after_help = AFTER_HELP)]
+pub struct Arguments {
+    /// The table to serve [default: /etc/usherd/usherd.toml for root, else the built-in one]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Serve an ordinary user's own table: $XDG_CONFIG_HOME/usherd/usherd.toml
+    #[arg(long, conflicts_with = "config")]
+    pub user: bool,
+    /// Where usherd.pid goes, whatever the table says [default: /run/usherd, or usherd in
+    /// $XDG_RUNTIME_DIR]
+    #[arg(long, value_name = "DIR", env = "USHERD_RUNTIME_DIR", hide_env = true)]
+    pub runtime_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Read the table, show every complaint, touch nothing
+    Check {
+        /// The table to check [default: as for serving]
+        file: Option<PathBuf>,
+        /// Print the table as it will be used: defaults filled in, names resolved
+        #[arg(long)]
+        effective: bool,
+    },
+    /// Tell which service a request would be for, rule by rule, and how long clients may wait
+    Explain(Box<Question>),
+}
+
+/// Root without `--config` means the host's table, a user with `--user` his
+/// own; `None`, the built-in one, where there is no such file.
+#[must_use]
+pub fn default_table(user: bool) -> Option<PathBuf> {
+    let path = if user {
+        let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config"));
+        let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
+        config.or_else(home)?.join("usherd/usherd.toml")
+    } else if nix::unistd::Uid::effective().is_root() {
+        PathBuf::from(SYSTEM_TABLE)
+    } else {
+        return None;
+    };
+    path.exists().then_some(path)
+}

@@ -1,0 +1,118 @@
+//! `show SERVICE`: what the table says of it, and what has come of that.
+#![forbid(unsafe_code)]
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::console::Console;
+use super::failure::Failure;
+use super::figures::figures;
+use super::grid::Paint;
+use super::status::{last_exit, running, state};
+use super::text::{escape, micros};
+use crate::control::types::{
+    Describe, GetServices, GetStatistics, Key, OfService, Service, Statistics,
+};
+use crate::error::Exit;
+
+#[derive(Debug, Serialize)]
+struct Shown {
+    service: Service,
+    statistics: Statistics,
+    /// `null`: the caller may not see the table.
+    keys: Option<Vec<Key>>,
+}
+
+pub fn show(console: &Console, name: String) -> Result<(), Failure> {
+    let asked = OfService {
+        service: Some(name),
+    };
+    let mut link = console.status()?;
+    let GetServices { services } = link.call("GetServices", &asked)?;
+    let GetStatistics { total, .. } = link.call("GetStatistics", &asked)?;
+    let Some(service) = services.into_iter().next() else {
+        let text = "usherd knows the service and says nothing about it";
+        return Err(Failure::new(Exit::Unavailable, text));
+    };
+    let (keys, note) = match describe(console, &asked) {
+        Ok(keys) => (Some(keys), None),
+        // Most who may look may not change; the rest of the page is theirs.
+        Err(failure) if failure.exit == Exit::NotPermitted => (
+            None,
+            Some("to see it takes rights on admin.sock".to_owned()),
+        ),
+        Err(failure) if failure.exit == Exit::Unavailable => {
+            let first = failure.text.lines().next().unwrap_or("").to_owned();
+            (None, Some(format!("it is told on admin.sock: {first}")))
+        }
+        Err(failure) => return Err(failure),
+    };
+    let shown = Shown {
+        service,
+        statistics: total,
+        keys,
+    };
+    console.answer(&shown, |shown| page(console, shown, note.as_deref()))
+}
+
+fn describe(console: &Console, asked: &OfService) -> Result<Vec<Key>, Failure> {
+    let Describe { keys } = console.admin()?.call("Describe", asked)?;
+    Ok(keys)
+}
+
+fn page(console: &Console, shown: &Shown, note: Option<&str>) -> String {
+    let Shown {
+        service,
+        statistics,
+        keys,
+    } = shown;
+    let mut out = head(console, service);
+    heading(console, &mut out, "table");
+    for key in keys.iter().flatten() {
+        let _ = writeln!(out, "  {} = {}", escape(&key.key), escape(&key.value));
+    }
+    if let Some(note) = note {
+        let _ = writeln!(out, "  {}", console.paint(Paint::Faint, note));
+    }
+    heading(console, &mut out, "since usherd was started");
+    out.push_str(&figures(console, statistics));
+    out
+}
+
+fn head(console: &Console, service: &Service) -> String {
+    let state = state(service.state);
+    let mut out = format!(
+        "{}: {}, {} instances\n",
+        console.paint(Paint::Heading, &escape(&service.name)),
+        console.paint(state.paint, &state.text),
+        running(service)
+    );
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(out, "  {name:<12} {}", escape(value));
+    };
+    if let Some(reason) = &service.reason {
+        line("why", reason);
+    }
+    if let Some(description) = &service.description {
+        line("description", description);
+    }
+    line("serves by", &service.serves);
+    for listener in &service.listeners {
+        let note = if listener.bound { "" } else { " (not bound)" };
+        line("listens at", &format!("{}{note}", listener.address));
+    }
+    if let Some(last) = &service.last_exit {
+        let text = format!(
+            "{}, it ran {}",
+            last_exit(service).text,
+            micros(last.ran_us)
+        );
+        line("last exit", &text);
+    }
+    out
+}
+
+pub(super) fn heading(console: &Console, out: &mut String, text: &str) {
+    let _ = writeln!(out, "\n{}", console.paint(Paint::Heading, text));
+}
