@@ -8,6 +8,7 @@
 // are still worth having for the next one.
 #![allow(dead_code)]
 
+pub mod browser;
 pub mod daemon;
 pub mod opening;
 pub mod peer;

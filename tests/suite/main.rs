@@ -38,6 +38,7 @@ mod reload;
 mod serve;
 mod servers;
 mod signals;
+mod status_browser;
 mod status_page;
 mod traffic;
 
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         forward::TESTS,
         metrics::TESTS,
         status_page::TESTS,
+        status_browser::TESTS,
         reload::TESTS,
         signals::TESTS,
         helper::TESTS,
