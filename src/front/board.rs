@@ -6,14 +6,14 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crate::control::types;
 use crate::front::builtin::status::snapshot::{self, Row, Total};
 use crate::front::builtin::status::{Snapshot, page};
 use crate::front::conversation::{Question, Told};
 use crate::front::event_loop::Front;
-use crate::front::events::{Event, Watcher};
+use crate::front::events::{self, Event, Watcher};
 use crate::front::status::disabled;
 use crate::ids::ServiceId;
 use crate::stats::prometheus;
@@ -49,6 +49,22 @@ pub struct News {
     pub seat: Seat,
     /// When to ask for more.
     pub next: Instant,
+}
+
+#[cfg(test)]
+impl News {
+    /// A snapshot of this size, for tests of what becomes of it.
+    pub fn sample(size: usize, next: Instant) -> Self {
+        Self {
+            snapshot: "x".repeat(size).into(),
+            events: None,
+            seat: Seat {
+                watcher: crate::front::events::Ring::default().watch(None, Vec::new(), 0),
+                _place: Arc::default(),
+            },
+            next,
+        }
+    }
 }
 
 impl Board {
@@ -142,10 +158,8 @@ impl Front {
         }
         let off = self.disabled.iter().map(disabled);
         services.extend(off.map(|service| Row::new(service, types::Statistics::default())));
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        let since = since.unwrap_or_default().as_micros();
         Snapshot {
-            time_us: u64::try_from(since).unwrap_or(u64::MAX),
+            time_us: events::date(),
             daemon: self.show_daemon(now),
             total: Total {
                 accepted: total.accepted,

@@ -53,6 +53,13 @@ pub struct Ring {
     next: u64,
 }
 
+/// Microseconds since 1970, now.
+#[must_use]
+pub fn date() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_micros()).unwrap_or(u64::MAX)
+}
+
 /// Where somebody who watches has got to, and what he wants to see.
 #[derive(Clone, Debug)]
 pub struct Watcher {
@@ -64,11 +71,9 @@ pub struct Watcher {
 impl Ring {
     /// Takes note of something that happens now.
     pub fn add(&mut self, kind: EventKind, about: About, text: &str) {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        let since = since.unwrap_or_default();
         self.events.push_back(Event {
             sequence: self.next,
-            time: u64::try_from(since.as_micros()).unwrap_or(u64::MAX),
+            time: date(),
             kind,
             service: about.service,
             connection: about.connection,

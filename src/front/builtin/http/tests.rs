@@ -5,6 +5,7 @@ use std::net::Shutdown;
 
 use super::super::drive::{spawn, tcp_pair};
 use super::*;
+use crate::front::board::News;
 
 /// What comes back for these pieces, each in a segment of its own.
 fn ask(pieces: &[&[u8]]) -> String {
@@ -94,4 +95,41 @@ fn half_a_request_is_answered_when_its_time_is_up() {
     let mut heard = [0; 12];
     peer.read_exact(&mut heard).unwrap();
     assert_eq!(&heard, b"HTTP/1.1 408");
+}
+
+#[test]
+fn who_reads_nothing_is_told_nothing_new_and_goes_in_the_end() {
+    let pair = tcp_pair();
+    let (mut now, mut traffic) = (Instant::now(), Traffic::default());
+    // More than the kernel keeps for both ends.
+    let mut feed = Feed::new("head", News::sample(64 << 20, now), now);
+    let mut turn = |feed: &mut Feed, now| feed.turn(&pair.ours, &mut traffic, now).unwrap();
+    let began = now;
+    let end = loop {
+        match turn(&mut feed, now) {
+            Progress::Pending => now = feed.deadline().unwrap(),
+            end => break end,
+        }
+        assert!(now < began + Duration::from_secs(60), "it never ends");
+    };
+    assert!(matches!(end, Progress::Done), "{end:?}");
+    assert!(now >= began + Duration::from_secs(30));
+}
+
+#[test]
+fn who_reads_is_told_more_when_the_time_has_come() {
+    let pair = tcp_pair();
+    let (now, mut traffic) = (Instant::now(), Traffic::default());
+    let later = now + Duration::from_secs(1);
+    let mut feed = Feed::new("head", News::sample(10, later), now);
+    let mut turn = |feed: &mut Feed, now| feed.turn(&pair.ours, &mut traffic, now).unwrap();
+    assert!(matches!(turn(&mut feed, now), Progress::Pending));
+    let asked = turn(&mut feed, later);
+    assert!(matches!(asked, Progress::Ask(Question::News(Some(_)))));
+    feed.take(News::sample(10, later + Duration::from_secs(1)));
+    assert!(matches!(turn(&mut feed, later), Progress::Pending));
+    let mut heard = [0; 24];
+    (&pair.peer).read_exact(&mut heard).unwrap();
+    assert!(heard.starts_with(b"headx"));
+    drop(pair.peer);
 }
