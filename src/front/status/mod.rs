@@ -31,6 +31,10 @@ const FRESH: Duration = Duration::from_millis(500);
 /// Denied calls in the log per minute.
 const DENIALS_TOLD: u32 = 10;
 
+/// So many callers may be looked into by the helper at once: it answers in
+/// order, and servers are to be started too.
+const MOST_ASKED: usize = 16;
+
 /// What a call waits for.
 #[derive(Debug)]
 pub enum Wait {
@@ -47,6 +51,10 @@ pub struct Status {
     measured: Option<Instant>,
     /// It has been asked and has not answered.
     asked: bool,
+    /// Callers that it looks into,
+    unknown: usize,
+    /// and whether others have to wait for that.
+    crowded: bool,
     /// Watchers have been told of all events before this one.
     told: u64,
     sweeping: bool,
@@ -61,6 +69,8 @@ impl Default for Status {
             server: Server::new(STATUS),
             measured: None,
             asked: false,
+            unknown: 0,
+            crowded: false,
             told: 0,
             sweeping: false,
             denied: 0,
@@ -91,6 +101,10 @@ impl Front {
     }
 
     pub(super) fn status_ready(&mut self, now: Instant) {
+        self.status.crowded = self.status.unknown >= MOST_ASKED;
+        if self.status.crowded {
+            return;
+        }
         let token_of = |place| Source::Caller(place).into();
         let (places, more) = self.status.server.accept(&self.registry, token_of, now);
         for place in places {
@@ -99,6 +113,7 @@ impl Front {
             match (copy, number) {
                 (Some(Ok(copy)), Some(caller)) => {
                     self.link.send(&Request::Identify { caller }, Some(copy));
+                    self.status.unknown += 1;
                 }
                 _ => self.status.server.drop_caller(place, &self.registry),
             }
@@ -111,6 +126,10 @@ impl Front {
 
     /// The helper has asked the kernel.
     pub(super) fn know_caller(&mut self, caller: u64, who: Who, now: Instant) {
+        self.status.unknown = self.status.unknown.saturating_sub(1);
+        if std::mem::take(&mut self.status.crowded) {
+            self.postponed.push_back(Source::StatusSocket);
+        }
         if let Some(place) = self.status.server.know(caller, who) {
             self.caller_ready(place, now);
         }
@@ -221,6 +240,9 @@ impl Front {
 
     pub(super) fn sweep_due(&mut self, now: Instant) {
         self.status.sweeping = false;
+        if self.status.server.is_due(now) {
+            self.postponed.push_back(Source::StatusSocket);
+        }
         self.sweep_callers(now);
     }
 }

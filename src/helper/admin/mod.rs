@@ -88,6 +88,8 @@ pub struct Control {
     starts: u64,
     /// Callers to go on with.
     again: Vec<usize>,
+    /// There may be more to accept.
+    more_callers: bool,
     denials: Pace,
 }
 
@@ -107,13 +109,14 @@ impl Control {
             last_measured: None,
             starts: 0,
             again: Vec::new(),
+            more_callers: false,
             denials: Pace::new(DENIALS_TOLD, Duration::from_secs(60)),
         }
     }
 
     /// The next moment at which there is something to do here.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.server.next_sweep()
+        self.server.next_due()
     }
 
     /// Whether the front knows that it must not ask for servers of `service`.
@@ -127,7 +130,7 @@ impl Control {
 
     /// Whether the loop must not sleep.
     pub(super) fn has_more(&self) -> bool {
-        !self.again.is_empty()
+        self.more_callers || !self.again.is_empty()
     }
 }
 
@@ -158,9 +161,12 @@ impl Helper {
     /// Events of the admin socket and of its callers.
     pub(super) fn admin_events(&mut self, tokens: &[Token], now: Instant) {
         self.control.server.turn_over();
+        if tokens.contains(&SOCKET) || self.control.more_callers || self.control.server.is_due(now)
+        {
+            self.accept_callers(now);
+        }
         for token in tokens {
             match *token {
-                SOCKET => self.accept_callers(now),
                 Token(number) if number >= FIRST_CALLER => {
                     self.admin_ready(number - FIRST_CALLER, now);
                 }
@@ -173,25 +179,23 @@ impl Helper {
         self.control.server.sweep(self.poll.registry(), now);
     }
 
+    /// Takes some of those who wait. Not all: strangers can come as fast as we
+    /// accept them, and the front waits for its answers meanwhile.
     fn accept_callers(&mut self, now: Instant) {
-        loop {
-            let token_of = |place: usize| Token(FIRST_CALLER + place);
-            let registry = self.poll.registry();
-            let (places, more) = self.control.server.accept(registry, token_of, now);
-            for place in places {
-                let who = self
-                    .control
-                    .server
-                    .connection(place)
-                    .map(|connection| self.identify(connection.as_fd(), self.admin_group()));
-                let number = self.control.server.number(place);
-                if let (Some(who), Some(number)) = (who, number) {
-                    self.control.server.know(number, who);
-                    self.admin_ready(place, now);
-                }
-            }
-            if !more {
-                return;
+        let token_of = |place: usize| Token(FIRST_CALLER + place);
+        let registry = self.poll.registry();
+        let (places, more) = self.control.server.accept(registry, token_of, now);
+        self.control.more_callers = more;
+        for place in places {
+            let who = self
+                .control
+                .server
+                .connection(place)
+                .map(|connection| self.identify(connection.as_fd(), self.admin_group()));
+            let number = self.control.server.number(place);
+            if let (Some(who), Some(number)) = (who, number) {
+                self.control.server.know(number, who);
+                self.admin_ready(place, now);
             }
         }
     }
