@@ -6,6 +6,7 @@
 //! a reload, the next event.
 #![forbid(unsafe_code)]
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixListener;
@@ -27,6 +28,10 @@ const ACCEPTS_PER_TURN: usize = 8;
 const RETRY: Duration = Duration::from_secs(1);
 /// Calls of one caller in a turn.
 const CALLS_PER_TURN: usize = 16;
+/// What the calls of one user may take of a turn, until the rest has to wait.
+const TURN: Duration = Duration::from_millis(5);
+/// Octets of replies that callers together may leave unread.
+const MAX_UNSENT: usize = 128 * 1024 * 1024;
 /// Half a call, or a reply that is not read, is waited for this long.
 const HALFWAY: Duration = Duration::from_secs(10);
 /// A caller that asks nothing is kept this long.
@@ -96,6 +101,8 @@ pub struct Server<T> {
     next_sweep: Option<Instant>,
     /// When to accept again without being told that somebody waits.
     retry: Option<Instant>,
+    /// What users have taken of this turn.
+    spent: HashMap<u32, Duration>,
     /// Calls of those who may ask nothing,
     denied: u64,
     /// and the last of them, until somebody logs it.
@@ -113,6 +120,7 @@ impl<T> Server<T> {
             serial: 0,
             next_sweep: None,
             retry: None,
+            spent: HashMap::new(),
             denied: 0,
             last_denied: None,
         }
@@ -140,6 +148,7 @@ impl<T> Server<T> {
 
     /// A new turn: no event of the last one is left.
     pub fn turn_over(&mut self) {
+        self.spent.clear();
         self.callers.turn_over();
     }
 
@@ -261,8 +270,18 @@ impl<T> Server<T> {
         now: Instant,
         answer: &mut dyn FnMut(Who, Call) -> Answer<T>,
     ) -> bool {
-        match self.turn(place, now, answer) {
-            Ok(more) => more,
+        let uid = self.callers.get(place).map_or(0, |caller| caller.uid);
+        if self.spent.get(&uid).is_some_and(|spent| *spent > TURN) {
+            return true;
+        }
+        let began = Instant::now();
+        let turn = self.turn(place, now, answer);
+        *self.spent.entry(uid).or_default() += began.elapsed();
+        match turn {
+            Ok(more) => {
+                self.bound_unsent(place, registry);
+                more
+            }
             Err(gone) => {
                 if let (Gone::Misbehaved(what), Some(caller)) = (gone, self.callers.get(place)) {
                     log::debug!(uid = caller.uid; "closed a caller: {what}");
@@ -353,8 +372,36 @@ impl<T> Server<T> {
                 reply => caller.connection.push(reply),
             }
         }
-        if caller.connection.flush(now).is_err() {
-            self.drop_caller(place, registry);
+        match caller.connection.flush(now) {
+            Ok(()) => self.bound_unsent(place, registry),
+            Err(_) => self.drop_caller(place, registry),
+        }
+    }
+
+    /// A reply is as long as the table has services, and a caller that does not
+    /// read keeps it here: beyond the limit those that keep the most are dropped,
+    /// the one that was answered just now last.
+    fn bound_unsent(&mut self, place: usize, registry: &Registry) {
+        let unsent = |place| {
+            self.callers
+                .get(place)
+                .map_or(0, |c: &Caller<T>| c.connection.unsent())
+        };
+        if unsent(place) == 0 {
+            return;
+        }
+        let callers = self.callers.iter();
+        let mut kept: Vec<_> = callers
+            .map(|(at, c)| (at != place, c.connection.unsent(), at))
+            .collect();
+        kept.sort_unstable();
+        let mut total: usize = kept.iter().map(|(_, unsent, _)| unsent).sum();
+        while total > MAX_UNSENT
+            && kept.len() > 1
+            && let Some((_, unsent, at)) = kept.pop()
+        {
+            total -= unsent;
+            self.drop_caller(at, registry);
         }
     }
 

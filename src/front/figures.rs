@@ -57,7 +57,8 @@ impl Front {
         moving
     }
 
-    fn service_figures(
+    /// Without what `moving` does not tell.
+    pub(super) fn service_figures(
         &self,
         service: &Service,
         moving: &HashMap<ServiceId, Traffic>,

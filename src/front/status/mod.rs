@@ -169,30 +169,30 @@ impl Front {
             return;
         }
         self.status.told = self.events.next();
-        // One batch for each watcher that has room, until nobody has both room and something to read.
-        loop {
-            let mut replies = Vec::new();
-            for (place, wait) in self.status.server.waiting() {
-                let Wait::Events(watcher) = wait else {
-                    continue;
-                };
-                if watcher.has_seen(self.events.next()) {
-                    continue;
-                }
-                let (events, lost) = self.events.read(watcher, BATCH);
-                if !events.is_empty() || lost > 0 {
-                    replies.push((place, views::events(&events, lost, &self.services)));
-                }
+        // One batch for each watcher in a turn, however fast it reads.
+        let mut replies = Vec::new();
+        for (place, wait) in self.status.server.waiting() {
+            let Wait::Events(watcher) = wait else {
+                continue;
+            };
+            if watcher.has_seen(self.events.next()) {
+                continue;
             }
-            if replies.is_empty() {
-                return;
+            let (events, lost) = self.events.read(watcher, BATCH);
+            if !events.is_empty() || lost > 0 {
+                replies.push((place, views::events(&events, lost, &self.services)));
             }
-            for (place, reply) in replies {
-                let reply = Reply::Continues(reply);
-                self.status
-                    .server
-                    .answer(place, &reply, &self.registry, now);
-            }
+        }
+        // There may be more for them; the loop does not sleep before that is told too.
+        if let Some((place, _)) = replies.first() {
+            self.status.told = u64::MAX;
+            self.postponed.push_back(Source::Caller(*place));
+        }
+        for (place, reply) in replies {
+            let reply = Reply::Continues(reply);
+            self.status
+                .server
+                .answer(place, &reply, &self.registry, now);
         }
     }
 

@@ -1,6 +1,7 @@
 //! What the front knows, as the types of `org.usherd.Status`.
 #![forbid(unsafe_code)]
 
+use std::collections::HashMap;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -14,6 +15,7 @@ use crate::front::instances::Running;
 use crate::front::plan::{Disabled, ServePlan};
 use crate::front::roster::Roster;
 use crate::front::services::Service;
+use crate::front::wait::SlotKey;
 use crate::ids::{InstanceId, ServiceId};
 
 /// The reply of `WatchEvents`.
@@ -97,8 +99,9 @@ impl Front {
     fn show_service(&mut self, id: ServiceId, now: Instant) -> Option<types::Service> {
         let (state, reason) = self.state_of(id, now)?;
         let service = self.services.get(id)?;
-        let figures = self.statistics(Some(id)).total;
-        let listeners = self.listeners.iter().filter(|l| l.services.contains(&id));
+        let figures = self.service_figures(service, &HashMap::new());
+        let listeners = service.listeners.iter();
+        let listeners = listeners.filter_map(|id| self.listeners.get(*id));
         let listeners = listeners.map(|listener| types::Listener {
             address: listener.label.to_string(),
             bound: listener.socket.is_some(),
@@ -128,7 +131,8 @@ impl Front {
 
     fn state_of(&mut self, id: ServiceId, now: Instant) -> Option<(State, Option<String>)> {
         let service = self.services.get(id).filter(|service| !service.gone)?;
-        let mut listeners = self.listeners.iter().filter(|l| l.services.contains(&id));
+        let listeners = service.listeners.iter();
+        let mut listeners = listeners.filter_map(|id| self.listeners.get(*id));
         let lacks_all = match listeners.next() {
             Some(first) => first.socket.is_none() && listeners.all(|l| l.socket.is_none()),
             None => false, // reached through others only
@@ -140,9 +144,12 @@ impl Front {
         if lacks_all {
             return Some((State::Unbound, None));
         }
-        let slots = self.slots.iter();
-        let mut slots = slots.filter(|(key, _)| key.is_of(service, &self.listeners));
-        let rest = slots.find_map(|(_, slot)| slot.back_off.resting(now));
+        let keys = service.listeners.iter().map(|id| SlotKey::One(*id));
+        let mut keys = keys.filter(|key| key.is_of(service, &self.listeners));
+        let whole = self.slots.get(&SlotKey::Whole(id));
+        let rest = whole.and_then(|slot| slot.back_off.resting(now));
+        let rest =
+            rest.or_else(|| keys.find_map(|key| self.slots.get(&key)?.back_off.resting(now)));
         if let Some(until) = service.back_off.resting(now).or(rest) {
             let left = until.saturating_duration_since(now).as_millis();
             let why = format!("its starts fail; the next try is in {left} ms");
