@@ -29,6 +29,7 @@ mod listeners;
 mod logging;
 mod matching;
 mod options;
+mod orders;
 mod origins;
 mod pending;
 mod proxied;
@@ -68,5 +69,6 @@ fn main() -> ExitCode {
         explain::TESTS,
         control::TESTS,
         callers::TESTS,
+        orders::TESTS,
     ])
 }

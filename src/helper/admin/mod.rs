@@ -39,6 +39,9 @@ const FIRST_CALLER: usize = 16;
 /// Denied calls in the log per minute.
 const DENIALS_TOLD: u32 = 10;
 
+/// Reloads that may wait for one another: callers can leave theirs behind.
+const MOST_QUEUED: usize = 64;
+
 /// What a call waits for.
 #[derive(Debug)]
 pub enum Wait {
@@ -66,7 +69,9 @@ pub(super) struct Asked {
     caller: Option<u64>,
     /// Of the table that is meant.
     token: Option<String>,
-    /// A file that was changed for it.
+    /// It is for a service to be switched on or off,
+    toggle: Option<toggle::Toggle>,
+    /// and a file was changed for it.
     edited: Option<toggle::Edited>,
 }
 
@@ -244,9 +249,10 @@ impl Helper {
             edited.undo();
         }
         let Some(caller) = asked.caller else { return };
+        if let (Ok(_), Some(toggle)) = (&outcome, &asked.toggle) {
+            return self.toggled(toggle, caller, now);
+        }
         let reply = match outcome {
-            // Enable and Disable have nothing to say.
-            Ok(_) if asked.edited.is_some() => Reply::Last(serde_json::json!({})),
             Ok(reload) => Reply::last(&reload),
             Err(error) => Reply::Error(error),
         };
@@ -254,7 +260,7 @@ impl Helper {
     }
 
     /// Asks for a reload; one after the other is carried out.
-    pub(super) fn queue_reload(&mut self, asked: Asked) {
+    pub(super) fn queue_reload(&mut self, asked: Asked) -> Result<(), CallError> {
         let is_signal = asked.caller.is_none();
         if is_signal
             && self
@@ -263,16 +269,35 @@ impl Helper {
                 .iter()
                 .any(|asked| asked.caller.is_none())
         {
-            return; // one that begins later reads what this one would have read
+            return Ok(()); // one that begins later reads what this one would have read
+        }
+        if !is_signal && self.control.queue.len() >= MOST_QUEUED {
+            let why = format!("{MOST_QUEUED} reloads are waiting already");
+            return Err(CallError::failed(why));
         }
         self.control.queue.push_back(asked);
+        Ok(())
     }
 
     /// Begins the next reload that was asked for, unless one is under way.
     pub(super) fn reload_next(&mut self, now: Instant) {
         while self.change.is_none()
-            && let Some(asked) = self.control.queue.pop_front()
+            && let Some(mut asked) = self.control.queue.pop_front()
         {
+            if let (Some(toggle), Some(caller)) = (&asked.toggle, asked.caller) {
+                match self.edit_for(toggle) {
+                    Ok(None) if self.is_toggled(toggle) => {
+                        self.toggled(toggle, caller, now);
+                        continue;
+                    }
+                    Ok(edited) => asked.edited = edited,
+                    Err(error) => {
+                        log::error!("refused to {toggle}");
+                        self.reply_to(caller, &Reply::Error(error), now);
+                        continue;
+                    }
+                }
+            }
             let token = asked.token.clone();
             self.control.current = Some(asked);
             self.reload(token.as_deref(), now);
