@@ -6,10 +6,28 @@ use std::time::Instant;
 
 use super::server::Sees;
 
-/// Callers in all.
-const MAX_CALLERS: usize = 256;
-/// Of them, those of one user.
-const MAX_OF_ONE: usize = 64;
+/// How many callers there may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// In all,
+    all: usize,
+    /// and of one user.
+    of_one: usize,
+}
+
+impl Limits {
+    /// Where `files` may be open. Whoever lacks descriptors loses those that
+    /// come with messages, and peers and servers need some too.
+    #[must_use]
+    pub fn of(files: u64) -> Self {
+        let all = usize::try_from(files / 8).unwrap_or(usize::MAX);
+        let all = all.clamp(8, 256);
+        Self {
+            all,
+            of_one: all / 4,
+        }
+    }
+}
 
 /// A caller, as far as it matters here.
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +48,13 @@ pub struct Standing {
 /// first: whoever is root of a user namespace has as many users as he likes,
 /// so their number says nothing. Among equals the user that has the most loses
 /// the one that has been idle for the longest.
-pub fn who_goes(callers: impl Iterator<Item = Standing>, count: usize, uid: u32) -> Option<usize> {
-    if count < MAX_OF_ONE {
+pub fn who_goes(
+    callers: impl Iterator<Item = Standing>,
+    count: usize,
+    uid: u32,
+    limits: Limits,
+) -> Option<usize> {
+    if count < limits.of_one {
         return None;
     }
     let callers: Vec<Standing> = callers.collect();
@@ -40,8 +63,8 @@ pub fn who_goes(callers: impl Iterator<Item = Standing>, count: usize, uid: u32)
         *shares.entry(caller.uid).or_default() += 1;
     }
     let share = |uid| shares.get(&uid).copied().unwrap_or(0);
-    let has_its_share = share(uid) >= MAX_OF_ONE;
-    if !has_its_share && callers.len() < MAX_CALLERS {
+    let has_its_share = share(uid) >= limits.of_one;
+    if !has_its_share && callers.len() < limits.all {
         return None;
     }
     let theirs = callers
@@ -72,6 +95,11 @@ mod tests {
     use super::*;
     use crate::ids::ServiceId;
 
+    const LIMITS: Limits = Limits {
+        all: 256,
+        of_one: 64,
+    };
+
     fn standing(place: usize, uid: u32, sees: Option<Sees>) -> Standing {
         Standing {
             place,
@@ -83,12 +111,12 @@ mod tests {
     }
 
     fn goes(callers: &[Standing], uid: u32) -> Option<usize> {
-        who_goes(callers.iter().copied(), callers.len(), uid)
+        who_goes(callers.iter().copied(), callers.len(), uid, LIMITS)
     }
 
     #[test]
     fn a_user_with_its_share_gives_up_its_idlest() {
-        let mut own: Vec<Standing> = (0..MAX_OF_ONE)
+        let mut own: Vec<Standing> = (0..LIMITS.of_one)
             .map(|place| standing(place, 7, Some(Sees::Everything)))
             .collect();
         own[5].moved += Duration::from_secs(9);
@@ -105,7 +133,7 @@ mod tests {
             .map(|place| standing(place, 0, Some(Sees::Everything)))
             .collect();
         all.extend((10..20).map(|place| standing(place, 33, Some(Sees::Service(ServiceId(1))))));
-        for place in all.len()..MAX_CALLERS {
+        for place in all.len()..LIMITS.all {
             let uid = u32::try_from(place).unwrap_or(0) + 100_000;
             all.push(standing(place, uid, Some(Sees::Nothing)));
         }
@@ -115,7 +143,7 @@ mod tests {
         }
         assert!(goes(&all, 1).is_some_and(|place| place >= 20));
         all.truncate(20);
-        for place in all.len()..MAX_CALLERS {
+        for place in all.len()..LIMITS.all {
             all.push(standing(place, 33, Some(Sees::Service(ServiceId(1)))));
         }
         assert!(goes(&all, 1).is_some_and(|place| place >= 10));

@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
+use nix::sys::resource::{Resource, getrlimit};
 
 use super::connection::{Connection, Gone};
 use super::message::{Call, CallError, Reply, read_call};
-use super::room::{self, Standing};
+use super::room::{self, Limits, Standing};
 use super::{Interface, introspect};
 use crate::front::slots::Slots;
 use crate::ids::ServiceId;
@@ -101,6 +102,7 @@ pub struct Server<T> {
     next_sweep: Option<Instant>,
     /// When to accept again without being told that somebody waits.
     retry: Option<Instant>,
+    limits: Limits,
     /// What users have taken of this turn.
     spent: HashMap<u32, Duration>,
     /// Calls of those who may ask nothing,
@@ -120,6 +122,7 @@ impl<T> Server<T> {
             serial: 0,
             next_sweep: None,
             retry: None,
+            limits: Limits::of(u64::MAX),
             spent: HashMap::new(),
             denied: 0,
             last_denied: None,
@@ -133,6 +136,8 @@ impl<T> Server<T> {
         registry: &Registry,
         token: Token,
     ) -> io::Result<()> {
+        let files = getrlimit(Resource::RLIMIT_NOFILE);
+        self.limits = Limits::of(files.map_or(u64::MAX, |(soft, _)| soft));
         let fd = listener.as_fd().as_raw_fd();
         registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
         self.listener = Some(listener);
@@ -442,7 +447,7 @@ impl<T> Server<T> {
             waits: caller.waits.is_some(),
             moved: caller.connection.moved,
         });
-        if let Some(place) = room::who_goes(standing, self.count, uid) {
+        if let Some(place) = room::who_goes(standing, self.count, uid, self.limits) {
             self.drop_caller(place, registry);
         }
     }
