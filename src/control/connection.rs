@@ -131,10 +131,16 @@ impl Connection {
         Ok(())
     }
 
+    /// Octets of replies that are still to be sent.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        self.outbox.len() - self.sent
+    }
+
     /// Whether another reply may be made for it.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.outbox.len() - self.sent < ROOM
+        self.unsent() < ROOM
     }
 
     /// Whether it has everything that it was told.

@@ -9,7 +9,7 @@
 //! - [`message`]: calls, replies, errors
 //! - [`types`]: what the interfaces speak of
 //! - [`introspect`][]: `org.varlink.service`
-//! - [`server`] and [`connection`]: many callers, none of whom can hold the loop
+//! - [`server`], [`connection`] and `room`: many callers, none of whom can hold the loop
 //! - [`client`]: the other end, for `usherctl`
 //!
 //! A caller is known by what the kernel says of its socket, and a byte of it is
@@ -28,6 +28,7 @@ pub mod connection;
 pub mod frame;
 pub mod introspect;
 pub mod message;
+mod room;
 pub mod server;
 pub mod types;
 

@@ -14,21 +14,25 @@ use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
+use nix::sys::resource::{Resource, getrlimit};
 
 use super::connection::{Connection, Gone};
 use super::message::{Call, CallError, Reply, read_call};
+use super::room::{self, Limits, Standing};
 use super::{Interface, introspect};
 use crate::front::slots::Slots;
 use crate::ids::ServiceId;
 
-/// Callers in all.
-const MAX_CALLERS: usize = 256;
-/// Of them, those of one user.
-const MAX_OF_ONE: usize = 64;
-/// Callers taken in a turn.
-const ACCEPTS_PER_TURN: usize = 32;
+/// Callers taken in a turn: the kernel is asked about each.
+const ACCEPTS_PER_TURN: usize = 8;
+/// Out of descriptors, those who wait are looked at again after this.
+const RETRY: Duration = Duration::from_secs(1);
 /// Calls of one caller in a turn.
 const CALLS_PER_TURN: usize = 16;
+/// What the calls of one user may take of a turn, until the rest has to wait.
+const TURN: Duration = Duration::from_millis(5);
+/// Octets of replies that callers together may leave unread.
+const MAX_UNSENT: usize = 128 * 1024 * 1024;
 /// Half a call, or a reply that is not read, is waited for this long.
 const HALFWAY: Duration = Duration::from_secs(10);
 /// A caller that asks nothing is kept this long.
@@ -96,6 +100,11 @@ pub struct Server<T> {
     count: usize,
     serial: u32,
     next_sweep: Option<Instant>,
+    /// When to accept again without being told that somebody waits.
+    retry: Option<Instant>,
+    limits: Limits,
+    /// What users have taken of this turn.
+    spent: HashMap<u32, Duration>,
     /// Calls of those who may ask nothing,
     denied: u64,
     /// and the last of them, until somebody logs it.
@@ -112,6 +121,9 @@ impl<T> Server<T> {
             count: 0,
             serial: 0,
             next_sweep: None,
+            retry: None,
+            limits: Limits::of(u64::MAX),
+            spent: HashMap::new(),
             denied: 0,
             last_denied: None,
         }
@@ -124,6 +136,8 @@ impl<T> Server<T> {
         registry: &Registry,
         token: Token,
     ) -> io::Result<()> {
+        let files = getrlimit(Resource::RLIMIT_NOFILE);
+        self.limits = Limits::of(files.map_or(u64::MAX, |(soft, _)| soft));
         let fd = listener.as_fd().as_raw_fd();
         registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
         self.listener = Some(listener);
@@ -139,6 +153,7 @@ impl<T> Server<T> {
 
     /// A new turn: no event of the last one is left.
     pub fn turn_over(&mut self) {
+        self.spent.clear();
         self.callers.turn_over();
     }
 
@@ -157,8 +172,12 @@ impl<T> Server<T> {
             let stream = match listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
-                // Out of descriptors: those who wait are told nothing and try again.
-                Err(_) => return (places, false),
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => return (places, false),
+                // Out of descriptors: no event will tell of those who wait already.
+                Err(_) => {
+                    self.retry = Some(now + RETRY);
+                    return (places, false);
+                }
             };
             let uid = match nix::sys::socket::getsockopt(
                 &stream,
@@ -191,6 +210,11 @@ impl<T> Server<T> {
             places.push(place);
         }
         (places, true)
+    }
+
+    /// Whether [`Server::accept`] is to be called although nothing happened.
+    pub fn is_due(&mut self, now: Instant) -> bool {
+        self.retry.take_if(|at| *at <= now).is_some()
     }
 
     /// The caller's socket, for whoever asks the kernel about it.
@@ -251,8 +275,18 @@ impl<T> Server<T> {
         now: Instant,
         answer: &mut dyn FnMut(Who, Call) -> Answer<T>,
     ) -> bool {
-        match self.turn(place, now, answer) {
-            Ok(more) => more,
+        let uid = self.callers.get(place).map_or(0, |caller| caller.uid);
+        if self.spent.get(&uid).is_some_and(|spent| *spent > TURN) {
+            return true;
+        }
+        let began = Instant::now();
+        let turn = self.turn(place, now, answer);
+        *self.spent.entry(uid).or_default() += began.elapsed();
+        match turn {
+            Ok(more) => {
+                self.bound_unsent(place, registry);
+                more
+            }
             Err(gone) => {
                 if let (Gone::Misbehaved(what), Some(caller)) = (gone, self.callers.get(place)) {
                     log::debug!(uid = caller.uid; "closed a caller: {what}");
@@ -343,15 +377,43 @@ impl<T> Server<T> {
                 reply => caller.connection.push(reply),
             }
         }
-        if caller.connection.flush(now).is_err() {
-            self.drop_caller(place, registry);
+        match caller.connection.flush(now) {
+            Ok(()) => self.bound_unsent(place, registry),
+            Err(_) => self.drop_caller(place, registry),
+        }
+    }
+
+    /// A reply is as long as the table has services, and a caller that does not
+    /// read keeps it here: beyond the limit those that keep the most are dropped,
+    /// the one that was answered just now last.
+    fn bound_unsent(&mut self, place: usize, registry: &Registry) {
+        let unsent = |place| {
+            self.callers
+                .get(place)
+                .map_or(0, |c: &Caller<T>| c.connection.unsent())
+        };
+        if unsent(place) == 0 {
+            return;
+        }
+        let callers = self.callers.iter();
+        let mut kept: Vec<_> = callers
+            .map(|(at, c)| (at != place, c.connection.unsent(), at))
+            .collect();
+        kept.sort_unstable();
+        let mut total: usize = kept.iter().map(|(_, unsent, _)| unsent).sum();
+        while total > MAX_UNSENT
+            && kept.len() > 1
+            && let Some((_, unsent, at)) = kept.pop()
+        {
+            total -= unsent;
+            self.drop_caller(at, registry);
         }
     }
 
     /// Drops those who stopped halfway or have long asked nothing. The next time to do so.
     pub fn sweep(&mut self, registry: &Registry, now: Instant) -> Option<Instant> {
         if self.next_sweep.is_none_or(|at| at > now) {
-            return self.next_sweep;
+            return self.next_due();
         }
         let overdue: Vec<usize> = self
             .callers
@@ -367,35 +429,25 @@ impl<T> Server<T> {
             self.drop_caller(place, registry);
         }
         self.next_sweep = (self.count > 0).then(|| now + SWEEP);
-        self.next_sweep
+        self.next_due()
     }
 
+    /// When there is something to do without an event: to sweep, or to accept.
     #[must_use]
-    pub fn next_sweep(&self) -> Option<Instant> {
-        self.next_sweep
+    pub fn next_due(&self) -> Option<Instant> {
+        self.next_sweep.into_iter().chain(self.retry).min()
     }
 
-    /// Beyond the limits the longest idle caller goes: of the same user if that
-    /// one has its share, otherwise of the user that has the most.
+    /// Beyond the limits somebody has to go.
     fn make_room(&mut self, uid: u32, registry: &Registry) {
-        if self.count < MAX_OF_ONE {
-            return;
-        }
-        let mut shares: HashMap<u32, usize> = HashMap::new();
-        for (_, caller) in self.callers.iter() {
-            *shares.entry(caller.uid).or_default() += 1;
-        }
-        let share = shares.get(&uid).copied().unwrap_or(0);
-        let heaviest = shares.iter().max_by_key(|(_, share)| **share);
-        let whose = match heaviest {
-            _ if share >= MAX_OF_ONE => uid,
-            Some((heaviest, _)) if self.count >= MAX_CALLERS => *heaviest,
-            _ => return,
-        };
-        let theirs = self.callers.iter().filter(|(_, c)| c.uid == whose);
-        // A call that is being answered is worth more than one that may never come.
-        let idlest = theirs.min_by_key(|(_, c)| (c.waits.is_some(), c.connection.moved));
-        if let Some((place, _)) = idlest {
+        let standing = self.callers.iter().map(|(place, caller)| Standing {
+            place,
+            uid: caller.uid,
+            sees: caller.who.map(|who| who.sees),
+            waits: caller.waits.is_some(),
+            moved: caller.connection.moved,
+        });
+        if let Some(place) = room::who_goes(standing, self.count, uid, self.limits) {
             self.drop_caller(place, registry);
         }
     }

@@ -130,6 +130,8 @@ impl Front {
         for service in self.services.iter_mut() {
             service.gone = !wanted.contains(&service.id);
             service.listeners = Vec::new();
+            // The helper forgets that as well.
+            service.halted &= !service.gone;
         }
         self.services
             .retain(|service| !service.gone || service.tally.running > 0);

@@ -219,7 +219,9 @@ impl Helper {
                 Ok(Ok(Signal::SIGCHLD)) => reap = true,
                 // A person's or a script's HUP is a wish; the kernel's says that our terminal is gone.
                 Ok(Ok(Signal::SIGHUP)) if info.ssi_code == libc::SI_KERNEL => self.drain(now),
-                Ok(Ok(Signal::SIGHUP)) => self.queue_reload(Asked::default()),
+                Ok(Ok(Signal::SIGHUP)) => {
+                    let _ = self.queue_reload(Asked::default()); // never too many
+                }
                 Ok(Ok(Signal::SIGTERM | Signal::SIGINT)) => self.drain(now),
                 _ => {}
             }

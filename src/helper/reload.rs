@@ -209,6 +209,7 @@ impl Helper {
             .put(compiled, |service| instances.of_service(service) > 0);
         self.registry.commit(prepared);
         self.services.attach(&self.registry);
+        self.forget_halted();
         if new_log {
             self.last_log_reopen = None;
             self.reopen_log(now);

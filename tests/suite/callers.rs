@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -23,6 +24,7 @@ tests![
     half_a_call_is_not_waited_for: 90,
     descriptors_that_callers_send_are_closed,
     a_thousand_idle_callers_keep_nobody_out,
+    who_connects_without_end_keeps_no_peer_waiting,
     a_caller_that_does_not_read_costs_a_bounded_amount,
     calls_sent_ahead_are_answered_in_their_order,
 ];
@@ -290,6 +292,31 @@ fn a_thousand_idle_callers_keep_nobody_out() {
         (kept(daemon.front()) < 120 && kept(daemon.pid) < 120).then_some(())
     });
     still_served(&dir);
+}
+
+fn who_connects_without_end_keeps_no_peer_waiting() {
+    for name in ["admin.sock", "status.sock"] {
+        let (dir, port) = (Dir::new(), free_port());
+        let table =
+            format!("[service.cat]\nlisten = \"tcp:127.0.0.1:{port}\"\nexec = [\"/bin/cat\"]\n");
+        let _daemon = Daemon::start(&dir, &table);
+        let path = socket(&dir, name);
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        drop(UnixStream::connect(&path));
+                    }
+                });
+            }
+            std::thread::sleep(Duration::from_millis(300));
+            // Only the helper starts a server, and it answers callers as well.
+            let said = std::panic::catch_unwind(|| ask(port, "x\n"));
+            over.store(true, Ordering::Relaxed);
+            assert_eq!(said.unwrap(), "x\n");
+        });
+    }
 }
 
 fn a_caller_that_does_not_read_costs_a_bounded_amount() {

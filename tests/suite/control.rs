@@ -51,24 +51,24 @@ pub fn status(dir: &Dir) -> Client {
     Client::connect(&socket(dir, "status.sock")).unwrap()
 }
 
-fn admin(dir: &Dir) -> Client {
+pub fn admin(dir: &Dir) -> Client {
     Client::connect(&socket(dir, "admin.sock")).unwrap()
 }
 
 /// Calls a method of `org.usherd.Admin` on a connection of its own.
-fn change(dir: &Dir, method: &str, parameters: &Value) -> Result<Value, ClientError> {
+pub fn change(dir: &Dir, method: &str, parameters: &Value) -> Result<Value, ClientError> {
     admin(dir).call(&format!("{ADMIN}.{method}"), parameters)
 }
 
 /// The error and its parameters.
-fn refused(outcome: Result<Value, ClientError>) -> (String, Map<String, Value>) {
+pub fn refused(outcome: Result<Value, ClientError>) -> (String, Map<String, Value>) {
     match outcome {
         Err(ClientError::Refused(name, parameters)) => (name, parameters),
         other => panic!("not refused: {other:?}"),
     }
 }
 
-fn service(dir: &Dir, name: &str) -> Service {
+pub fn service(dir: &Dir, name: &str) -> Service {
     let asked = json!({ "service": name });
     let reply: GetServices = status(dir)
         .call(&format!("{STATUS}.GetServices"), &asked)
@@ -82,7 +82,7 @@ fn instances(dir: &Dir) -> Vec<Instance> {
     reply.instances
 }
 
-fn cat(port: u16, more: &str) -> String {
+pub fn cat(port: u16, more: &str) -> String {
     format!("[service.cat]\nlisten = \"tcp:127.0.0.1:{port}\"\nexec = [\"/bin/cat\"]\n{more}\n")
 }
 

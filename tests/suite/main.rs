@@ -30,6 +30,7 @@ mod logging;
 mod matching;
 mod metrics;
 mod options;
+mod orders;
 mod origins;
 mod pending;
 mod proxied;
@@ -74,5 +75,6 @@ fn main() -> ExitCode {
         explain::TESTS,
         control::TESTS,
         callers::TESTS,
+        orders::TESTS,
     ])
 }

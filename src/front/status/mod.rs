@@ -33,6 +33,10 @@ const FRESH: Duration = Duration::from_millis(500);
 /// Denied calls in the log per minute.
 const DENIALS_TOLD: u32 = 10;
 
+/// So many callers may be looked into by the helper at once: it answers in
+/// order, and servers are to be started too.
+const MOST_ASKED: usize = 16;
+
 /// What a call waits for.
 #[derive(Debug)]
 pub enum Wait {
@@ -49,6 +53,10 @@ pub struct Status {
     measured: Option<Instant>,
     /// It has been asked and has not answered.
     asked: bool,
+    /// Callers that it looks into,
+    unknown: usize,
+    /// and whether others have to wait for that.
+    crowded: bool,
     /// Watchers have been told of all events before this one.
     told: u64,
     sweeping: bool,
@@ -63,6 +71,8 @@ impl Default for Status {
             server: Server::new(STATUS),
             measured: None,
             asked: false,
+            unknown: 0,
+            crowded: false,
             told: 0,
             sweeping: false,
             denied: 0,
@@ -93,6 +103,10 @@ impl Front {
     }
 
     pub(super) fn status_ready(&mut self, now: Instant) {
+        self.status.crowded = self.status.unknown >= MOST_ASKED;
+        if self.status.crowded {
+            return;
+        }
         let token_of = |place| Source::Caller(place).into();
         let (places, more) = self.status.server.accept(&self.registry, token_of, now);
         for place in places {
@@ -101,6 +115,7 @@ impl Front {
             match (copy, number) {
                 (Some(Ok(copy)), Some(caller)) => {
                     self.link.send(&Request::Identify { caller }, Some(copy));
+                    self.status.unknown += 1;
                 }
                 _ => self.status.server.drop_caller(place, &self.registry),
             }
@@ -113,6 +128,10 @@ impl Front {
 
     /// The helper has asked the kernel.
     pub(super) fn know_caller(&mut self, caller: u64, who: Who, now: Instant) {
+        self.status.unknown = self.status.unknown.saturating_sub(1);
+        if std::mem::take(&mut self.status.crowded) {
+            self.postponed.push_back(Source::StatusSocket);
+        }
         if let Some(place) = self.status.server.know(caller, who) {
             self.caller_ready(place, now);
         }
@@ -152,30 +171,30 @@ impl Front {
             return;
         }
         self.status.told = self.events.next();
-        // One batch for each watcher that has room, until nobody has both room and something to read.
-        loop {
-            let mut replies = Vec::new();
-            for (place, wait) in self.status.server.waiting() {
-                let Wait::Events(watcher) = wait else {
-                    continue;
-                };
-                if watcher.has_seen(self.events.next()) {
-                    continue;
-                }
-                let (events, lost) = self.events.read(watcher, BATCH);
-                if !events.is_empty() || lost > 0 {
-                    replies.push((place, views::events(&events, lost, &self.services)));
-                }
+        // One batch for each watcher in a turn, however fast it reads.
+        let mut replies = Vec::new();
+        for (place, wait) in self.status.server.waiting() {
+            let Wait::Events(watcher) = wait else {
+                continue;
+            };
+            if watcher.has_seen(self.events.next()) {
+                continue;
             }
-            if replies.is_empty() {
-                return;
+            let (events, lost) = self.events.read(watcher, BATCH);
+            if !events.is_empty() || lost > 0 {
+                replies.push((place, views::events(&events, lost, &self.services)));
             }
-            for (place, reply) in replies {
-                let reply = Reply::Continues(reply);
-                self.status
-                    .server
-                    .answer(place, &reply, &self.registry, now);
-            }
+        }
+        // There may be more for them; the loop does not sleep before that is told too.
+        if let Some((place, _)) = replies.first() {
+            self.status.told = u64::MAX;
+            self.postponed.push_back(Source::Caller(*place));
+        }
+        for (place, reply) in replies {
+            let reply = Reply::Continues(reply);
+            self.status
+                .server
+                .answer(place, &reply, &self.registry, now);
         }
     }
 
@@ -223,6 +242,9 @@ impl Front {
 
     pub(super) fn sweep_due(&mut self, now: Instant) {
         self.status.sweeping = false;
+        if self.status.server.is_due(now) {
+            self.postponed.push_back(Source::StatusSocket);
+        }
         self.sweep_callers(now);
     }
 }

@@ -14,6 +14,7 @@ use crate::front::instances::Running;
 use crate::front::plan::{Disabled, ServePlan};
 use crate::front::roster::Roster;
 use crate::front::services::Service;
+use crate::front::wait::SlotKey;
 use crate::ids::{InstanceId, ServiceId};
 
 /// The reply of `WatchEvents`.
@@ -150,9 +151,12 @@ impl Front {
         if lacks_all {
             return Some((State::Unbound, None));
         }
-        let slots = self.slots.iter();
-        let mut slots = slots.filter(|(key, _)| key.is_of(service, &self.listeners));
-        let rest = slots.find_map(|(_, slot)| slot.back_off.resting(now));
+        let keys = service.listeners.iter().map(|id| SlotKey::One(*id));
+        let mut keys = keys.filter(|key| key.is_of(service, &self.listeners));
+        let whole = self.slots.get(&SlotKey::Whole(id));
+        let rest = whole.and_then(|slot| slot.back_off.resting(now));
+        let rest =
+            rest.or_else(|| keys.find_map(|key| self.slots.get(&key)?.back_off.resting(now)));
         if let Some(until) = service.back_off.resting(now).or(rest) {
             let left = until.saturating_duration_since(now).as_millis();
             let why = format!("its starts fail; the next try is in {left} ms");

@@ -2,10 +2,10 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
@@ -21,6 +21,8 @@ use crate::helper::front_process::{Order, seal};
 use crate::table::access::{BadPrefix, Prefix};
 
 const FILE: &str = "bans.json";
+/// More than the most bans with the longest reasons, each octet escaped.
+const LONGEST_FILE: u64 = 128 * 1024 * 1024;
 
 impl Control {
     fn bans_file(&self) -> Option<PathBuf> {
@@ -53,7 +55,7 @@ impl Helper {
         let Some(file) = self.control.bans_file() else {
             return;
         };
-        let read = match fs::read(&file) {
+        let read = match read_file(&file) {
             Ok(text) => serde_json::from_slice::<Bans>(&text).map_err(|err| err.to_string()),
             Err(err) if err.kind() == io::ErrorKind::NotFound => return,
             Err(err) => Err(err.to_string()),
@@ -64,10 +66,16 @@ impl Helper {
                 self.control.banned = Banned::new(&bans.left(unix_now()), Instant::now());
                 self.control.bans = bans;
             }
-            Err(err) => log::error!(
-                "unable to read the bans in {}: {err}; nobody is banned until that is mended",
-                file.display()
-            ),
+            Err(err) => {
+                // The next ban writes a new file, and this one may be all there is to mend.
+                let aside = file.with_file_name(format!("{FILE}.unreadable"));
+                let kept = match fs::rename(&file, &aside) {
+                    Ok(()) => format!("what was there is in {}", aside.display()),
+                    Err(err) => format!("unable to put it aside: {err}"),
+                };
+                let file = file.display();
+                log::error!("unable to read the bans in {file}: {err}; nobody is banned; {kept}");
+            }
         }
     }
 
@@ -133,6 +141,23 @@ impl Helper {
             CallError::failed(format!("unable to keep the bans over a restart: {err}"))
         })
     }
+}
+
+/// Never waits for a pipe that somebody put there, nor reads without end.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut options = fs::OpenOptions::new();
+    let options = options.read(true).custom_flags(libc::O_NONBLOCK);
+    let file = options.open(path)?;
+    let about = file.metadata()?;
+    if !about.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    if about.len() > LONGEST_FILE {
+        return Err(io::Error::other("it is too long"));
+    }
+    let mut text = Vec::new();
+    file.take(LONGEST_FILE).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 fn prefix(text: &str) -> Result<Prefix, CallError> {

@@ -3,10 +3,9 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::Hasher;
+use std::os::fd::AsFd;
 use std::time::Instant;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::json;
 
 use super::{Asked, Then, Wait};
@@ -16,6 +15,7 @@ use crate::control::types::{self, What};
 use crate::helper::core::{Helper, Phase};
 use crate::helper::tree;
 use crate::ids::{InstanceId, ServiceId};
+use crate::sys::process::{pidfd_open, pidfd_signal};
 use crate::table::complaint::Complaints;
 use crate::table::effective::{daemon_lines, effective, service_lines};
 use crate::table::value::signal;
@@ -61,15 +61,15 @@ impl Helper {
                 self.queue_reload(Asked {
                     caller: Some(caller),
                     token: how.token,
-                    edited: None,
-                });
+                    ..Asked::default()
+                })?;
                 Ok(Answer::Later(Wait::Reload))
             }
             "Describe" => self.describe(call).map(Answer::Reply),
             "Enable" | "Disable" => {
                 let enabled = method == "Enable";
                 let types::TheService { service } = call.take()?;
-                self.toggle(&service, enabled, caller)
+                self.toggle(service, enabled, caller)
             }
             "Drain" => Ok(self
                 .named(call)
@@ -158,8 +158,7 @@ impl Helper {
             Some(Ok(libc::SIGKILL)) => tree::kill_all(&[pid]),
             Some(Ok(number)) => {
                 // Our own child, not reaped yet: the number is still its own.
-                let signal = Signal::try_from(number).ok();
-                let done = kill(Pid::from_raw(pid), signal);
+                let done = pidfd_open(pid).and_then(|pidfd| pidfd_signal(pidfd.as_fd(), number));
                 done.map_err(|err| CallError::failed(err.to_string()))?;
             }
             Some(Err(_)) => return Err(CallError::InvalidParameter("signal".into())),

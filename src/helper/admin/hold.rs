@@ -1,6 +1,7 @@
 //! Services that take no request: drained, stopped, started again.
 #![forbid(unsafe_code)]
 
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use serde_json::json;
@@ -10,7 +11,7 @@ use crate::control::message::{CallError, Reply};
 use crate::control::server::Answer;
 use crate::control::types::{self, EventKind};
 use crate::helper::core::Helper;
-use crate::helper::front_process::Order;
+use crate::helper::front_process::{Front, Order};
 use crate::helper::start;
 use crate::helper::start::{Ask, On};
 use crate::helper::wire::Notice;
@@ -25,6 +26,14 @@ impl Helper {
             self.control.halted.remove(&service);
         }
         self.order(Order::Hold(service, held), then)
+    }
+
+    /// A service that left the table is not held any more, should it come back:
+    /// the front has forgotten it too.
+    pub(in crate::helper) fn forget_halted(&mut self) {
+        let enabled = self.table.services.iter().filter(|service| service.enabled);
+        let there: HashSet<ServiceId> = enabled.map(|s| self.services.id(&s.name)).collect();
+        self.control.halted.retain(|id, _| there.contains(id));
     }
 
     /// Tells the front something that it will answer. Where there is none, the
@@ -52,23 +61,37 @@ impl Helper {
         Ok(())
     }
 
-    /// A new front learns what the last one knew.
+    /// A new front learns what the last one knew, and what it was to learn when it ended.
     pub(in crate::helper) fn brief_front(&mut self) -> std::io::Result<()> {
-        let bans = (!self.control.bans.is_empty()).then(|| self.control.seal_bans());
+        let (mut holds, mut bans) = (Vec::new(), !self.control.bans.is_empty());
+        for (_, wait) in self.control.server.waiting() {
+            match wait {
+                Wait::Taken(Order::Hold(service, held), _) => holds.push((*service, *held)),
+                Wait::Taken(Order::Bans, _) => bans = true,
+                Wait::Taken(Order::Plan | Order::Drain, _) | Wait::Reload | Wait::Ended(..) => {}
+            }
+        }
+        let memory = bans.then(|| self.control.seal_bans()).transpose()?;
+        let holds = holds_to_tell(&holds, &self.control.halted);
         let Some(front) = &mut self.front else {
             return Ok(());
         };
-        for service in self.control.halted.keys() {
-            front.order(Order::Hold(*service, true), None);
+        for (service, held) in holds {
+            front.order(Order::Hold(service, held), None);
         }
-        if let Some(memory) = bans {
-            front.order(Order::Bans, Some(memory?));
+        if memory.is_some() {
+            front.order(Order::Bans, memory);
         }
         Ok(())
     }
 
     /// The front has taken an order: whoever waits for that goes on.
     pub(in crate::helper) fn order_taken(&mut self, order: Order, now: Instant) {
+        // The same was asked for again, and what came between is not taken yet.
+        let is_last = |front: &Front| !front.orders.contains(&order);
+        if !self.front.as_ref().is_none_or(is_last) {
+            return;
+        }
         if let Order::Hold(service, true) = order
             && let Some(known) = self.control.halted.get_mut(&service)
         {
@@ -205,6 +228,21 @@ impl Helper {
     }
 }
 
+/// What a new front must hear of holds: whatever a caller waits for, and for
+/// each service last what holds now.
+fn holds_to_tell(
+    waiting: &[(ServiceId, bool)],
+    halted: &HashMap<ServiceId, bool>,
+) -> Vec<(ServiceId, bool)> {
+    let overtaken = |(service, held): &&(ServiceId, bool)| *held != halted.contains_key(service);
+    let mut told: Vec<_> = waiting.iter().filter(overtaken).copied().collect();
+    let released = waiting.iter().map(|(service, _)| *service);
+    let released: HashSet<_> = released.filter(|s| !halted.contains_key(s)).collect();
+    told.extend(released.into_iter().map(|service| (service, false)));
+    told.extend(halted.keys().map(|service| (*service, true)));
+    told
+}
+
 pub(super) fn not_startable(service: &str, reason: &str) -> CallError {
     let parameters = json!({ "service": service, "reason": reason });
     CallError::admin("NotStartable", parameters)
@@ -213,4 +251,24 @@ pub(super) fn not_startable(service: &str, reason: &str) -> CallError {
 fn failed_start(service: &str, reason: &dyn std::fmt::Display) -> CallError {
     let parameters = json!({ "service": service, "reason": reason.to_string() });
     CallError::admin("StartFailed", parameters)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_front_ends_up_with_what_holds_now() {
+        let (a, b, c) = (ServiceId(1), ServiceId(2), ServiceId(3));
+        let halted = HashMap::from([(a, true), (c, false)]);
+        let waiting = [(b, false), (b, true), (a, true), (a, false)];
+        let told = holds_to_tell(&waiting, &halted);
+        for hold in waiting.iter().chain(&[(c, true)]) {
+            assert!(told.contains(hold), "nobody is told of {hold:?}");
+        }
+        let last = |of: ServiceId| told.iter().rev().find(|(service, _)| *service == of);
+        assert_eq!(last(a), Some(&(a, true)));
+        assert_eq!(last(b), Some(&(b, false)));
+        assert!(holds_to_tell(&[], &HashMap::new()).is_empty());
+    }
 }

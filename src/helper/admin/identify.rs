@@ -11,7 +11,7 @@ use nix::unistd::Uid;
 
 use crate::control::server::{Sees, Who};
 use crate::helper::core::Helper;
-use crate::helper::tree;
+use crate::helper::tree::{self, Process};
 use crate::helper::wire::Notice;
 use crate::ids::ServiceId;
 use crate::sys::peer::{peer_groups, peer_pidfd};
@@ -51,7 +51,12 @@ impl Helper {
             return nobody();
         };
         let (uid, pid) = (peer.uid(), peer.pid());
-        let pidfd = peer_pidfd(socket).or_else(|_| pidfd_open(pid));
+        let pidfd = match peer_pidfd(socket) {
+            // Before Linux 6.5: the number alone, which may be another's by now.
+            Err(err) if err.raw_os_error() == Some(libc::ENOPROTOOPT) => pidfd_open(pid),
+            // Any other error says that the process is gone.
+            known => known,
+        };
         let origin = self.origin_of(pid);
         // Only now: had the process ended before, the number could have been another's.
         let is_there = pidfd.is_ok_and(|pidfd| is_alive(pidfd.as_fd()));
@@ -75,25 +80,40 @@ impl Helper {
     /// Follows a process up to a server, by session and parentage.
     fn origin_of(&self, pid: i32) -> Origin {
         let own = i32::try_from(std::process::id()).unwrap_or(0);
-        let mut at = pid;
+        let Some(mut process) = look(pid) else {
+            // Outside of our namespace of processes, or gone.
+            return Origin::Elsewhere;
+        };
         for _ in 0..DEEPEST {
-            let stat = fs::read(format!("/proc/{at}/stat"));
-            let Some(process) = stat.ok().and_then(|stat| tree::parse(&stat)) else {
-                return Origin::Elsewhere;
-            };
+            let ids = [process.pid, process.session];
             let mut servers = self.instances.iter();
-            let server = servers.find(|server| [at, process.session].contains(&server.pid));
-            if let Some(server) = server {
+            if let Some(server) = servers.find(|server| ids.contains(&server.pid)) {
                 return Origin::Server(server.service);
             }
             match process.parent {
                 parent if parent == own => return Origin::Orphan,
                 0 | 1 => return Origin::Elsewhere,
-                parent => at = parent,
+                parent => {
+                    let above = look(parent);
+                    // Still its parent, so that was it. A parent that ends leaves
+                    // its child to another before its number is free.
+                    match look(process.pid) {
+                        Some(again) if again.parent != parent => process = again,
+                        Some(_) => match above {
+                            Some(above) => process = above,
+                            None => return Origin::Orphan,
+                        },
+                        None => return Origin::Orphan,
+                    }
+                }
             }
         }
         Origin::Orphan
     }
+}
+
+fn look(pid: i32) -> Option<Process> {
+    tree::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
 fn nobody() -> Who {

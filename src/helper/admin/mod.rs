@@ -39,6 +39,9 @@ const FIRST_CALLER: usize = 16;
 /// Denied calls in the log per minute.
 const DENIALS_TOLD: u32 = 10;
 
+/// Reloads that may wait for one another: callers can leave theirs behind.
+const MOST_QUEUED: usize = 64;
+
 /// What a call waits for.
 #[derive(Debug)]
 pub enum Wait {
@@ -66,7 +69,9 @@ pub(super) struct Asked {
     caller: Option<u64>,
     /// Of the table that is meant.
     token: Option<String>,
-    /// A file that was changed for it.
+    /// It is for a service to be switched on or off,
+    toggle: Option<toggle::Toggle>,
+    /// and a file was changed for it.
     edited: Option<toggle::Edited>,
 }
 
@@ -88,6 +93,8 @@ pub struct Control {
     starts: u64,
     /// Callers to go on with.
     again: Vec<usize>,
+    /// There may be more to accept.
+    more_callers: bool,
     denials: Pace,
 }
 
@@ -107,13 +114,14 @@ impl Control {
             last_measured: None,
             starts: 0,
             again: Vec::new(),
+            more_callers: false,
             denials: Pace::new(DENIALS_TOLD, Duration::from_secs(60)),
         }
     }
 
     /// The next moment at which there is something to do here.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.server.next_sweep()
+        self.server.next_due()
     }
 
     /// Whether the front knows that it must not ask for servers of `service`.
@@ -127,7 +135,7 @@ impl Control {
 
     /// Whether the loop must not sleep.
     pub(super) fn has_more(&self) -> bool {
-        !self.again.is_empty()
+        self.more_callers || !self.again.is_empty()
     }
 }
 
@@ -158,9 +166,12 @@ impl Helper {
     /// Events of the admin socket and of its callers.
     pub(super) fn admin_events(&mut self, tokens: &[Token], now: Instant) {
         self.control.server.turn_over();
+        if tokens.contains(&SOCKET) || self.control.more_callers || self.control.server.is_due(now)
+        {
+            self.accept_callers(now);
+        }
         for token in tokens {
             match *token {
-                SOCKET => self.accept_callers(now),
                 Token(number) if number >= FIRST_CALLER => {
                     self.admin_ready(number - FIRST_CALLER, now);
                 }
@@ -173,25 +184,23 @@ impl Helper {
         self.control.server.sweep(self.poll.registry(), now);
     }
 
+    /// Takes some of those who wait. Not all: strangers can come as fast as we
+    /// accept them, and the front waits for its answers meanwhile.
     fn accept_callers(&mut self, now: Instant) {
-        loop {
-            let token_of = |place: usize| Token(FIRST_CALLER + place);
-            let registry = self.poll.registry();
-            let (places, more) = self.control.server.accept(registry, token_of, now);
-            for place in places {
-                let who = self
-                    .control
-                    .server
-                    .connection(place)
-                    .map(|connection| self.identify(connection.as_fd(), self.admin_group()));
-                let number = self.control.server.number(place);
-                if let (Some(who), Some(number)) = (who, number) {
-                    self.control.server.know(number, who);
-                    self.admin_ready(place, now);
-                }
-            }
-            if !more {
-                return;
+        let token_of = |place: usize| Token(FIRST_CALLER + place);
+        let registry = self.poll.registry();
+        let (places, more) = self.control.server.accept(registry, token_of, now);
+        self.control.more_callers = more;
+        for place in places {
+            let who = self
+                .control
+                .server
+                .connection(place)
+                .map(|connection| self.identify(connection.as_fd(), self.admin_group()));
+            let number = self.control.server.number(place);
+            if let (Some(who), Some(number)) = (who, number) {
+                self.control.server.know(number, who);
+                self.admin_ready(place, now);
             }
         }
     }
@@ -240,9 +249,10 @@ impl Helper {
             edited.undo();
         }
         let Some(caller) = asked.caller else { return };
+        if let (Ok(_), Some(toggle)) = (&outcome, &asked.toggle) {
+            return self.toggled(toggle, caller, now);
+        }
         let reply = match outcome {
-            // Enable and Disable have nothing to say.
-            Ok(_) if asked.edited.is_some() => Reply::Last(serde_json::json!({})),
             Ok(reload) => Reply::last(&reload),
             Err(error) => Reply::Error(error),
         };
@@ -250,7 +260,7 @@ impl Helper {
     }
 
     /// Asks for a reload; one after the other is carried out.
-    pub(super) fn queue_reload(&mut self, asked: Asked) {
+    pub(super) fn queue_reload(&mut self, asked: Asked) -> Result<(), CallError> {
         let is_signal = asked.caller.is_none();
         if is_signal
             && self
@@ -259,16 +269,35 @@ impl Helper {
                 .iter()
                 .any(|asked| asked.caller.is_none())
         {
-            return; // one that begins later reads what this one would have read
+            return Ok(()); // one that begins later reads what this one would have read
+        }
+        if !is_signal && self.control.queue.len() >= MOST_QUEUED {
+            let why = format!("{MOST_QUEUED} reloads are waiting already");
+            return Err(CallError::failed(why));
         }
         self.control.queue.push_back(asked);
+        Ok(())
     }
 
     /// Begins the next reload that was asked for, unless one is under way.
     pub(super) fn reload_next(&mut self, now: Instant) {
         while self.change.is_none()
-            && let Some(asked) = self.control.queue.pop_front()
+            && let Some(mut asked) = self.control.queue.pop_front()
         {
+            if let (Some(toggle), Some(caller)) = (&asked.toggle, asked.caller) {
+                match self.edit_for(toggle) {
+                    Ok(None) if self.is_toggled(toggle) => {
+                        self.toggled(toggle, caller, now);
+                        continue;
+                    }
+                    Ok(edited) => asked.edited = edited,
+                    Err(error) => {
+                        log::error!("refused to {toggle}");
+                        self.reply_to(caller, &Reply::Error(error), now);
+                        continue;
+                    }
+                }
+            }
             let token = asked.token.clone();
             self.control.current = Some(asked);
             self.reload(token.as_deref(), now);

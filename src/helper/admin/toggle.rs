@@ -2,17 +2,20 @@
 //! table is no good with it.
 #![forbid(unsafe_code)]
 
+use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use serde_json::json;
 
+use super::calls::{no_such_service, table_wrong};
 use super::{Asked, Then, Wait};
 use crate::control::message::{CallError, Reply};
 use crate::control::server::Answer;
-use crate::helper::core::Helper;
+use crate::helper::core::{Helper, Phase};
 use crate::table::edit;
 
 /// A file that was changed, and what it said before.
@@ -38,48 +41,83 @@ impl Edited {
     }
 }
 
+/// A service that an operator switches on or off.
+#[derive(Clone, Debug)]
+pub(super) struct Toggle {
+    name: String,
+    enabled: bool,
+}
+
+impl fmt::Display for Toggle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = if self.enabled { "enable" } else { "disable" };
+        write!(f, "{verb} service \"{}\"", self.name)
+    }
+}
+
 impl Helper {
-    /// `Enable` and `Disable`.
+    /// `Enable` and `Disable`: a reload that begins with a word in a file.
     pub(super) fn toggle(
         &mut self,
-        name: &str,
+        name: String,
         enabled: bool,
         caller: u64,
     ) -> Result<Answer<Wait>, CallError> {
         if self.source.is_embedded() {
             return Err(CallError::admin("NoFile", json!({})));
         }
-        let loaded = self.source.load().map_err(|complaints| {
-            let shown: Vec<String> = complaints.rendered().collect();
-            CallError::admin("TableWrong", json!({ "complaints": shown }))
-        })?;
-        let mut services = loaded.table.services.iter();
-        let Some(service) = services.find(|service| service.name == name) else {
-            return Err(super::calls::no_such_service(name));
-        };
-        let edited = match service.enabled == enabled {
-            true => None,
-            false => Some(edit_file(&loaded.files, name, enabled)?),
-        };
-        let in_force = self.table.services.iter().find(|s| s.name == name);
-        if edited.is_none() && in_force.is_some_and(|s| s.enabled == enabled) {
-            let id = self.services.id(name);
-            let done = Then::Say(Reply::Last(json!({})));
-            return Ok(match enabled {
-                true => self.hold(id, false, done),
-                false => Answer::Reply(Reply::Last(json!({}))),
-            });
-        }
-        if enabled {
-            let id = self.services.id(name);
-            self.control.halted.remove(&id);
-        }
         self.queue_reload(Asked {
             caller: Some(caller),
-            token: None,
-            edited,
-        });
+            toggle: Some(Toggle { name, enabled }),
+            ..Asked::default()
+        })?;
         Ok(Answer::Later(Wait::Reload))
+    }
+
+    /// Changes the file when the turn of its reload has come, and not before:
+    /// had another change been made to it meanwhile, neither could be undone.
+    /// `None`: the file says so already.
+    pub(super) fn edit_for(&self, toggle: &Toggle) -> Result<Option<Edited>, CallError> {
+        if self.phase == Phase::Draining {
+            return Err(CallError::admin("Draining", json!({})));
+        }
+        let Toggle { name, enabled } = toggle;
+        let loaded = self
+            .source
+            .load()
+            .map_err(|complaints| table_wrong(&complaints))?;
+        let mut services = loaded.table.services.iter();
+        let Some(service) = services.find(|service| service.name == *name) else {
+            return Err(no_such_service(name));
+        };
+        match service.enabled == *enabled {
+            true => Ok(None),
+            false => edit_file(&loaded.files, name, *enabled).map(Some),
+        }
+    }
+
+    /// Whether the table in force has what is wanted.
+    pub(super) fn is_toggled(&self, toggle: &Toggle) -> bool {
+        let mut services = self.table.services.iter();
+        let in_force = services.find(|service| service.name == toggle.name);
+        in_force.is_some_and(|service| service.enabled == toggle.enabled)
+    }
+
+    /// It is in force. Whoever enables a service wants to see it serve.
+    pub(super) fn toggled(&mut self, toggle: &Toggle, caller: u64, now: Instant) {
+        let done = Reply::Last(json!({}));
+        let id = self.services.id(&toggle.name);
+        if !toggle.enabled || !self.control.halted.contains_key(&id) {
+            return self.reply_to(caller, &done, now);
+        }
+        let answer = self.hold(id, false, Then::Say(done));
+        let Some(place) = self.control.server.place(caller) else {
+            return;
+        };
+        match answer {
+            Answer::Later(wait) => self.control.server.wait_on(place, wait),
+            Answer::Reply(reply) => self.reply_at(place, &reply, now),
+        }
     }
 }
 
