@@ -4,12 +4,13 @@
 //! the same snapshot, made once.
 #![forbid(unsafe_code)]
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::control::types;
-use crate::front::builtin::status::snapshot::{self, Row, Total};
+use crate::front::builtin::status::snapshot::{self, Row, Total, Usage};
 use crate::front::builtin::status::{Snapshot, page};
 use crate::front::conversation::{Question, Told};
 use crate::front::event_loop::Front;
@@ -147,17 +148,24 @@ impl Front {
     }
 
     fn snapshot(&mut self, now: Instant) -> Snapshot {
+        // The answer is there for the next one.
+        if !self.instances.runs_none() {
+            self.ask_for_usage();
+        }
+        let usage = self.usage_by_service();
+        let usage = |id: &ServiceId| usage.get(id).copied().unwrap_or_default();
         let moving = self.moving();
         let total = self.total_figures(&moving);
         let mut services = Vec::with_capacity(self.order.len());
         for id in self.order.clone() {
             let figures = self.figures_of(id, &moving);
             if let Some(service) = self.show_service(id, &figures, now) {
-                services.push(Row::new(service, figures));
+                services.push(Row::new(service, figures, usage(&id)));
             }
         }
         let off = self.disabled.iter().map(disabled);
-        services.extend(off.map(|service| Row::new(service, types::Statistics::default())));
+        let none = types::Statistics::default;
+        services.extend(off.map(|service| Row::new(service, none(), Usage::default())));
         Snapshot {
             time_us: events::date(),
             daemon: self.show_daemon(now),
@@ -167,6 +175,17 @@ impl Front {
             },
             services,
         }
+    }
+
+    fn usage_by_service(&self) -> HashMap<ServiceId, Usage> {
+        let mut all: HashMap<ServiceId, Usage> = HashMap::new();
+        for (_, running) in self.instances.running() {
+            let (cpu, memory) = running.usage.unwrap_or_default();
+            let sum = all.entry(running.work.service).or_default();
+            sum.cpu_us = sum.cpu_us.saturating_add(cpu);
+            sum.memory = sum.memory.saturating_add(memory);
+        }
+        all
     }
 
     fn show_events(&self, events: &[&Event]) -> Vec<types::Event> {

@@ -225,7 +225,7 @@ impl Front {
     }
 
     /// Asks the helper what instances use, unless it has been asked already.
-    fn ask_for_usage(&mut self) {
+    pub(super) fn ask_for_usage(&mut self) {
         if !self.status.asked {
             self.status.asked = true;
             self.link.send(&Request::Measure, None);

@@ -17,7 +17,7 @@ const SCRIPT: &str = include_str!("script.js");
 /// are in it, known by their SHA-256, and news from where it came from.
 pub const POLICY: &str = "default-src 'none'; \
     style-src 'sha256-0nb/wbLB+LRMudwCjlR1dYA/2aPVjF3ci1dGfCbqV4U='; \
-    script-src 'sha256-tcrKzMysG1MtDBLfaVIuw92lBnhxoBQKI251a6aGJlc='; \
+    script-src 'sha256-H0lBRs3MKIRkYDFR9YH/9LKQzG6AteaE1fzqG0EY4rw='; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 #[cfg(test)]

@@ -168,6 +168,7 @@ fn service(out: &mut String, row: &Row) -> fmt::Result {
         ("Failed", count("failed worry", service.failed)),
         ("Start p50 / p99", percentiles("start", &row.start)),
         ("Duration p50 / p99", percentiles("run", &row.run)),
+        ("CPU, memory", usage(row)),
     ] {
         write!(
             out,
@@ -181,6 +182,26 @@ fn service(out: &mut String, row: &Row) -> fmt::Result {
         exit(service.last_exit),
         service.last_exit.map_or_else(String::new, ago),
     )
+}
+
+/// The time so far; the script puts the share of a processor in its place.
+fn usage(row: &Row) -> String {
+    let cpu = match row.cpu_us {
+        0 => "–".to_owned(),
+        micros => span(micros),
+    };
+    format!(
+        "<span class=\"cpu\">{cpu}</span><small class=\"memory\">{}</small>",
+        memory(row.memory)
+    )
+}
+
+/// In MiB, as `top` shows it.
+fn memory(octets: u64) -> String {
+    match octets {
+        0 => String::new(),
+        some => format!("{} MiB", grouped(some.div_ceil(1 << 20))),
+    }
 }
 
 fn event(out: &mut String, event: &Event) -> fmt::Result {
@@ -302,7 +323,11 @@ fn empty_row() -> Row {
         failed: 0,
         last_exit: None,
     };
-    Row::new(service, crate::control::types::Statistics::default())
+    Row::new(
+        service,
+        crate::control::types::Statistics::default(),
+        crate::front::builtin::status::snapshot::Usage::default(),
+    )
 }
 
 /// Shown as text, in an element or in a quoted attribute.

@@ -155,6 +155,9 @@
     count(cell("failed"), service.failed);
     put(cell("start"), percentiles(service.start || [], past.spans[0].start));
     put(cell("run"), percentiles(service.run || [], past.spans[0].run));
+    const cpu = rate(service.cpu_us, before && before.cpu_us, seconds);
+    put(cell("cpu"), cpu === null ? "–" : (cpu / 1e4).toFixed(1) + " %");
+    put(cell("memory"), service.memory > 0 ? grouped(Math.ceil(service.memory / 1048576)) + " MiB" : "");
     put(cell("last-exit"), exitText(service.last_exit));
     put(cell("ago"), service.last_exit ? span(service.last_exit.ago_ms * 1000) + " ago" : "");
     draw(cell("spark"), past.values);

@@ -32,6 +32,13 @@ pub struct Total {
     pub refused: BTreeMap<String, u64>,
 }
 
+/// What the running instances of a service use, as the helper last told.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    pub cpu_us: u64,
+    pub memory: u64,
+}
+
 /// A service and its figures. What is empty is left out: most services are never asked for.
 #[derive(Debug, Serialize)]
 pub struct Row {
@@ -41,6 +48,10 @@ pub struct Row {
     pub refused_by: BTreeMap<String, u64>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub failed_by: BTreeMap<String, u64>,
+    /// Microseconds of CPU of all its instances so far.
+    pub cpu_us: u64,
+    /// Resident octets of the first processes of those that run.
+    pub memory: u64,
     /// Accept to decision, decision to running server, start to end.
     #[serde(rename = "match", skip_serializing_if = "Vec::is_empty")]
     pub matching: Spans,
@@ -59,9 +70,12 @@ pub struct News {
 
 impl Row {
     #[must_use]
-    pub fn new(service: Service, figures: Statistics) -> Self {
+    pub fn new(service: Service, figures: Statistics, usage: Usage) -> Self {
+        let ended = figures.user_us.saturating_add(figures.system_us);
         Self {
             service,
+            cpu_us: ended.saturating_add(usage.cpu_us),
+            memory: usage.memory,
             refused_by: figures.refused,
             failed_by: figures.failed,
             matching: spans(&figures.match_latency),
@@ -202,7 +216,7 @@ pub(super) mod tests {
                 accepted: 1240,
                 refused: counts(9),
             },
-            services: vec![Row::new(service, figures)],
+            services: vec![Row::new(service, figures, Usage::default())],
         }
     }
 
