@@ -203,7 +203,7 @@ fn explain_and_check_need_no_daemon() {
         ended.err
     );
 
-    ctl(&["check", "--config", file]).said("1 service, no complaints\n");
+    ctl(&["check", "--config", file]).said(&format!("{file}: 1 service, no complaints\n"));
     let ended = ctl(&["check", "--json", "--effective", "--config", file]);
     let document: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
     assert_eq!(
