@@ -24,7 +24,7 @@ pub fn check(file: Option<&Path>, show_effective: bool) -> Exit {
             say(&if show_effective {
                 effective::effective(&loaded.table)
             } else {
-                summary(loaded.table.services.len(), &loaded.warnings)
+                summary(file, loaded.table.services.len(), &loaded.warnings)
             })
         }
         Err(complaints) => {
@@ -34,13 +34,15 @@ pub fn check(file: Option<&Path>, show_effective: bool) -> Exit {
     }
 }
 
-fn summary(services: usize, warnings: &Complaints) -> String {
+/// With the name of the table: which one it is was perhaps not said.
+fn summary(file: Option<&Path>, services: usize, warnings: &Complaints) -> String {
+    let name = file.map_or("built-in table".into(), Path::to_string_lossy);
     let s = if services == 1 { "" } else { "s" };
     let warned = match warnings.is_empty() {
         true => String::new(),
         false => format!(", {}", warnings.count("warning")),
     };
-    format!("{services} service{s}, no complaints{warned}\n")
+    format!("{name}: {services} service{s}, no complaints{warned}\n")
 }
 
 /// To stdout. Whoever stopped reading (`| head`) has seen enough; a full disk

@@ -25,7 +25,7 @@ function __fish_usherd_using_subcommand
 end
 
 complete -c usherd -n "__fish_usherd_needs_command" -l config -d 'The table to serve [default: /etc/usherd/usherd.toml for root, else the built-in one]' -r -F
-complete -c usherd -n "__fish_usherd_needs_command" -l runtime-dir -d 'Where usherd.pid goes, whatever the table says [default: /run/usherd, or usherd in $XDG_RUNTIME_DIR]' -r -F
+complete -c usherd -n "__fish_usherd_needs_command" -l runtime-dir -d 'Where usherd.pid and the control sockets go, whatever the table says [default: /run/usherd, or usherd in $XDG_RUNTIME_DIR]' -r -F
 complete -c usherd -n "__fish_usherd_needs_command" -l user -d 'Serve an ordinary user\'s own table: $XDG_CONFIG_HOME/usherd/usherd.toml'
 complete -c usherd -n "__fish_usherd_needs_command" -s h -l help -d 'Print help'
 complete -c usherd -n "__fish_usherd_needs_command" -s V -l version -d 'Print version'

@@ -42,8 +42,8 @@ pub struct Arguments {
     /// Serve an ordinary user's own table: $XDG_CONFIG_HOME/usherd/usherd.toml
     #[arg(long, conflicts_with = "config")]
     pub user: bool,
-    /// Where usherd.pid goes, whatever the table says [default: /run/usherd, or usherd in
-    /// $XDG_RUNTIME_DIR]
+    /// Where usherd.pid and the control sockets go, whatever the table says [default: /run/usherd,
+    /// or usherd in $XDG_RUNTIME_DIR]
     #[arg(long, value_name = "DIR", env = "USHERD_RUNTIME_DIR", hide_env = true)]
     pub runtime_dir: Option<PathBuf>,
     #[command(subcommand)]

@@ -138,12 +138,13 @@ pub enum Command {
     /// End an instance, or send it a signal
     Kill {
         /// Its number, as `usherctl instances` shows it
+        #[arg(value_parser = instance)]
         instance: u64,
         /// HUP, KILL, ... [default: as `stop` in the table says]
         #[arg(long, value_name = "NAME", value_parser = signal)]
         signal: Option<String>,
     },
-    /// What happened, a line each, as in usherd's own log
+    /// What happened of late to services and instances, a line each
     Log {
         #[command(flatten)]
         recent: Recent,
@@ -243,6 +244,11 @@ fn interval(text: &str) -> Result<Duration, String> {
 }
 
 /// A signal, by the name that the daemon knows it by.
+fn instance(text: &str) -> Result<u64, String> {
+    let number = text.parse();
+    number.map_err(|_| "a number is expected; `usherctl instances` shows them".to_owned())
+}
+
 fn signal(text: &str) -> Result<String, String> {
     let number = value::signal(text).map_err(said)?;
     Ok(value::show_signal(number))

@@ -96,7 +96,9 @@ impl Failure {
             ),
             ClientError::Closed => Self::new(
                 Exit::Unavailable,
-                format!("usherd closed the connection at {at}: it ends, or has too many callers"),
+                format!(
+                    "usherd closed the connection at {at}: it ends, its front has died, or it has too many callers"
+                ),
             ),
             ClientError::Malformed(what) => Self::new(
                 Exit::Unavailable,
@@ -146,7 +148,8 @@ fn not_permitted(path: &Path) -> Failure {
         Exit::NotPermitted,
         format!(
             "not permitted: {} is for root, the user that usherd runs as, and the group that \
-             `daemon.{group}` in the table names",
+             `daemon.{group}` in the table names; servers that usherd runs, and logins through \
+             them, do not count as members",
             shown(path)
         ),
     )

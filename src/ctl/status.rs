@@ -55,7 +55,11 @@ fn daemon_lines(console: &Console, daemon: &Daemon) -> String {
     }
     if daemon.fronts > 1 {
         let died = count(u64::from(daemon.fronts) - 1, "time");
-        mark(Paint::Doubtful, &format!("its front has died {died}"));
+        let anew = "counts and events are those of the one that runs now";
+        mark(
+            Paint::Doubtful,
+            &format!("its front has died {died}; {anew}"),
+        );
     }
     if daemon.denied > 0 {
         let denied = count(daemon.denied, "call");

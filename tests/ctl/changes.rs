@@ -158,7 +158,9 @@ fn kill_ends_or_signals() {
         ]
     );
     assert_eq!(fake.run(&["kill", "7", "--signal", "NOPE"]).code, 64);
-    assert_eq!(fake.run(&["kill", "git"]).code, 64);
+    let by_name = fake.run(&["kill", "git"]);
+    assert_eq!(by_name.code, 64);
+    assert!(by_name.err.contains("`usherctl instances` shows them"));
     assert_eq!(fake.json(&["kill", "7"]), (json!({}), 0));
     fake.refuses("Admin.Kill", "NoSuchInstance", json!({"instance": 7}));
     fake.run(&["kill", "7"]).failed(

@@ -32,7 +32,7 @@ fn status_marks_what_is_degraded() {
     fake.run(&["status"]).said(
         "usherd 0.1.0: up 900ms, 1 service, 0 listeners, 0 running, 0 undecided\n\
          draining: it ends when its instances have ended\n\
-         its front has died 2 times\n\
+         its front has died 2 times; counts and events are those of the one that runs now\n\
          2 calls here of those who may not ask\n\
          degraded: no Landlock: \\x1b]0;owned\\x07\n",
     );
@@ -203,7 +203,7 @@ fn explain_and_check_need_no_daemon() {
         ended.err
     );
 
-    ctl(&["check", "--config", file]).said("1 service, no complaints\n");
+    ctl(&["check", "--config", file]).said(&format!("{file}: 1 service, no complaints\n"));
     let ended = ctl(&["check", "--json", "--effective", "--config", file]);
     let document: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
     assert_eq!(

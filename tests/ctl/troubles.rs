@@ -75,7 +75,8 @@ fn who_may_not_is_told_who_may() {
     let text = |name, group| {
         format!(
             "usherctl: not permitted: {} is for root, the user that usherd runs as, and the \
-             group that `daemon.{group}` in the table names\n",
+             group that `daemon.{group}` in the table names; servers that usherd runs, and logins \
+             through them, do not count as members\n",
             socket(name)
         )
     };
