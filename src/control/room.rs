@@ -115,6 +115,17 @@ mod tests {
     }
 
     #[test]
+    fn where_files_are_few_so_are_callers() {
+        let of = |files| {
+            let Limits { all, of_one } = Limits::of(files);
+            (all, of_one)
+        };
+        assert_eq!(of(u64::MAX), (256, 64));
+        assert_eq!(of(1024), (128, 32));
+        assert_eq!(of(128), (16, 4));
+    }
+
+    #[test]
     fn a_user_with_its_share_gives_up_its_idlest() {
         let mut own: Vec<Standing> = (0..LIMITS.of_one)
             .map(|place| standing(place, 7, Some(Sees::Everything)))

@@ -387,7 +387,7 @@ impl Helper {
     /// The front has carried out what it was told.
     fn taken(&mut self, now: Instant) {
         let Some(front) = &mut self.front else { return };
-        match front.orders.pop_front() {
+        match front.take_order(now) {
             Some(Order::Plan) => {
                 // The first plan of a front may be older than the change it is told of next.
                 let took_all = !front.orders.contains(&Order::Plan);

@@ -33,6 +33,9 @@ const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_LAST: Duration = Duration::from_secs(1);
 /// A front says it is alive every 10 s.
 const SILENCE: Duration = Duration::from_secs(35);
+/// One that serves and has not taken the next order by then is replaced: an
+/// operator who stops a service must not depend on it.
+const OBEDIENCE: Duration = Duration::from_secs(5);
 
 /// What the front sees of usherd's own environment: the time zone for
 /// `hours`, and where its log lines go.
@@ -65,6 +68,8 @@ pub struct Front {
     pub is_blocked: bool,
     /// What it has been told and has not said [`Taken`](crate::helper::wire::Request::Taken) to, oldest first.
     pub orders: VecDeque<Order>,
+    /// Since when it could have taken the oldest of them.
+    told: Instant,
 }
 
 impl Front {
@@ -81,11 +86,20 @@ impl Front {
             Order::Hold(service, held) => Notice::Hold { service, held },
             Order::Bans => Notice::Bans,
         };
+        if self.orders.is_empty() {
+            self.told = Instant::now();
+        }
         self.orders.push_back(order);
         match descriptor {
             Some(descriptor) => self.link.notify_with(&notice, vec![descriptor]),
             None => self.link.notify(&notice),
         }
+    }
+
+    /// It says that it has taken the oldest order.
+    pub fn take_order(&mut self, now: Instant) -> Option<Order> {
+        self.told = now;
+        self.orders.pop_front()
     }
 
     /// Gives it copies of those listeners that are bound.
@@ -111,10 +125,13 @@ impl Front {
         Ok(())
     }
 
-    /// When it counts as hung unless it is heard before.
+    /// When it counts as hung unless it is heard before, and does what it is told.
     #[must_use]
     pub fn patience_ends(&self) -> Option<Instant> {
-        (!self.ended).then(|| self.last_heard + SILENCE)
+        let heard = self.last_heard + SILENCE;
+        let owes = self.ready && !self.orders.is_empty();
+        let obeys = owes.then(|| self.told + OBEDIENCE);
+        (!self.ended).then(|| obeys.map_or(heard, |at| heard.min(at)))
     }
 }
 
@@ -179,6 +196,7 @@ impl Fronts {
             distrusted: false,
             is_blocked: false,
             orders: VecDeque::new(),
+            told: now,
         })
     }
 

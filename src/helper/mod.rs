@@ -31,7 +31,9 @@
 //!   that service's own listeners (asked of the kernel, [`policy::came_in_at`])
 //!   from addresses its `allow` and `deny` let in; he can evade `rate`,
 //!   `hours` and `max_load`, which only the front keeps; he can stop instances
-//!   and refuse service. He cannot open a file, start a program, or see
+//!   and refuse service. He can say that he took an operator's order, and not;
+//!   what the helper does for it, such as to end servers, it does all the same.
+//!   He cannot open a file, start a program, or see
 //!   another process.
 //! - **a server**: what its user may, as under any inetd. It has no descriptor
 //!   of usherd but its request and the pipe for its stderr.

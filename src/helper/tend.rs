@@ -25,7 +25,11 @@ impl Helper {
         if let Some(front) = &self.front
             && front.patience_ends().is_some_and(|at| now >= at)
         {
-            log::error!(pid = front.pid; "the front has been silent for too long; replacing it");
+            let what = match front.orders.is_empty() {
+                true => "has been silent for too long",
+                false => "does not do what it is told",
+            };
+            log::error!(pid = front.pid; "the front {what}; replacing it");
             self.end_front();
         }
         if self.front_due.is_none_or(|due| due > now) {

@@ -33,7 +33,18 @@ pub fn set_enabled(text: &str, service: &str, enabled: bool) -> Result<Option<St
             table.insert("enabled", toml_edit::value(enabled));
         }
     }
-    Ok(Some(document.to_string()))
+    let edited = document.to_string();
+    // Lines come out with ends of one kind, whatever they had.
+    Ok(Some(match has_crlf(text) {
+        true => edited.replace("\r\n", "\n").replace('\n', "\r\n"),
+        false => edited,
+    }))
+}
+
+/// Whether every line ends as on Windows.
+fn has_crlf(text: &str) -> bool {
+    let ends = text.matches('\n').count();
+    ends > 0 && text.matches("\r\n").count() == ends
 }
 
 #[cfg(test)]
@@ -46,6 +57,13 @@ mod tests {
         let text = "# top\n[service.a] # here\nlisten = \"tcp:7\"\nenabled=true   # for now\n\n[service.b]\nlisten = \"tcp:8\"\n";
         let edited = set_enabled(text, "a", false).unwrap().unwrap();
         assert_eq!(edited, text.replace("enabled=true", "enabled=false"));
+    }
+
+    #[test]
+    fn the_ends_of_lines_stay() {
+        let text = "[service.a]\r\nlisten = \"tcp:7\"\r\nenabled = true\r\n";
+        let edited = set_enabled(text, "a", false).unwrap().unwrap();
+        assert_eq!(edited, text.replace("true", "false"));
     }
 
     #[test]

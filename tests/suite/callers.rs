@@ -147,7 +147,7 @@ print(json.dumps([
         words.join(", "),
         echo(other)
     );
-    let _daemon = Daemon::start(&dir, &table);
+    let daemon = Daemon::start(&dir, &table);
     assert_eq!(ask(other, "x\n"), "x\n");
     let said: Vec<Value> = serde_json::from_str(&hear(port)).unwrap();
     let services: GetServices = serde_json::from_value(said[0]["parameters"].clone()).unwrap();
@@ -166,6 +166,8 @@ print(json.dumps([
     for answer in &said[4..] {
         assert_eq!(answer["error"], "org.varlink.service.PermissionDenied");
     }
+    // A server that wants to change something is worth a line.
+    daemon.log.wait_for("a call on admin.sock was denied: uid ");
 }
 
 /// Sends octets to a socket and reads until it is closed.

@@ -16,6 +16,7 @@ use crate::tests;
 
 tests![
     what_a_front_died_of_taking_the_next_one_takes,
+    a_front_that_takes_no_orders_is_replaced,
     two_switches_at_once_are_each_done_or_undone,
     a_service_that_comes_back_is_not_held,
     enabling_what_the_table_has_enabled_ends_a_hold,
@@ -56,6 +57,22 @@ fn what_a_front_died_of_taking_the_next_one_takes() {
         answer(call).unwrap();
     }
     assert_eq!(ask(port, "x\n"), "x\n");
+}
+
+fn a_front_that_takes_no_orders_is_replaced() {
+    let (dir, port) = (Dir::new(), free_port());
+    let daemon = Daemon::start(&dir, &cat(port, ""));
+    let mut peer = Peer::tcp(port);
+    peer.send("x\n");
+    assert_eq!(peer.read_line(), "x\n");
+    let front = daemon.front();
+    process::kill(front, Signal::SIGSTOP);
+    // Within the patience of a client, and the server ends whatever the front does.
+    let stopped = change(&dir, "Stop", &json!({ "service": "cat" })).unwrap();
+    assert_eq!(stopped, json!({ "stopped": 1 }));
+    daemon.log.wait_for("the front does not do what it is told");
+    assert_ne!(daemon.front(), front);
+    assert_eq!(service(&dir, "cat").state, State::Held);
 }
 
 fn two_switches_at_once_are_each_done_or_undone() {

@@ -107,7 +107,10 @@ impl Front {
             backlog,
         } = call.take()?;
         let only = self.scope(who, service)?;
-        let kinds: Vec<EventKind> = kinds.unwrap_or_default();
+        let mut kinds: Vec<EventKind> = kinds.unwrap_or_default();
+        // Each is compared with each event.
+        kinds.sort_unstable();
+        kinds.dedup();
         let backlog = usize::try_from(backlog.unwrap_or(0)).unwrap_or(usize::MAX);
         let mut watcher = self.events.watch(only, kinds, backlog);
         if call.more {

@@ -14,7 +14,7 @@ use mio::Token;
 
 use crate::admin::bans::{Banned, Bans};
 use crate::control::message::{CallError, Reply};
-use crate::control::server::{Server, denied_text};
+use crate::control::server::{Sees, Server, denied_text};
 use crate::control::types::EventKind;
 use crate::control::{ADMIN, ADMIN_SOCKET, types};
 use crate::helper::core::Helper;
@@ -198,7 +198,11 @@ impl Helper {
                 .connection(place)
                 .map(|connection| self.identify(connection.as_fd(), self.admin_group()));
             let number = self.control.server.number(place);
-            if let (Some(who), Some(number)) = (who, number) {
+            if let (Some(mut who), Some(number)) = (who, number) {
+                // A server is a stranger here: refused unread, and counted.
+                if who.sees != Sees::Everything {
+                    who.sees = Sees::Nothing;
+                }
                 self.control.server.know(number, who);
                 self.admin_ready(place, now);
             }
