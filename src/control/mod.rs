@@ -10,6 +10,7 @@
 //! - [`types`]: what the interfaces speak of
 //! - [`introspect`][]: `org.varlink.service`
 //! - [`server`], [`connection`] and `room`: many callers, none of whom can hold the loop
+//! - [`caller`]: who calls
 //! - [`client`]: the other end, for `usherctl`
 //!
 //! A caller is known by what the kernel says of its socket, and a byte of it is
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
+pub mod caller;
 pub mod client;
 pub mod connection;
 pub mod frame;

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use super::server::Sees;
+use super::caller::Sees;
 
 /// How many callers there may be.
 #[derive(Clone, Copy, Debug)]

@@ -16,12 +16,12 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use nix::sys::resource::{Resource, getrlimit};
 
+use super::caller::{Sees, Who};
 use super::connection::{Connection, Gone};
 use super::message::{Call, CallError, Reply, read_call};
 use super::room::{self, Limits, Standing};
 use super::{Interface, introspect};
 use crate::front::slots::Slots;
-use crate::ids::ServiceId;
 
 /// Callers taken in a turn: the kernel is asked about each.
 const ACCEPTS_PER_TURN: usize = 8;
@@ -39,23 +39,6 @@ const HALFWAY: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(300);
 /// How often the two are looked for while there are callers.
 const SWEEP: Duration = Duration::from_secs(5);
-
-/// What the kernel says of a caller, and what follows from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Who {
-    pub uid: u32,
-    pub pid: i32,
-    pub sees: Sees,
-}
-
-/// How far a caller's rights go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sees {
-    Everything,
-    /// It is a server of this service.
-    Service(ServiceId),
-    Nothing,
-}
 
 /// What becomes of a call.
 #[derive(Debug)]
@@ -490,15 +473,4 @@ impl<T> Caller<T> {
             Answer::Later(what) => self.waits = Some(Waiting { what, more, oneway }),
         }
     }
-}
-
-/// For the log: a call that was denied, and how many before it were not told.
-#[must_use]
-pub fn denied_text(who: Who, socket: &str, held_back: u64) -> String {
-    let Who { uid, pid, .. } = who;
-    let before = match held_back {
-        0 => String::new(),
-        count => format!(", and {count} before"),
-    };
-    format!("a call on {socket} was denied: uid {uid} (pid {pid}){before}")
 }

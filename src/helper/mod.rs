@@ -55,6 +55,7 @@ pub mod instances;
 pub mod link;
 pub mod load;
 pub mod logs;
+mod notice;
 mod octets;
 mod outcome;
 pub mod pid_file;

@@ -1,7 +1,10 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
+use crate::control::caller::{Sees, Who};
+use crate::control::types::EventKind;
 use crate::helper::told::Text;
+use crate::sandbox::Step;
 
 fn requests() -> Vec<Request> {
     let (connection, service, listener) = (ConnectionId(7), ServiceId(3), ListenerId(9));

@@ -99,7 +99,7 @@ fn a_member_of_the_group_may_ask() {
     assert!(status["parameters"]["daemon"].is_object(), "{status}");
     assert_eq!(admin["error"], "org.varlink.service.PermissionDenied");
     let [status, admin] = ask_as(&dir, &["--reuid=65534", "--regid=4322", "--clear-groups"]);
-    assert_eq!(status["error"], "org.varlink.service.PermissionDenied");
+    assert!(status["parameters"]["daemon"].is_object(), "{status}");
     assert!(admin["parameters"]["bans"].is_array(), "{admin}");
 }
 

@@ -6,8 +6,9 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::{Wait, views};
+use crate::control::caller::{Sees, Who};
 use crate::control::message::{Call, CallError, Reply};
-use crate::control::server::{Answer, Sees, Who};
+use crate::control::server::Answer;
 use crate::control::types::{self, OfService, Watch};
 use crate::control::{STATUS, types::EventKind};
 use crate::front::event_loop::Front;

@@ -8,9 +8,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
+use crate::control::caller::{Who, denied_text};
 use crate::control::message::Reply;
-use crate::control::server::denied_text;
-use crate::control::server::{Server, Who};
+use crate::control::server::Server;
 use crate::control::types::EventKind;
 use crate::control::{STATUS, STATUS_SOCKET};
 use crate::front::deadlines::Timer;

@@ -9,8 +9,9 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::{Asked, Then, Wait};
+use crate::control::caller::{Sees, Who};
 use crate::control::message::{Call, CallError, Reply};
-use crate::control::server::{Answer, Sees, Who};
+use crate::control::server::Answer;
 use crate::control::types::{self, What};
 use crate::helper::core::{Helper, Phase};
 use crate::helper::tree;

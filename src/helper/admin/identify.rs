@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::Uid;
 
-use crate::control::server::{Sees, Who};
+use crate::control::caller::{Sees, Who};
 use crate::helper::core::Helper;
 use crate::helper::tree::{self, Process};
 use crate::helper::wire::Notice;
@@ -31,22 +31,29 @@ enum Origin {
 }
 
 impl Helper {
-    pub(super) fn admin_group(&self) -> Option<u32> {
-        let group = self.table.daemon.admin_group.as_ref();
-        group.map(|group| group.gid)
+    pub(super) fn admin_group(&self) -> Vec<u32> {
+        let group = self.table.daemon.admin_group.iter();
+        group.map(|group| group.gid).collect()
     }
 
     /// Answers the front about a caller of the status socket.
     pub(in crate::helper) fn tell_caller(&mut self, caller: u64, socket: &OwnedFd) {
-        let group = self.table.daemon.status_group.as_ref();
-        let who = self.identify(socket.as_fd(), group.map(|group| group.gid));
+        let daemon = &self.table.daemon;
+        // Whoever may change everything may look at it.
+        let groups = [&daemon.status_group, &daemon.admin_group];
+        let groups: Vec<u32> = groups
+            .into_iter()
+            .flatten()
+            .map(|group| group.gid)
+            .collect();
+        let who = self.identify(socket.as_fd(), &groups);
         if let Some(front) = &mut self.front {
             front.link.notify(&Notice::Caller { caller, who });
         }
     }
 
     /// What the kernel says of the peer of a Unix socket, and what that peer may see.
-    pub(super) fn identify(&self, socket: BorrowedFd<'_>, group: Option<u32>) -> Who {
+    pub(super) fn identify(&self, socket: BorrowedFd<'_>, groups: &[u32]) -> Who {
         let Ok(peer) = getsockopt(&socket, sockopt::PeerCredentials) else {
             return nobody();
         };
@@ -62,9 +69,8 @@ impl Helper {
         let is_there = pidfd.is_ok_and(|pidfd| is_alive(pidfd.as_fd()));
         let has_rights = uid == 0
             || uid == Uid::effective().as_raw()
-            || group.is_some_and(|group| {
-                peer.gid() == group || peer_groups(socket).is_ok_and(|all| all.contains(&group))
-            });
+            || groups.contains(&peer.gid())
+            || peer_groups(socket).is_ok_and(|all| all.iter().any(|gid| groups.contains(gid)));
         let sees = match origin {
             _ if !is_there => Sees::Nothing,
             // TODO: once servers are sandboxed, a root of a sandbox is none here.

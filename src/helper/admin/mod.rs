@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use mio::Token;
 
 use crate::admin::bans::{Banned, Bans};
+use crate::control::caller::{Sees, denied_text};
 use crate::control::message::{CallError, Reply};
-use crate::control::server::{Sees, Server, denied_text};
+use crate::control::server::Server;
 use crate::control::types::EventKind;
 use crate::control::{ADMIN, ADMIN_SOCKET, types};
 use crate::helper::core::Helper;
@@ -196,7 +197,7 @@ impl Helper {
                 .control
                 .server
                 .connection(place)
-                .map(|connection| self.identify(connection.as_fd(), self.admin_group()));
+                .map(|connection| self.identify(connection.as_fd(), &self.admin_group()));
             let number = self.control.server.number(place);
             if let (Some(mut who), Some(number)) = (who, number) {
                 // A server is a stranger here: refused unread, and counted.
