@@ -268,10 +268,16 @@ fn a_wait_server_is_started_without_a_request() {
     assert_eq!(name, format!("{ADMIN}.NotStartable"));
     // A datagram starts no second one: the socket is the server's.
     UdpPeer::new(port).send("x");
-    assert_eq!(
-        change(&dir, "Stop", &json!({ "service": "idle" })).unwrap(),
-        json!({ "stopped": 1 })
-    );
+    let stop = || change(&dir, "Stop", &json!({ "service": "idle" })).unwrap();
+    assert_eq!(stop(), json!({ "stopped": 1 }));
+    // Nor does one that waits while the service takes none.
+    let again = change(&dir, "Start", &json!({ "service": "idle" })).unwrap();
+    assert!(again["instance"].is_u64(), "{again}");
+    assert_eq!(stop(), json!({ "stopped": 1 }));
+    let method = format!("{STATUS}.GetStatistics");
+    let asked = json!({ "service": "idle" });
+    let figures: GetStatistics = status(&dir).call(&method, &asked).unwrap();
+    assert!(figures.total.failed.is_empty(), "{figures:?}");
 }
 
 fn a_reload_is_shown_before_it_is_done() {

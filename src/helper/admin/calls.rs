@@ -86,7 +86,7 @@ impl Helper {
                     let why = "its server is running";
                     return Err(super::hold::not_startable(&service.name, why));
                 }
-                Ok(self.hold(id, false, Then::Start))
+                Ok(self.release(id, now))
             }
             "Kill" => self.kill_instance(call, now).map(Answer::Reply),
             "Ban" => {

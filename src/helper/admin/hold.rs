@@ -28,6 +28,20 @@ impl Helper {
         self.order(Order::Hold(service, held), then)
     }
 
+    /// A service takes requests again. A server that owns its listener is started
+    /// before the front hears of that: it would ask for one itself if anybody waits.
+    pub(super) fn release(&mut self, service: ServiceId, now: Instant) -> Answer<Wait> {
+        let held = self.control.halted.remove(&service);
+        let reply = self.start_service(service, now);
+        if matches!(reply, Reply::Error(_)) {
+            self.control
+                .halted
+                .extend(held.map(|known| (service, known)));
+            return Answer::Reply(reply);
+        }
+        self.hold(service, false, Then::Say(reply))
+    }
+
     /// A service that left the table is not held any more, should it come back:
     /// the front has forgotten it too.
     pub(in crate::helper) fn forget_halted(&mut self) {
@@ -144,8 +158,7 @@ impl Helper {
                 running: self.instances.of_service(service),
             }),
             (Then::Stop, Some(service)) => return self.stop_service(place, service, now),
-            (Then::Start, Some(service)) => self.start_service(service, now),
-            (Then::Drain | Then::Stop | Then::Start, None) => Reply::Last(json!({})),
+            (Then::Drain | Then::Stop, None) => Reply::Last(json!({})),
         };
         self.reply_at(place, &reply, now);
     }
@@ -184,7 +197,7 @@ impl Helper {
         }
     }
 
-    /// Starts the server of a service that owns its listener.
+    /// Starts the server of a service if it owns its listener.
     fn start_service(&mut self, id: ServiceId, now: Instant) -> Reply {
         let none = Reply::last(&types::Start { instance: None });
         let Some(service) = self.services.find(id) else {

@@ -60,7 +60,6 @@ pub enum Then {
     Say(Reply),
     Drain,
     Stop,
-    Start,
 }
 
 /// A reload that somebody asked for.
