@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -36,6 +36,15 @@ impl PidFile {
             .mode(0o755)
             .create(runtime_dir)
             .map_err(failed(runtime_dir))?;
+        let mode = fs::metadata(runtime_dir)
+            .map_err(failed(runtime_dir))?
+            .mode();
+        if mode & 0o022 != 0 {
+            let dir = runtime_dir.display();
+            log::warn!(
+                "{dir} can be written by others, who may put sockets of theirs in the place of ours: chmod go-w {dir}"
+            );
+        }
         let path = runtime_dir.join("usherd.pid");
         let mut options = OpenOptions::new();
         options
