@@ -59,6 +59,19 @@ impl Bans {
         self.bans.len() < before
     }
 
+    /// Who is kept out.
+    #[must_use]
+    pub fn prefixes(&self) -> Vec<Prefix> {
+        self.bans.iter().map(|ban| ban.prefix).collect()
+    }
+
+    /// How many seconds after `now` the next one is over.
+    #[must_use]
+    pub fn next_end(&self, now: u64) -> Option<u64> {
+        let ends = self.bans.iter().filter_map(|ban| ban.until);
+        ends.min().map(|end| end.saturating_sub(now))
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bans.is_empty()

@@ -32,6 +32,7 @@ tests![
     enable_and_disable_change_one_word_of_the_file,
     what_cannot_be_put_in_force_is_put_back,
     a_ban_keeps_out_connections_and_datagrams_until_it_is_over,
+    a_ban_reaches_a_socket_that_a_server_owns,
     bans_outlast_a_restart,
     a_new_front_knows_what_is_held_and_who_is_banned,
     an_instance_is_ended_or_signalled,
@@ -491,6 +492,38 @@ fn a_ban_keeps_out_connections_and_datagrams_until_it_is_over() {
     }
     let (name, _) = refused(change(&dir, "Unban", &json!({ "prefix": "10.0.0.0/8" })));
     assert_eq!(name, format!("{ADMIN}.NoSuchBan"));
+}
+
+fn a_ban_reaches_a_socket_that_a_server_owns() {
+    let python = needs("python3", "python3");
+    let (dir, port) = (Dir::new(), free_port());
+    let script = dir.write(
+        "answers.py",
+        "import socket\ns = socket.socket(fileno=0)\nwhile True:\n    data, peer = s.recvfrom(99)\n    s.sendto(data, peer)\n",
+    );
+    let table = format!(
+        "[service.answers]\nlisten = \"udp:127.0.0.1:{port}\"\nexec = [\"{}\", \"{script}\"]\n",
+        python.display()
+    );
+    let daemon = Daemon::start(&dir, &table);
+    let peer = UdpPeer::new(port);
+    assert_eq!(peer.ask("one"), "one");
+    let ban = |seconds: u64| json!({ "prefix": "127.0.0.1", "for_s": seconds });
+    change(&dir, "Ban", &ban(3600)).unwrap();
+    peer.send("two");
+    // From another address the same server answers, and "two" has not reached it.
+    let other = UdpPeer::from_source([127, 0, 0, 2], port);
+    assert_eq!(other.ask("three"), "three");
+    assert_eq!(peer.try_receive(std::time::Duration::from_millis(50)), None);
+    change(&dir, "Reload", &json!({})).unwrap();
+    peer.send("four");
+    assert_eq!(other.ask("five"), "five");
+    assert_eq!(peer.try_receive(std::time::Duration::from_millis(50)), None);
+    change(&dir, "Ban", &ban(1)).unwrap();
+    until("the ban is over", SOON, || {
+        peer.try_ask("six", std::time::Duration::from_millis(100))
+    });
+    assert_eq!(daemon.servers().len(), 1);
 }
 
 fn bans_outlast_a_restart() {

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
@@ -44,13 +44,31 @@ impl Control {
             let text = serde_json::to_vec(&bans).map_err(io::Error::other)?;
             replace_file(&file, &text, 0o600)?;
         }
-        self.bans = bans;
-        self.banned = Banned::new(&self.bans.left(unix_now()), Instant::now());
+        self.enforce(bans);
         Ok(())
+    }
+
+    /// These are in force from now on, as far as this process goes.
+    fn enforce(&mut self, bans: Bans) {
+        let (date, now) = (unix_now(), Instant::now());
+        self.banned = Banned::new(&bans.left(date), now);
+        let next = bans.next_end(date).map(Duration::from_secs);
+        self.ban_ends = next.and_then(|left| now.checked_add(left));
+        self.bans = bans;
     }
 }
 
 impl Helper {
+    /// A ban is over: the kernel lets its peers in again.
+    pub(super) fn end_bans(&mut self, now: Instant) {
+        if self.control.ban_ends.is_some_and(|end| end <= now) {
+            let mut bans = std::mem::take(&mut self.control.bans);
+            bans.expire(unix_now());
+            self.control.enforce(bans);
+            self.registry.set_banned(self.control.bans.prefixes());
+        }
+    }
+
     pub(super) fn load_bans(&mut self) {
         let Some(file) = self.control.bans_file() else {
             return;
@@ -63,8 +81,8 @@ impl Helper {
         match read {
             Ok(mut bans) => {
                 bans.expire(unix_now());
-                self.control.banned = Banned::new(&bans.left(unix_now()), Instant::now());
-                self.control.bans = bans;
+                self.control.enforce(bans);
+                self.registry.set_banned(self.control.bans.prefixes());
             }
             Err(err) => {
                 // The next ban writes a new file, and this one may be all there is to mend.
@@ -139,7 +157,9 @@ impl Helper {
     fn keep_bans(&mut self, bans: Bans) -> Result<(), CallError> {
         self.control.keep(bans).map_err(|err| {
             CallError::failed(format!("unable to keep the bans over a restart: {err}"))
-        })
+        })?;
+        self.registry.set_banned(self.control.bans.prefixes());
+        Ok(())
     }
 }
 

@@ -88,6 +88,8 @@ pub struct Control {
     halted: HashMap<ServiceId, bool>,
     bans: Bans,
     banned: Banned,
+    /// When the next one of them is over.
+    ban_ends: Option<Instant>,
     last_measured: Option<Instant>,
     /// Starts that an operator asked for: the low part of their connection ids.
     starts: u64,
@@ -111,6 +113,7 @@ impl Control {
             halted: HashMap::new(),
             bans: Bans::default(),
             banned: Banned::default(),
+            ban_ends: None,
             last_measured: None,
             starts: 0,
             again: Vec::new(),
@@ -121,7 +124,11 @@ impl Control {
 
     /// The next moment at which there is something to do here.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.server.next_due()
+        self.server
+            .next_due()
+            .into_iter()
+            .chain(self.ban_ends)
+            .min()
     }
 
     /// Whether the front knows that it must not ask for servers of `service`.
@@ -182,6 +189,7 @@ impl Helper {
             self.admin_ready(place, now);
         }
         self.control.server.sweep(self.poll.registry(), now);
+        self.end_bans(now);
     }
 
     /// Takes some of those who wait. Not all: strangers can come as fast as we

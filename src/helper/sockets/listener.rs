@@ -17,6 +17,7 @@ use crate::helper::filter;
 use crate::ids::{ListenerId, ServiceId};
 use crate::sys::bpf::{Instruction, both};
 use crate::sys::socket::set_filter;
+use crate::table::access::Prefix;
 use crate::table::address::Listen;
 use crate::table::{Access, Service, SocketOptions};
 
@@ -33,6 +34,9 @@ pub struct Listener {
     pub(super) options: SocketOptions,
     /// Peers to be kept out by the kernel: wait services.
     pub(super) kept_out: Option<Access>,
+    /// A server owns it: whom operators ban is kept out by the kernel too.
+    pub(super) owned: bool,
+    pub(super) banned: Rc<[Prefix]>,
     /// One of a group of datagram sockets.
     pub(super) grouped: bool,
     /// Of a group: the filter that lets only its own datagrams in.
@@ -68,6 +72,8 @@ impl Listener {
             index,
             options: service.socket.clone(),
             kept_out: (service.rules.wait && !access.is_open()).then(|| access.clone()),
+            owned: service.rules.wait,
+            banned: Rc::new([]),
             grouped: false,
             own: Vec::new(),
             state: State::Waiting {
@@ -128,10 +134,23 @@ impl Listener {
     /// socket may have taken it off.
     pub(super) fn guard(&self) {
         if let Some(bound) = self.bound()
-            && (self.grouped || self.kept_out.is_some())
+            && (self.grouped || self.keeps_out())
         {
             self.keep_out(bound);
         }
+    }
+
+    /// Takes note of whom operators keep out; false if it makes no difference here.
+    pub(super) fn ban(&mut self, banned: &Rc<[Prefix]>) -> bool {
+        if self.owned {
+            self.banned = Rc::clone(banned);
+        }
+        self.owned
+    }
+
+    /// Whether its filter has anything to do with addresses.
+    pub(super) fn keeps_out(&self) -> bool {
+        self.kept_out.is_some() || !self.banned.is_empty()
     }
 
     pub(super) fn keep_out(&self, bound: &Bound) {
@@ -140,6 +159,20 @@ impl Listener {
         }
         let access = self.kept_out.as_ref().map(filter::compile);
         let program = both(access.unwrap_or_default(), self.own.clone());
+        if !self.banned.is_empty() {
+            let bans = filter::compile(&Access {
+                allow: None,
+                deny: self.banned.to_vec(),
+            });
+            let Err(err) = set_filter(bound.socket.as_fd(), &both(bans, program.clone())) else {
+                return;
+            };
+            log::error!(
+                address:% = self.listen;
+                "unable to keep {} banned prefixes out of a socket that a server owns ({err}); \
+                 they are refused only while no server runs", self.banned.len()
+            );
+        }
         let Err(err) = set_filter(bound.socket.as_fd(), &program) else {
             return;
         };

@@ -19,6 +19,7 @@ use super::options;
 use crate::ids::{ListenerId, ServiceId};
 use crate::sys::socket::set_option;
 use crate::table::Service;
+use crate::table::access::Prefix;
 use crate::table::address::{Inet, Listen, Transport};
 
 /// How long an address that is not there is left alone; doubles from the first to the last.
@@ -73,6 +74,8 @@ pub struct Registry {
     inherited: Vec<Inherited>,
     /// Datagram addresses that several services share, or shared.
     pub(super) groups: Vec<Group>,
+    /// Whom operators keep out.
+    banned: Rc<[Prefix]>,
     next: u32,
 }
 
@@ -99,6 +102,22 @@ impl Registry {
 
     pub fn iter(&self) -> impl Iterator<Item = &Listener> {
         self.listeners.iter()
+    }
+
+    /// Whom operators keep out from now on, also where a server has the socket.
+    /// Sockets that are only prepared learn of it when they are in force.
+    pub fn set_banned(&mut self, banned: Vec<Prefix>) {
+        if *self.banned == banned {
+            return;
+        }
+        self.banned = banned.into();
+        for listener in &mut self.listeners {
+            if listener.ban(&self.banned)
+                && let Some(bound) = listener.bound().map(Rc::clone)
+            {
+                listener.keep_out(&bound);
+            }
+        }
     }
 
     #[must_use]
@@ -168,6 +187,7 @@ impl Registry {
                 Listener::new(listener.id, id, service, &listener.listen, listener.index);
             stays.state = State::Bound(bound);
             stays.grouped = grouped;
+            stays.ban(&self.banned);
             stays.program.clone_from(&listener.program);
             if grouped {
                 prepared.ensure_sink(&stays, service);
@@ -178,6 +198,7 @@ impl Registry {
         for (id, service, listen, index, grouped) in wanted {
             let mut listener = Listener::new(ListenerId(prepared.next), id, service, listen, index);
             listener.grouped = grouped;
+            listener.ban(&self.banned);
             self.prepare_new(&mut prepared, listener, service, &leaving, now);
         }
         prepared.lead(services);
@@ -239,7 +260,7 @@ impl Registry {
         leaving: &[&Listener],
     ) -> Result<Bound, BindError> {
         let bound = self.bind_open(listener, leaving)?;
-        if listener.kept_out.is_some() {
+        if listener.keeps_out() {
             listener.keep_out(&bound);
         }
         Ok(bound)
@@ -288,6 +309,9 @@ impl Registry {
         let gone = |group: &&Group| self.groups.iter().all(|stays| stays.key() != group.key());
         groups.iter().filter(gone).for_each(Group::dissolve);
         drop((old, groups));
+        for listener in &mut self.listeners {
+            listener.ban(&self.banned); // there may be more of them than when it was prepared
+        }
         for listener in self.listeners.iter_mut().filter(|l| !l.grouped) {
             if let Some(bound) = listener.bound().map(Rc::clone) {
                 listener.settle(&bound);
