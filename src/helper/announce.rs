@@ -37,6 +37,9 @@ pub fn when_ready(helper: &mut Helper) {
         sd_notify::NotifyState::Status(&line),
     ]);
     if helper.source.is_embedded() {
-        eprint!("{}", crate::helper::welcome::text(&helper.table));
+        eprint!(
+            "{}",
+            crate::helper::welcome::text(&helper.table, helper.control.is_served())
+        );
     }
 }

@@ -11,9 +11,9 @@ use crate::table::{Builtin, Serve, Service, Table};
 const READ_NOTHING: [&str; 2] = ["date", "uptime"];
 
 /// For each service of the embedded table where it listens, what it does, and
-/// a line for the shell that shows it.
+/// a line for the shell that shows it. `watched`: there are control sockets.
 #[must_use]
-pub fn text(table: &Table) -> String {
+pub fn text(table: &Table, watched: bool) -> String {
     let mut out = String::from("\nNo table was given, so this is the built-in one. Try:\n\n");
     for service in table.services.iter().filter(|service| service.enabled) {
         let listen: Vec<_> = service.listen.iter().map(Listen::to_string).collect();
@@ -28,7 +28,15 @@ pub fn text(table: &Table) -> String {
             let _ = writeln!(out, "             {command}");
         }
     }
-    out.push_str("\nCtrl-C ends it. A table of your own: usherd --config FILE\n\n");
+    out.push_str(match watched {
+        true => {
+            "\nWhat it does, and to change that: usherctl status, usherctl top, usherctl --help\n"
+        }
+        false => {
+            "\nFor usherctl it needs a runtime directory: $XDG_RUNTIME_DIR or --runtime-dir DIR\n"
+        }
+    });
+    out.push_str("Ctrl-C ends it. A table of your own: usherd --config FILE\n\n");
     out
 }
 
@@ -102,7 +110,7 @@ mod tests {
     #[test]
     fn every_address_of_the_embedded_table_has_a_line_that_any_shell_takes() {
         let table = load(source_or_default(None), &Host::probe()).unwrap().table;
-        let said = text(&table);
+        let said = text(&table, true);
         let lines: Vec<_> = said
             .lines()
             .filter(|line| line.contains("/dev/"))

@@ -122,6 +122,11 @@ impl Control {
         }
     }
 
+    /// Whether there are control sockets.
+    pub(super) fn is_served(&self) -> bool {
+        self.sockets.is_some()
+    }
+
     /// The next moment at which there is something to do here.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.server
