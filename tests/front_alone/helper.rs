@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -27,7 +27,7 @@ pub const LISTENER: ListenerId = ListenerId(1);
 pub struct Helper {
     link: OwnedFd,
     child: Child,
-    log: Arc<Mutex<String>>,
+    log: Arc<(Mutex<String>, Condvar)>,
     instances: u64,
 }
 
@@ -61,16 +61,17 @@ impl Helper {
         }
         let mut child = command.spawn().unwrap();
         drop(command);
-        let log = Arc::new(Mutex::new(String::new()));
+        let log = Arc::new((Mutex::new(String::new()), Condvar::new()));
         let (lines, seen) = (
             BufReader::new(child.stderr.take().unwrap()),
             Arc::clone(&log),
         );
         std::thread::spawn(move || {
             for line in lines.lines().map_while(Result::ok) {
-                let mut seen = seen.lock().unwrap();
-                seen.push_str(&line);
-                seen.push('\n');
+                let mut log = seen.0.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+                seen.1.notify_all();
             }
         });
         Self {
@@ -135,8 +136,30 @@ impl Helper {
         link::send(self.link.as_fd(), packet, descriptor.as_slice()).unwrap();
     }
 
+    /// Waits until the front has finished a turn in which all that it was told
+    /// so far was read. Each of these orders is answered in the turn that reads it;
+    /// the first answer may be that to an earlier one.
+    pub fn settle(&self) {
+        for _ in 0..3 {
+            let nothing = Notice::Hold {
+                service: ServiceId(u32::MAX),
+                held: false,
+            };
+            self.tell(&nothing, None);
+            let answer = self.hear_any(STUCK, |request| *request != Request::Alive);
+            let answer = answer.map(|asked| asked.request);
+            assert_eq!(answer, Some(Request::Taken), "its log:\n{}", self.log());
+        }
+    }
+
     /// The next request other than `Alive` and `Taken`, if one comes within `patience`.
     pub fn hear(&self, patience: Duration) -> Option<Asked> {
+        self.hear_any(patience, |request| {
+            !matches!(request, Request::Alive | Request::Taken)
+        })
+    }
+
+    fn hear_any(&self, patience: Duration, wanted_one: fn(&Request) -> bool) -> Option<Asked> {
         let until = Instant::now() + patience;
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -157,7 +180,7 @@ impl Helper {
                 panic!("the front is gone; its log:\n{}", self.log());
             };
             let request = Request::decode(&buffer[..length], sockets.len()).unwrap();
-            if !matches!(request, Request::Alive | Request::Taken) {
+            if wanted_one(&request) {
                 let socket = sockets.pop();
                 return Some(Asked { request, socket });
             }
@@ -203,27 +226,30 @@ impl Helper {
 
     /// The log of the front so far.
     pub fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
+        self.log.0.lock().unwrap().clone()
     }
 
     pub fn wait_for_log(&self, text: &str) {
-        let until = Instant::now() + STUCK;
-        while !self.log().contains(text) {
-            assert!(Instant::now() < until, "no \"{text}\" in:\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let (lock, changed) = &*self.log;
+        let lacks = |log: &mut String| !log.contains(text);
+        let waited = changed.wait_timeout_while(lock.lock().unwrap(), STUCK, lacks);
+        let (log, timeout) = waited.unwrap();
+        assert!(!timeout.timed_out(), "no \"{text}\" in:\n{log}");
     }
 
     /// Waits for the front to end by itself.
     pub fn exit_code(&mut self) -> Option<i32> {
-        let until = Instant::now() + STUCK;
-        while Instant::now() < until {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        panic!("the front does not end; its log:\n{}", self.log());
+        let pid = i32::try_from(self.child.id()).unwrap();
+        let ended = usherd::sys::process::pidfd_open(pid).unwrap();
+        let mut wanted = [PollFd::new(ended.as_fd(), PollFlags::POLLIN)];
+        let stuck = PollTimeout::try_from(STUCK).unwrap();
+        let count = poll(&mut wanted, stuck).unwrap();
+        assert!(
+            count > 0,
+            "the front does not end; its log:\n{}",
+            self.log()
+        );
+        self.child.wait().unwrap().code()
     }
 }
 

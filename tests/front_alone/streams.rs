@@ -31,11 +31,6 @@ impl Stream {
     }
 }
 
-/// Lets the front read what it was told: it may be in the middle of a turn.
-fn settle() {
-    std::thread::sleep(Duration::from_millis(50));
-}
-
 fn read_all(mut peer: TcpStream) -> String {
     let mut text = String::new();
     peer.read_to_string(&mut text).unwrap();
@@ -137,7 +132,7 @@ fn a_failed_start_rests_the_service_and_the_next_one_is_served() {
     };
     stream.helper.tell(&failed, None);
     assert_eq!(read_all(first), "");
-    std::thread::sleep(Duration::from_millis(20));
+    stream.helper.settle();
     let began = Instant::now();
     let _second = stream.connect();
     let (connection, _socket) = stream.helper.hear_start();
@@ -207,12 +202,12 @@ fn a_reload_applies_at_once_and_keeps_listeners_and_counts() {
     let instance = stream.helper.started(connection);
     rules.instances = 1;
     stream.helper.plan(vec![(rules.clone(), false)]);
-    settle();
+    stream.helper.settle();
     let second = stream.connect();
     stream.helper.hears_nothing();
     rules.access.deny = vec!["127.0.0.1/32".parse().unwrap()];
     stream.helper.plan(vec![(rules, false)]);
-    settle();
+    stream.helper.settle();
     stream.helper.exited(instance);
     assert_eq!(read_all(second), "");
     stream.helper.hears_nothing();
@@ -224,7 +219,7 @@ fn a_removed_service_is_not_accepted_for_any_more() {
     let _first = stream.connect();
     stream.helper.hear_start();
     stream.helper.plan(Vec::new());
-    settle();
+    stream.helper.settle();
     let _second = stream.connect();
     stream.helper.hears_nothing();
 }
