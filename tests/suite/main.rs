@@ -14,6 +14,7 @@ mod programs;
 mod shared_port;
 
 mod attack;
+mod bans;
 mod builtin;
 mod callers;
 mod control;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         examples::TESTS,
         explain::TESTS,
         control::TESTS,
+        bans::TESTS,
         callers::TESTS,
         orders::TESTS,
     ])
