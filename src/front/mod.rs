@@ -7,7 +7,10 @@
 //!                 │          │           └─> link ─> helper starts a server
 //!                 │          └─> turn_away, refusals
 //!                 └─> wait             servers that own the listener
+//!                 └─> pending          whose service is not known before bytes are seen
 //!  counting ─> figures         what happened, for the status socket and the board
+//!  events                      the last of it, one by one, for those who watch
+//!  status                      the status socket; board: the page and the metrics
 //!  poll_set                    which listeners are polled, after every turn
 //! ```
 //!

@@ -4,11 +4,13 @@
 //!
 //! | Process | Reads from | Can do |
 //! |---|---|---|
-//! | helper | the operator's files, the kernel, frames of the front | everything the table says |
+//! | helper | the operator's files, the kernel, frames of the front, calls of operators on the admin socket | everything the table says |
 //! | front | peers, servers' stderr, frames of the helper | accept, relay, and ask the helper |
 //! | server | its one request | what its user may |
 //!
-//! The helper never reads a byte that a peer or a server wrote.
+//! The helper never reads a byte that a peer wrote, and parses none that a
+//! server or a stranger wrote: who calls on the admin socket is asked of the
+//! kernel first, and calls of those who have no right to are refused unparsed.
 //!
 //! # What the front can ask for
 //!
@@ -44,7 +46,7 @@
 //! `run` (start), [`core`] (the loop), [`wire`] and [`link`] (bytes),
 //! [`policy`] (may it), [`start`] (do it), [`reap`], [`stop`] and [`tree`]
 //! (ends), [`tend`] (the front's keeper), [`reload`], [`sockets`] (listeners), [`front_process`] (the front
-//! as a child).
+//! as a child), [`admin`] (operators: the admin socket, who calls, bans).
 
 pub mod admin;
 pub mod announce;
