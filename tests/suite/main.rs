@@ -43,6 +43,7 @@ mod signals;
 mod status_browser;
 mod status_page;
 mod traffic;
+mod usherctl;
 
 use std::process::ExitCode;
 
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
         examples::TESTS,
         explain::TESTS,
         control::TESTS,
+        usherctl::TESTS,
         bans::TESTS,
         callers::TESTS,
         orders::TESTS,

@@ -1,0 +1,80 @@
+//! `usherctl` itself against the real daemon; what it prints in each case is `tests/ctl`'s affair.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::common::peer::ask;
+use crate::common::*;
+use crate::tests;
+
+tests![every_command_works_on_a_running_daemon];
+
+fn usherctl(dir: &Dir, words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_usherctl"))
+        .args(["--runtime-dir", &dir.file("run")])
+        .args(words)
+        .output()
+        .unwrap()
+}
+
+/// What a command prints that ends with 0.
+fn says(dir: &Dir, line: &str) -> String {
+    let words: Vec<&str> = line.split(' ').collect();
+    let output = usherctl(dir, &words);
+    let erred = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{line}: {erred}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn every_command_works_on_a_running_daemon() {
+    let (dir, port, other) = (Dir::new(), free_port(), free_port());
+    let table = format!(
+        "[service.cat]\nlisten = \"tcp:127.0.0.1:{port}\"\nexec = [\"/bin/cat\"]\n\
+         [service.echo]\nlisten = \"tcp:127.0.0.1:{other}\"\nbuiltin = \"echo\"\n"
+    );
+    let daemon = Daemon::start(&dir, &table);
+    let mut peer = Peer::tcp(port);
+    peer.send("x\n");
+    assert_eq!(peer.read_line(), "x\n");
+
+    let shown: Value = serde_json::from_str(&says(&dir, "status --json")).unwrap();
+    assert!(shown.to_string().contains("\"cat\""), "{shown}");
+    assert!(says(&dir, "list").contains(&format!("tcp:127.0.0.1:{port}")));
+    assert!(says(&dir, "show cat").contains("exec = [\"/bin/cat\"]"));
+    assert!(says(&dir, "stats cat").contains("accepted"));
+    assert!(says(&dir, "stats --prometheus").contains("usherd_service_accepted_requests_total"));
+    assert!(says(&dir, "log -n 9").contains("started service=cat"));
+    assert!(says(&dir, "events --service cat --kind started -n 9 --json").contains("\"started\""));
+    assert!(says(&dir, "reload --yes").contains("reloaded"));
+
+    let running: Value = serde_json::from_str(&says(&dir, "instances --json")).unwrap();
+    let id = running["instances"][0]["id"].to_string();
+    says(&dir, &format!("kill {id} --signal KILL"));
+    assert_eq!(peer.read_text(), "");
+    daemon.wait_servers(0);
+    assert_eq!(usherctl(&dir, &["kill", &id]).status.code(), Some(1));
+
+    says(&dir, "drain cat");
+    assert!(says(&dir, "status cat").contains("held"));
+    says(&dir, "start cat");
+    says(&dir, "stop cat");
+    says(&dir, "start cat");
+    assert_eq!(ask(port, "y\n"), "y\n");
+    says(&dir, "disable echo");
+    assert!(Peer::try_tcp(other).is_err(), "it is still listened on");
+    says(&dir, "enable echo");
+    assert_eq!(ask(other, "z\n"), "z\n");
+
+    says(&dir, "ban 127.0.0.0/8 --for 1h --reason test");
+    assert_eq!(ask(port, ""), "");
+    assert!(says(&dir, "bans").contains("test"));
+    says(&dir, "unban 127.0.0.0/8");
+    assert_eq!(ask(port, "y\n"), "y\n");
+
+    says(&dir, &format!("check --config {}", daemon.config));
+    let config = format!("explain tcp:127.0.0.1:{port} --config {}", daemon.config);
+    assert!(says(&dir, &config).contains("cat"));
+    drop(daemon);
+    assert_eq!(usherctl(&dir, &["status"]).status.code(), Some(69));
+}
