@@ -8,6 +8,7 @@ use std::fmt;
 
 pub mod facts;
 pub mod launch;
+pub mod mounts;
 pub mod plan;
 
 /// The steps between "start" and a running server, in the order they are taken.

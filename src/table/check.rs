@@ -5,7 +5,7 @@
 //! same key from `[defaults]` is meant for others and passed over.
 #![forbid(unsafe_code)]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use super::complaint::{At, Complaint, Complaints, Fault, Place, SourceFile};
@@ -19,6 +19,7 @@ mod conflicts;
 mod daemon;
 mod datagrams;
 mod exec;
+pub mod isolation;
 mod listeners;
 mod matching;
 mod one_socket;
@@ -48,8 +49,10 @@ pub fn load(source: Source<'_>, host: &Host) -> Result<Loaded, Complaints> {
         warnings: std::mem::take(&mut written.warnings),
         partial: written.partial,
         found: HashMap::new(),
+        lent: HashSet::new(),
     };
     let daemon = check.daemon(&written.daemon);
+    check.lent.extend(daemon.user.as_ref().map(|user| user.uid));
     let mut services = check.services(&written.services, &written.defaults);
     let groups = check.distinct(&written.services, &services);
     check.share(&written.services, &written.defaults, &groups, &mut services);
@@ -76,6 +79,8 @@ struct Check<'a> {
     partial: bool,
     /// What is at each path, asked once.
     found: HashMap<PathBuf, Found>,
+    /// User numbers that belong to no account and are in use all the same.
+    lent: HashSet<u32>,
 }
 
 /// A service on its way through the check, with the defaults behind it.
@@ -208,7 +213,7 @@ impl Check<'_> {
 
     /// Complains about the service's own keys that its kind has no use for.
     fn fitting_keys(&mut self, draft: Draft<'_>, kind: Kind) {
-        const OF_A_PROCESS: [&str; 14] = [
+        const OF_A_PROCESS: [&str; 21] = [
             "argv0",
             "activation",
             "user",
@@ -222,7 +227,14 @@ impl Check<'_> {
             "limits",
             "stderr",
             "stop",
+            "oom_score",
+            "cpus",
+            "io_priority",
             "isolation",
+            "resources",
+            "state",
+            "credentials",
+            "pam",
         ];
         const OF_A_RELAY: [&str; 2] = ["idle_timeout", "max_bytes"];
         let (keys, why): (&[&str], &str) = match kind {

@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+use super::confinement::{confinement_lines, show_resources};
 use super::schema::{LIMITS, LOG_EVENTS, Unit};
 use super::show_rule::show_rules;
 use super::value::{show_duration, show_hours, show_rate, show_signal, show_size};
@@ -83,6 +84,7 @@ pub fn daemon_lines(daemon: &Daemon) -> Lines {
         ("per_source", per_source),
     ];
     lines.push(("undecided", inline(undecided)));
+    lines.push(("resources", show_resources(&daemon.resources)));
     lines
 }
 
@@ -132,11 +134,11 @@ fn exec_lines(lines: &mut Lines, exec: &Exec, wait: bool) {
     lines.push(("activation", text(activation)));
     if let Some(user) = &exec.user {
         lines.push(("user", text(&user.user)));
-        lines.push(("group", text(&user.gid.to_string())));
-        lines.push((
-            "groups",
-            list(user.groups.iter().map(|g| text(&g.to_string()))),
-        ));
+        if !user.dynamic {
+            lines.push(("group", text(&user.gid.to_string())));
+            let groups = user.groups.iter().map(|g| text(&g.to_string()));
+            lines.push(("groups", list(groups)));
+        }
     }
     lines.push(("dir", path(&exec.dir)));
     lines.push(("umask", text(&format!("{:03o}", exec.umask))));
@@ -160,7 +162,7 @@ fn exec_lines(lines: &mut Lines, exec: &Exec, wait: bool) {
         ("grace", text(&show_duration(exec.stop.grace))),
     ];
     lines.push(("stop", inline(stop)));
-    lines.push(("isolation", text("none")));
+    confinement_lines(lines, exec);
 }
 
 fn routing_lines(lines: &mut Lines, service: &Service) {
@@ -375,11 +377,11 @@ pub(super) fn inline<K: AsRef<str>, V: ToString>(
 }
 
 /// Paths come from TOML strings, so nothing is lost.
-fn path(path: &std::path::Path) -> String {
+pub(super) fn path(path: &std::path::Path) -> String {
     text(&path.to_string_lossy())
 }
 
-fn key(name: &str) -> String {
+pub(super) fn key(name: &str) -> String {
     let bare = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
     if !name.is_empty() && name.bytes().all(bare) {
         name.to_owned()

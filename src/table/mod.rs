@@ -13,13 +13,16 @@ use serde::{Deserialize, Serialize};
 
 pub mod access;
 pub mod address;
-mod check;
+pub mod capability;
+pub mod check;
 pub mod complaint;
+mod confinement;
 pub mod diff;
 mod dns_types;
 pub mod edit;
 pub mod effective;
 pub mod host;
+pub mod isolation;
 pub mod names;
 mod reader;
 pub mod schema;
@@ -34,6 +37,7 @@ pub use complaint::{Complaint, Complaints};
 pub use diff::{Change, diff};
 pub use effective::effective;
 pub use host::Host;
+pub use isolation::{IoPriority, Isolation, Resources};
 pub use show_rule::show_rule;
 pub use source::Source;
 
@@ -71,6 +75,8 @@ pub struct Daemon {
     pub admin_group: Option<NamedGroup>,
     pub log: LogSettings,
     pub undecided: Undecided,
+    /// What all servers may use together.
+    pub resources: Resources,
 }
 
 /// `daemon.undecided`: connections whose service is not known yet. Beyond any
@@ -215,6 +221,20 @@ pub struct Exec {
     pub limits: Vec<Limit>,
     pub stderr: Stderr,
     pub stop: Stop,
+    /// oom_score_adj of proc(5): -1000 to 1000.
+    pub oom_score: Option<i32>,
+    /// Empty: any CPU.
+    pub cpus: Vec<u16>,
+    pub io_priority: Option<IoPriority>,
+    pub isolation: Isolation,
+    /// Of all instances together.
+    pub resources: Resources,
+    /// A directory of this name under /var/lib belongs to the service.
+    pub state: Option<String>,
+    /// Name and source of each file that only the service can read.
+    pub credentials: Vec<(String, PathBuf)>,
+    /// A PAM service whose session each instance runs in.
+    pub pam: Option<String>,
 }
 
 /// How the server is given its socket.
@@ -236,6 +256,8 @@ pub struct Identity {
     pub groups: Vec<u32>,
     pub home: PathBuf,
     pub shell: PathBuf,
+    /// No account: usherd lends the service a number that is nobody else's.
+    pub dynamic: bool,
 }
 
 /// One line of `limits`: see getrlimit(2).

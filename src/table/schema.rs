@@ -15,18 +15,20 @@ use super::address::Listen;
 use super::complaint::{At, Fault, Place};
 use super::reader::{Reader, Value};
 use super::{
-    Activation, Banner, Builtin, Forward, Hours, Keepalive, Limit, LogEvents, LogSettings, OnFull,
-    Rate, Side, SourcePrefix, Stderr, Stop, Undecided,
+    Activation, Banner, Builtin, Forward, Hours, IoPriority, Keepalive, Limit, LogEvents,
+    LogSettings, OnFull, Rate, Resources, Side, SourcePrefix, Stderr, Stop, Undecided,
 };
 
 mod address;
 mod content;
+mod isolation;
 mod matches;
 mod process;
 mod read;
 mod socket;
 
 pub use content::{QUIC_VERSIONS, TLS_VERSIONS, keys_of};
+pub use isolation::{IO_KEYS, ISOLATION_KEYS, RESOURCES_KEYS, RawIsolation};
 pub use matches::{PROTOCOLS, RawRule, match_keys};
 pub use process::{LIMITS, Unit};
 pub use read::LOG_EVENTS;
@@ -41,6 +43,7 @@ pub const DAEMON_KEYS: &[&str] = &[
     "admin_group",
     "log",
     "undecided",
+    "resources",
 ];
 pub const DAEMON_LOG_KEYS: &[&str] = &["to", "format", "level"];
 pub const UNDECIDED_KEYS: &[&str] = &["total", "per_listener", "per_source"];
@@ -74,6 +77,8 @@ pub const NOT_DEFAULTS: &[&str] = &[
     "builtin",
     "forward",
     "match",
+    "state",
+    "credentials",
     "description",
 ];
 
@@ -106,6 +111,7 @@ pub struct RawDaemon {
     pub admin_group: Option<At<String>>,
     pub log: Option<At<LogSettings>>,
     pub undecided: Option<At<Undecided>>,
+    pub resources: Option<At<Resources>>,
 }
 
 /// A service as written.
@@ -195,7 +201,14 @@ service_keys! {
     max_runtime: Option<Duration> = |r, v| read::or_none(r, v, read::span);
     max_bytes: Option<u64> = |r, v| read::or_none(r, v, read::some_size);
     stop: Stop = process::stop;
-    isolation: () = process::isolation;
+    oom_score: i32 = |r, v| r.number(v, -1000..=1000);
+    cpus: Vec<u16> = isolation::cpus;
+    io_priority: IoPriority = isolation::io_priority;
+    isolation: RawIsolation = isolation::isolation;
+    resources: Resources = isolation::resources;
+    state: String = isolation::state;
+    credentials: Vec<(String, PathBuf)> = isolation::credentials;
+    pam: String = |r, v| r.word(v, "the name of a PAM service");
     log: LogEvents = read::log_events;
     socket: RawSocket = socket::socket;
     enabled: bool = Reader::boolean;
@@ -355,6 +368,7 @@ pub fn read_daemon(reader: &mut Reader<'_>, value: &Value<'_>) -> RawDaemon {
             }
             "log" => daemon.log = reader.at(value, read::daemon_log),
             "undecided" => daemon.undecided = reader.at(value, read::undecided),
+            "resources" => daemon.resources = reader.at(value, isolation::resources),
             _ => {
                 reader.unknown(key, "[daemon]", DAEMON_KEYS);
             }

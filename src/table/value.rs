@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::complaint::Fault;
-use super::{Hours, Rate};
+use super::{Hours, IoPriority, Rate};
 
 /// Nothing the table times lasts longer, and no sum of two overflows.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
@@ -244,6 +244,79 @@ pub fn show_signal(signal: i32) -> String {
     match Signal::try_from(signal) {
         Ok(known) => known.as_str().trim_start_matches("SIG").to_owned(),
         Err(_) => signal.to_string(),
+    }
+}
+
+/// A share of one CPU in hundredths: `"50%"`, `"150%"`.
+pub fn percent(text: &str) -> Result<u32, Fault> {
+    let number = text.strip_suffix('%').and_then(number::<u32>);
+    number.filter(|n| (1..=100_000).contains(n)).ok_or_else(|| {
+        Fault::new(format!("\"{text}\" is no share of a CPU"))
+            .help("write percent of one CPU: \"50%\" is half of one, \"200%\" is two")
+    })
+}
+
+/// CPUs by number, as in cpuset(7): `"0-3,6"`.
+pub fn cpus(text: &str) -> Result<Vec<u16>, Fault> {
+    let range = |part: &str| {
+        let (from, until) = part.split_once('-').unwrap_or((part, part));
+        let (from, until) = (number::<u16>(from)?, number::<u16>(until)?);
+        (from <= until && until < MOST_CPUS).then_some(from..=until)
+    };
+    let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
+    let mut cpus: Vec<u16> = ranges.into_iter().flatten().flatten().collect();
+    cpus.sort_unstable();
+    cpus.dedup();
+    if cpus.is_empty() {
+        return Err(Fault::new(format!("\"{text}\" names no CPUs"))
+            .help("numbers and ranges from 0 to 1023, as in \"0-3,6\""));
+    }
+    Ok(cpus)
+}
+
+/// Beyond what sched_setaffinity(2) takes from the C library's set.
+const MOST_CPUS: u16 = 1024;
+
+/// The reverse of [`cpus`].
+#[must_use]
+pub fn show_cpus(cpus: &[u16]) -> String {
+    let mut parts: Vec<(u16, u16)> = Vec::new();
+    for cpu in cpus {
+        match parts.last_mut() {
+            Some((_, last)) if *last + 1 == *cpu => *last = *cpu,
+            _ => parts.push((*cpu, *cpu)),
+        }
+    }
+    let shown = parts.iter().map(|(from, until)| match from == until {
+        true => from.to_string(),
+        false => format!("{from}-{until}"),
+    });
+    shown.collect::<Vec<_>>().join(",")
+}
+
+/// ioprio_set(2) in words.
+pub fn io_priority(text: &str) -> Result<IoPriority, Fault> {
+    let (class, level) = match text.split_once('/') {
+        Some((class, level)) => (class, number::<u8>(level).filter(|n| *n < 8)),
+        None => (text, Some(4)),
+    };
+    match (class, level) {
+        ("idle", Some(_)) if !text.contains('/') => Ok(IoPriority::Idle),
+        ("best-effort", Some(level)) => Ok(IoPriority::BestEffort(level)),
+        ("realtime", Some(level)) => Ok(IoPriority::Realtime(level)),
+        _ => Err(Fault::new(format!("\"{text}\" is no I/O priority")).help(
+            "\"idle\", or \"best-effort\" or \"realtime\" with a level from 0 to 7: \"best-effort/4\"",
+        )),
+    }
+}
+
+/// The reverse of [`io_priority`].
+#[must_use]
+pub fn show_io_priority(priority: IoPriority) -> String {
+    match priority {
+        IoPriority::Idle => "idle".to_owned(),
+        IoPriority::BestEffort(level) => format!("best-effort/{level}"),
+        IoPriority::Realtime(level) => format!("realtime/{level}"),
     }
 }
 

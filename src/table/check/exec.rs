@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::resource::Resource;
 
-use super::daemon::is_self;
+use super::daemon::{FREE_UIDS, is_self};
 use super::{Check, Draft, Picked};
 use crate::table::address::{Listen, Transport};
 use crate::table::complaint::{At, Place};
 use crate::table::host::Found;
-use crate::table::{Activation, Exec, Identity, Limit, Stderr};
+use crate::table::{Activation, Exec, Identity, IoPriority, Limit, Stderr};
+
+/// The word for `user` that lends a number for the service alone.
+const DYNAMIC: &str = "dynamic";
 
 /// rexecd and rshd answer on descriptor 2: the protocol's first byte is
 /// written there (rcmd(3)). Everybody else's stderr is for the log.
@@ -55,6 +58,14 @@ impl Check<'_> {
                 .value(|k| &k.stderr)
                 .unwrap_or_else(|| usual_stderr(listen)),
             stop: draft.value(|k| &k.stop).unwrap_or_default(),
+            oom_score: self.oom_score(draft),
+            cpus: draft.value(|k| &k.cpus).unwrap_or_default(),
+            io_priority: self.io_priority(draft),
+            isolation: self.isolation(draft, &program),
+            resources: draft.value(|k| &k.resources).unwrap_or_default(),
+            state: draft.value(|k| &k.state),
+            credentials: draft.value(|k| &k.credentials).unwrap_or_default(),
+            pam: self.pam(draft),
             program,
         })
     }
@@ -99,6 +110,34 @@ impl Check<'_> {
             self.complain(nice.place, fault);
         }
         Some(*nice.value)
+    }
+
+    /// To be killed earlier is anybody's right, later root's.
+    fn oom_score(&mut self, draft: Draft<'_>) -> Option<i32> {
+        let score = draft.pick(|k| &k.oom_score)?;
+        if *score.value < 0 && !self.host.root {
+            let fault = draft.fault(&format!("oom_score = {} needs root", score.value));
+            self.complain(score.place, fault);
+        }
+        Some(*score.value)
+    }
+
+    fn io_priority(&mut self, draft: Draft<'_>) -> Option<IoPriority> {
+        let priority = draft.pick(|k| &k.io_priority)?;
+        if matches!(priority.value, IoPriority::Realtime(_)) && !self.host.root {
+            let fault = draft.fault("an io_priority of the class \"realtime\" needs root");
+            self.complain(priority.place, fault);
+        }
+        Some(*priority.value)
+    }
+
+    fn pam(&mut self, draft: Draft<'_>) -> Option<String> {
+        let pam = draft.pick(|k| &k.pam)?;
+        if !self.host.root {
+            let fault = draft.fault("to open a PAM session needs root");
+            self.complain(pam.place, fault);
+        }
+        Some(pam.value.clone())
     }
 
     fn limits(&mut self, draft: Draft<'_>) -> Vec<Limit> {
@@ -151,6 +190,9 @@ impl Check<'_> {
             self.complain(draft.place(), fault);
             return None;
         };
+        if user.value == DYNAMIC {
+            return self.dynamic(draft, user.place);
+        }
         // All three are looked at before the first one that is wrong ends it.
         let found = self
             .directory
@@ -187,7 +229,54 @@ impl Check<'_> {
             groups,
             home: account.home,
             shell: account.shell,
+            dynamic: false,
         })
+    }
+
+    /// A number that no account and no other service of the table has. The
+    /// same for the same name as long as nothing else takes it, so that files
+    /// in its state directory stay its own.
+    fn dynamic(&mut self, draft: Draft<'_>, place: Place) -> Option<Identity> {
+        for key in ["group", "groups"] {
+            if let Some(place) = draft.own.place_of(key) {
+                let problem = format!("`{key}` means nothing beside user = \"dynamic\"");
+                let help = "a dynamic user has a group of its own and no other";
+                self.complain(place, draft.fault(&problem).help(help));
+            }
+        }
+        let (first, last) = FREE_UIDS.into_inner();
+        let room = last - first + 1;
+        let hash = draft
+            .raw
+            .name
+            .value
+            .bytes()
+            .fold(0x811c_9dc5_u32, |hash, byte| {
+                (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+            });
+        let found = (0..room)
+            .map(|step| first + (hash % room + step) % room)
+            .find(|uid| !self.lent.contains(uid) && self.is_free(*uid));
+        let Some(uid) = found else {
+            let problem = format!("every user number from {first} to {last} is taken");
+            self.complain(place, draft.fault(&problem));
+            return None;
+        };
+        self.lent.insert(uid);
+        Some(Identity {
+            user: DYNAMIC.to_owned(),
+            uid,
+            gid: uid,
+            groups: Vec::new(),
+            home: PathBuf::from("/"),
+            shell: PathBuf::from("/usr/sbin/nologin"),
+            dynamic: true,
+        })
+    }
+
+    fn is_free(&self, uid: u32) -> bool {
+        let accounts = &self.host.accounts;
+        accounts.user_by_uid(uid).is_none() && !accounts.has_gid(uid)
     }
 
     /// `None` after a complaint, `Some(None)` if there is no `group`.

@@ -186,20 +186,3 @@ pub fn stop(r: &mut Reader<'_>, v: &Value<'_>) -> Option<Stop> {
     }
     Some(stop)
 }
-
-pub fn isolation(r: &mut Reader<'_>, v: &Value<'_>) -> Option<()> {
-    match v.get_ref().as_str() {
-        Some("none") => Some(()),
-        Some(preset @ ("standard" | "strict" | "vps")) => {
-            let fault = Fault::new(format!("isolation \"{preset}\" is not available yet"))
-                .help("only \"none\" is; it is also the default");
-            r.complain(v, fault)
-        }
-        _ if v.get_ref().is_table() => {
-            let fault = Fault::new("a table that refines a preset is not available yet")
-                .help("only \"none\" is; it is also the default");
-            r.complain(v, fault)
-        }
-        _ => r.mismatch(v, "\"none\""),
-    }
-}
