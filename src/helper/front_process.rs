@@ -20,7 +20,7 @@ use crate::helper::sockets::listener::Listener;
 use crate::helper::wire::{MAX_DESCRIPTORS, Notice};
 use crate::ids::ServiceId;
 use crate::sandbox::launch::{Descriptors, Launcher, NotStarted, open_null};
-use crate::sandbox::plan::ExecPlan;
+use crate::sandbox::plan::{Cage, ExecPlan};
 use crate::sys::exec::{Argv, Environment};
 use crate::table::{Activation, FrontUser};
 
@@ -182,6 +182,7 @@ impl Fronts {
             null: null.as_fd(),
             stderr: Some(stderr.as_fd()),
             sockets: &[theirs.as_fd()],
+            sandbox: None,
         };
         let pid = launcher
             .launch(&Rc::new(plan), environment.seal(), &fds)
@@ -245,6 +246,7 @@ impl Fronts {
             umask: 0o077,
             dir: c"/".to_owned(),
             activation: Activation::ListenFds,
+            cage: Cage::default(),
         }
     }
 }

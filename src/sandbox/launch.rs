@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::convert::Infallible;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
@@ -26,6 +26,20 @@ pub struct Descriptors<'a> {
     pub stderr: Option<BorrowedFd<'a>>,
     /// With [`Activation::Inetd`] exactly one; with [`Activation::ListenFds`] all of them, from 3 on.
     pub sockets: &'a [BorrowedFd<'a>],
+    /// What the server runs in, if there is anything.
+    pub sandbox: Option<&'a Door>,
+}
+
+/// The way into a sandbox that stands. Its descriptors are from
+/// [`FIRST_LISTENER`] on, as listeners are.
+#[derive(Debug)]
+pub struct Door {
+    /// Of its keeper.
+    pub keeper: OwnedFd,
+    /// `CLONE_NEW*` of what the keeper has of its own.
+    pub namespaces: i32,
+    pub landlock: Option<OwnedFd>,
+    pub users: Option<OwnedFd>,
 }
 
 /// Why there is no server.
@@ -36,10 +50,21 @@ pub struct NotStarted {
 }
 
 /// Makes children, and hears of their failures.
-#[derive(Debug, Default)]
-pub struct Launcher(Berths<Start>);
+#[derive(Debug)]
+pub struct Launcher {
+    berths: Berths<Start>,
+    /// Our own pid namespace, to come back to.
+    own_pids: OwnedFd,
+}
 
 impl Launcher {
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            berths: Berths::default(),
+            own_pids: File::open("/proc/self/ns/pid")?.into(),
+        })
+    }
+
     /// Clones and returns the child's pid at once. The caller may close the
     /// descriptors: the child has its own. Whether it became the server is
     /// known when it is reaped, by [`Self::failure`].
@@ -55,17 +80,33 @@ impl Launcher {
             null: fds.null.as_raw_fd(),
             stderr: fds.stderr.map(|fd| fd.as_raw_fd()),
             sockets: fds.sockets.iter().map(AsRawFd::as_raw_fd).collect(),
+            entry: fds.sandbox.map(Entry::of),
         };
-        self.0.send(start).map_err(|err| NotStarted {
+        let failed = |errno| NotStarted {
             step: Step::Clone,
-            errno: err.raw_os_error().unwrap_or(libc::EIO),
-        })
+            errno,
+        };
+        let pids = start.entry.as_ref().filter(|entry| entry.has(libc::CLONE_NEWPID));
+        let keeper = pids.map(|entry| entry.keeper);
+        if let Some(keeper) = keeper {
+            raw::enter(keeper, libc::CLONE_NEWPID).map_err(failed)?;
+        }
+        let sent = self.berths.send(start);
+        if keeper.is_some()
+            && let Err(errno) = raw::enter(self.own_pids.as_raw_fd(), libc::CLONE_NEWPID)
+        {
+            // Whatever we start from now on would be inside of that sandbox.
+            let err = io::Error::from_raw_os_error(errno);
+            log::error!("unable to come back to the own pid namespace: {err}");
+            std::process::abort();
+        }
+        sent.map_err(|err| failed(err.raw_os_error().unwrap_or(libc::EIO)))
     }
 
     /// Which step the child that was just reaped as `pid` failed at, if it
     /// never became a server.
     pub fn failure(&mut self, pid: i32) -> Option<NotStarted> {
-        let left = self.0.left_behind(pid)?;
+        let left = self.berths.left_behind(pid)?;
         let code = u8::try_from(left >> 24).unwrap_or(0);
         Some(NotStarted {
             step: Step::from_code(code).unwrap_or(Step::Exec),
@@ -83,6 +124,31 @@ struct Start {
     null: i32,
     stderr: Option<i32>,
     sockets: Vec<i32>,
+    entry: Option<Entry>,
+}
+
+/// A [`Door`] by numbers.
+#[derive(Debug)]
+struct Entry {
+    keeper: i32,
+    namespaces: i32,
+    landlock: Option<i32>,
+    users: Option<i32>,
+}
+
+impl Entry {
+    fn of(door: &Door) -> Self {
+        Self {
+            keeper: door.keeper.as_raw_fd(),
+            namespaces: door.namespaces,
+            landlock: door.landlock.as_ref().map(AsRawFd::as_raw_fd),
+            users: door.users.as_ref().map(AsRawFd::as_raw_fd),
+        }
+    }
+
+    fn has(&self, namespace: i32) -> bool {
+        self.namespaces & namespace != 0
+    }
 }
 
 impl Errand for Start {
@@ -103,22 +169,95 @@ impl Start {
         // Dispositions: the helper ignores nothing, and exec resets its handlers.
         raw::unblock_signals().map_err(at(Step::Signals))?;
         raw::new_session().map_err(at(Step::Session))?;
+        if let Some(label) = &plan.cage.label {
+            raw::write_to(label.file, label.text.as_bytes()).map_err(at(Step::Label))?;
+        }
+        if plan.cage.cgroup_namespace {
+            raw::unshare(libc::CLONE_NEWCGROUP).map_err(at(Step::CgroupNamespace))?;
+        }
+        if let Some(entry) = &self.entry {
+            // The one of pids is entered by being born into it.
+            let others = entry.namespaces & !libc::CLONE_NEWPID;
+            if others != 0 {
+                raw::enter(entry.keeper, others).map_err(at(Step::Namespaces))?;
+            }
+        }
         self.place_descriptors().map_err(at(Step::Descriptors))?;
         let (soft, hard) = plan.inherited_files;
         raw::set_limit(NOFILE, soft, hard).map_err(at(Step::Limits))?;
         for limit in &plan.limits {
             raw::set_limit(limit.resource, limit.soft, limit.hard).map_err(at(Step::Limits))?;
         }
-        if let Some(nice) = plan.nice {
-            raw::set_nice(nice).map_err(at(Step::Nice))?;
+        self.set_priorities().map_err(at(Step::Priority))?;
+        if let Some(users) = self.entry.as_ref().and_then(|entry| entry.users) {
+            raw::enter(users, libc::CLONE_NEWUSER).map_err(at(Step::UserNamespace))?;
         }
-        if let Some(who) = &plan.credentials {
-            raw::become_user(who.uid, who.gid, &who.groups).map_err(at(Step::Credentials))?;
+        let cage = &plan.cage;
+        if let Some(keep) = cage.capabilities {
+            raw::drop_bounds(keep).map_err(at(Step::Capabilities))?;
+        }
+        // With rights still to come, by set-uid programs, only root may close the cage.
+        if !cage.no_new_privs {
+            self.close_cage()?;
+        }
+        self.become_user().map_err(at(Step::Credentials))?;
+        if cage.keyring && cage.no_new_privs {
+            raw::new_session_keyring().map_err(at(Step::Keyring))?;
         }
         raw::set_umask(plan.umask);
         raw::change_directory(&plan.dir).map_err(at(Step::Directory))?;
+        if cage.no_new_privs {
+            raw::forbid_new_privileges().map_err(at(Step::NoNewPrivs))?;
+            self.close_cage()?;
+        }
         self.envp.fill_listen_pid();
         Err((Step::Exec, raw::exec(&plan.program, &plan.argv, &self.envp)))
+    }
+
+    fn set_priorities(&self) -> Result<(), Errno> {
+        if let Some(nice) = self.plan.nice {
+            raw::set_nice(nice)?;
+        }
+        if !self.plan.cage.cpus.is_empty() {
+            raw::set_affinity(&self.plan.cage.cpus)?;
+        }
+        if let Some(priority) = self.plan.cage.io_priority {
+            raw::set_io_priority(priority)?;
+        }
+        Ok(())
+    }
+
+    /// What the server may keep goes with it over the change of user and the exec.
+    fn become_user(&self) -> Result<(), Errno> {
+        let Some(who) = &self.plan.credentials else {
+            return match self.plan.cage.capabilities {
+                Some(keep) if self.entry.is_some() => raw::set_capabilities(keep),
+                _ => Ok(()),
+            };
+        };
+        let Some(keep) = self.plan.cage.capabilities else {
+            return raw::become_user(who.uid, who.gid, &who.groups);
+        };
+        if keep != 0 {
+            raw::keep_capabilities()?;
+        }
+        raw::become_user(who.uid, who.gid, &who.groups)?;
+        raw::set_capabilities(keep)
+    }
+
+    /// Landlock and the filter for system calls; a keyring before, if the filter would forbid it.
+    fn close_cage(&self) -> Result<(), (Step, Errno)> {
+        let cage = &self.plan.cage;
+        if cage.keyring && !cage.no_new_privs {
+            raw::new_session_keyring().map_err(|errno| (Step::Keyring, errno))?;
+        }
+        if let Some(landlock) = self.entry.as_ref().and_then(|entry| entry.landlock) {
+            raw::restrict_self(landlock).map_err(|errno| (Step::Landlock, errno))?;
+        }
+        if let Some(filter) = &cage.filter {
+            raw::set_filter(filter).map_err(|errno| (Step::Seccomp, errno))?;
+        }
+        Ok(())
     }
 
     /// The helper keeps 0, 1 and 2 open all its life, so no socket ever has one

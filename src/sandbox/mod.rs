@@ -6,46 +6,79 @@
 
 use std::fmt;
 
+pub mod blueprint;
 pub mod facts;
 pub mod launch;
-pub mod mounts;
+pub mod keeper;
 pub mod plan;
 
 /// The steps between "start" and a running server, in the order they are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Step {
-    /// The helper readies descriptors and clones.
+    /// A keeper builds what the server is to run in, if that does not stand yet.
+    Sandbox,
+    /// The helper readies descriptors and clones, into the instance's cgroup and the
+    /// sandbox's pid namespace.
     Clone,
     /// Default actions for all signals, empty mask (an ignored SIGPIPE would be inherited).
     Signals,
     /// setsid(2): no terminal, and a process group that can be signalled as one.
     Session,
+    /// What an LSM is to make of the program, written to the host's /proc, which is out of
+    /// reach after the next steps.
+    Label,
+    /// unshare(2): the instance's cgroup becomes the root of what it sees of them.
+    CgroupNamespace,
+    /// setns(2) into all namespaces of the sandbox at once.
+    Namespaces,
     /// Socket, stderr, null device onto their numbers; all others close on exec.
     Descriptors,
     /// setrlimit(2): before the user switch, for a lowered hard limit can only be set by root.
     Limits,
-    /// setpriority(2): negative values need root.
-    Nice,
+    /// setpriority(2), sched_setaffinity(2), ioprio_set(2): some values need root.
+    Priority,
+    /// setns(2) into a user namespace: after everything that needs rights outside of it.
+    UserNamespace,
+    /// The bounding set: to enter a user namespace would have filled it again.
+    Capabilities,
     /// setgroups, setresgid, setresuid: groups first, root is needed for them.
     Credentials,
+    /// A new session keyring, owned by the new user.
+    Keyring,
     /// chdir(2) as the target user, so that nothing is entered that it may not enter.
     Directory,
+    /// PR_SET_NO_NEW_PRIVS: without it the next two would need root.
+    NoNewPrivs,
+    /// landlock_restrict_self(2): after all mounts, which it forbids.
+    Landlock,
+    /// seccomp(2): last, for it forbids most of the above.
+    Seccomp,
     /// execve(2).
     Exec,
 }
 
 impl Step {
     /// All steps in order.
-    pub const ALL: [Step; 9] = [
+    pub const ALL: [Step; 19] = [
+        Step::Sandbox,
         Step::Clone,
         Step::Signals,
         Step::Session,
+        Step::Label,
+        Step::CgroupNamespace,
+        Step::Namespaces,
         Step::Descriptors,
         Step::Limits,
-        Step::Nice,
+        Step::Priority,
+        Step::UserNamespace,
+        Step::Capabilities,
         Step::Credentials,
+        Step::Keyring,
         Step::Directory,
+        Step::NoNewPrivs,
+        Step::Landlock,
+        Step::Seccomp,
         Step::Exec,
     ];
 
@@ -63,14 +96,24 @@ impl Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Step::Sandbox => "sandbox",
             Step::Clone => "clone",
             Step::Signals => "signals",
             Step::Session => "session",
+            Step::Label => "label",
+            Step::CgroupNamespace => "cgroup namespace",
+            Step::Namespaces => "namespaces",
             Step::Descriptors => "descriptors",
             Step::Limits => "limits",
-            Step::Nice => "nice",
+            Step::Priority => "priority",
+            Step::UserNamespace => "user namespace",
+            Step::Capabilities => "capabilities",
             Step::Credentials => "credentials",
+            Step::Keyring => "keyring",
             Step::Directory => "directory",
+            Step::NoNewPrivs => "no new privileges",
+            Step::Landlock => "landlock",
+            Step::Seccomp => "seccomp",
             Step::Exec => "exec",
         })
     }

@@ -1,10 +1,12 @@
 //! What a service's child needs, worked out when the table is loaded.
 #![forbid(unsafe_code)]
 
-use std::ffi::{CString, NulError};
+use std::ffi::{CStr, CString, NulError};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
+use crate::sys::bpf::Instruction;
 use crate::sys::exec::{Argv, Environment};
 use crate::table::{Activation, Exec, Identity, Limit};
 
@@ -28,6 +30,30 @@ pub struct ExecPlan {
     pub umask: u32,
     pub dir: CString,
     pub activation: Activation,
+    pub cage: Cage,
+}
+
+/// What the child takes from itself, beyond the sandbox that it enters.
+#[derive(Debug, Default)]
+pub struct Cage {
+    pub label: Option<Label>,
+    pub cgroup_namespace: bool,
+    /// A bit for each CPU; empty for all.
+    pub cpus: Vec<u64>,
+    /// As ioprio_set(2) takes it.
+    pub io_priority: Option<i32>,
+    /// The capabilities that are kept, a bit for each; `None` leaves them as they are.
+    pub capabilities: Option<u64>,
+    pub keyring: bool,
+    pub no_new_privs: bool,
+    pub filter: Option<Rc<[Instruction]>>,
+}
+
+/// What an LSM is told about the next exec.
+#[derive(Debug)]
+pub struct Label {
+    pub file: &'static CStr,
+    pub text: CString,
 }
 
 /// See credentials(7).
@@ -45,6 +71,7 @@ impl ExecPlan {
         exec: &Exec,
         own_environment: &[(std::ffi::OsString, std::ffi::OsString)],
         inherited_files: (u64, u64),
+        cage: Cage,
     ) -> Result<Self, NulError> {
         let mut argv = vec![CString::new(argv0(exec))?];
         for arg in &exec.args {
@@ -66,6 +93,7 @@ impl ExecPlan {
             umask: exec.umask,
             dir: CString::new(exec.dir.as_os_str().as_bytes())?,
             activation: exec.activation,
+            cage,
         })
     }
 }

@@ -2,7 +2,7 @@
 //! a number.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use socket2::Socket;
 
@@ -27,11 +27,16 @@ pub fn take_from_three(count: u32) -> Vec<OwnedFd> {
 /// A copy of a socket on the lowest free number from `from` on
 /// (`F_DUPFD_CLOEXEC`, fcntl(2)).
 pub fn raise(socket: &Socket, from: i32) -> io::Result<Socket> {
+    raise_any(socket.as_fd(), from).map(Socket::from)
+}
+
+/// The same of any descriptor.
+pub fn raise_any(fd: BorrowedFd<'_>, from: i32) -> io::Result<OwnedFd> {
     // SAFETY: no pointers are passed.
-    let fd = unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_DUPFD_CLOEXEC, from) };
+    let fd = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, from) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the kernel just made this descriptor for us alone.
-    Ok(unsafe { Socket::from_raw_fd(fd) })
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

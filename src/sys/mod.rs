@@ -13,6 +13,7 @@ pub mod front_calls;
 pub mod inherit;
 pub mod interface;
 pub mod link;
+pub mod mount;
 pub mod peer;
 pub mod process;
 pub mod raw;

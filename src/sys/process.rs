@@ -91,6 +91,52 @@ pub fn pidfd_signal(pidfd: BorrowedFd, signal: i32) -> io::Result<()> {
     }
 }
 
+/// fork(2), for a process with one thread: the child may do whatever its
+/// parent may. `None` in the child.
+pub fn fork_alone() -> io::Result<Option<i32>> {
+    // SAFETY: there is no other thread that could hold a lock at this moment:
+    // this is called by keepers and probes only, which have one.
+    let pid = unsafe { libc::fork() };
+    match pid {
+        0 => Ok(None),
+        pid if pid > 0 => Ok(Some(pid)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The end of a forked child that must not run what its parent has registered.
+pub fn exit_at_once() -> ! {
+    // SAFETY: takes a number and does not return.
+    unsafe { libc::_exit(0) }
+}
+
+/// Reaps one child, which is about to end.
+pub fn wait_for(pid: i32) {
+    // SAFETY: a null status is allowed (waitpid(2)).
+    while unsafe { libc::waitpid(pid, ptr::null_mut(), 0) } < 0
+        && io::Error::last_os_error().raw_os_error() == Some(libc::EINTR)
+    {}
+}
+
+/// Whether the first process of a pid namespace is the only one in it, zombies
+/// aside: kill(2) to everybody finds nobody.
+#[must_use]
+pub fn is_alone() -> bool {
+    // SAFETY: signal 0 is sent to nobody.
+    let sent = unsafe { libc::kill(-1, 0) };
+    own_pid() != 1 || sent < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
+}
+
+fn own_pid() -> i32 {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::getpid() }
+}
+
+/// A /proc of our own pid namespace that is mounted nowhere.
+pub fn own_proc() -> io::Result<OwnedFd> {
+    super::mount::new_file_system(c"proc", &[], super::mount::Attributes::default())
+}
+
 extern "C" fn do_nothing(_: c_int) {}
 
 /// Gives every signal that our own parent left ignored its default action

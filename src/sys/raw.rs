@@ -14,7 +14,7 @@ pub type Errno = i32;
 /// made without the C library.
 pub const SIDE_BY_SIDE: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
 
-/// `number` with up to four arguments, as syscall(2) has it per architecture.
+/// `number` with up to five arguments, as syscall(2) has it per architecture.
 ///
 /// # Safety
 ///
@@ -23,8 +23,11 @@ pub const SIDE_BY_SIDE: bool = cfg!(any(target_arch = "x86_64", target_arch = "a
     clippy::cast_possible_truncation,
     reason = "numbers of system calls are small"
 )]
-unsafe fn call(number: libc::c_long, args: [usize; 4]) -> Result<usize, Errno> {
-    let [a, b, c, d] = args;
+unsafe fn call<const N: usize>(number: libc::c_long, args: [usize; N]) -> Result<usize, Errno> {
+    const { assert!(N <= 5) };
+    let mut all = [0; 5];
+    all[..N].copy_from_slice(&args);
+    let [a, b, c, d, e] = all;
     let result: isize;
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the registers are those of the Linux ABI, which keeps all but
@@ -33,7 +36,7 @@ unsafe fn call(number: libc::c_long, args: [usize; 4]) -> Result<usize, Errno> {
         std::arch::asm!(
             "syscall",
             inlateout("rax") number as isize => result,
-            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d,
+            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e,
             lateout("rcx") _, lateout("r11") _,
             options(nostack),
         );
@@ -45,7 +48,7 @@ unsafe fn call(number: libc::c_long, args: [usize; 4]) -> Result<usize, Errno> {
         std::arch::asm!(
             "svc 0",
             inlateout("x0") a as isize => result,
-            in("x8") number, in("x1") b, in("x2") c, in("x3") d,
+            in("x8") number, in("x1") b, in("x2") c, in("x3") d, in("x4") e,
             options(nostack),
         );
     }
@@ -53,7 +56,7 @@ unsafe fn call(number: libc::c_long, args: [usize; 4]) -> Result<usize, Errno> {
     {
         // SAFETY: the caller's promise; the parent sleeps (see SIDE_BY_SIDE),
         // so that its error number is not in use.
-        let returned = unsafe { libc::syscall(number, a, b, c, d) };
+        let returned = unsafe { libc::syscall(number, a, b, c, d, e) };
         // SAFETY: the location is this thread's own.
         let errno = unsafe { *libc::__errno_location() };
         result = if returned < 0 {
@@ -145,6 +148,111 @@ pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
     unsafe { call(libc::SYS_setresuid, [uid, uid, uid, 0]) }.map(drop)
 }
 
+/// setns(2): into the namespaces of `flags` of the process behind a pidfd, or
+/// into the one that `fd` stands for.
+pub fn enter(fd: i32, flags: i32) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    unsafe { call(libc::SYS_setns, [word(fd), word(flags)]) }.map(drop)
+}
+
+/// unshare(2).
+pub fn unshare(flags: i32) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    unsafe { call(libc::SYS_unshare, [word(flags)]) }.map(drop)
+}
+
+/// Takes every capability but those in `keep` out of the bounding set
+/// (PR_CAPBSET_DROP(2const)).
+pub fn drop_bounds(keep: u64) -> Result<(), Errno> {
+    for capability in 0..64_u8 {
+        if keep >> capability & 1 == 1 {
+            continue;
+        }
+        match prctl(libc::PR_CAPBSET_DROP, usize::from(capability), 0) {
+            // Beyond the last one that this kernel has.
+            Err(libc::EINVAL) => return Ok(()),
+            dropped => dropped?,
+        }
+    }
+    Ok(())
+}
+
+/// Lets the permitted set survive the change of user
+/// (PR_SET_KEEPCAPS(2const)); exec clears the flag.
+pub fn keep_capabilities() -> Result<(), Errno> {
+    prctl(libc::PR_SET_KEEPCAPS, 1, 0)
+}
+
+/// Cuts all sets to `keep` and makes them ambient, so that exec(2) leaves them
+/// to a program of any user (capabilities(7)).
+pub fn set_capabilities(keep: u64) -> Result<(), Errno> {
+    /// `_LINUX_CAPABILITY_VERSION_3`, and "this process".
+    const HEADER: [u32; 2] = [0x2008_0522, 0];
+    const CAP_AMBIENT: i32 = 47;
+    const RAISE: usize = 2;
+    let half = |set: u64| u32::try_from(set & 0xffff_ffff).unwrap_or(0);
+    let (low, high) = (half(keep), half(keep >> 32));
+    // Effective, permitted, inheritable; of the first 32, then of the rest.
+    let data: [u32; 6] = [low, low, low, high, high, high];
+    let (header, data) = ((&raw const HEADER) as usize, (&raw const data) as usize);
+    // SAFETY: both point to live memory of the sizes that this version has, only read.
+    unsafe { call(libc::SYS_capset, [header, data]) }?;
+    for capability in (0..64_usize).filter(|capability| keep >> capability & 1 == 1) {
+        prctl(CAP_AMBIENT, RAISE, capability)?;
+    }
+    Ok(())
+}
+
+/// PR_SET_NO_NEW_PRIVS(2const).
+pub fn forbid_new_privileges() -> Result<(), Errno> {
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)
+}
+
+fn prctl(option: i32, first: usize, second: usize) -> Result<(), Errno> {
+    // SAFETY: the options used here take numbers and no pointers.
+    unsafe { call(libc::SYS_prctl, [word(option), first, second, 0, 0]) }.map(drop)
+}
+
+/// keyctl(2), `KEYCTL_JOIN_SESSION_KEYRING`: a new one without a name.
+pub fn new_session_keyring() -> Result<(), Errno> {
+    const JOIN_SESSION_KEYRING: usize = 1;
+    // SAFETY: a null name asks for one without a name.
+    unsafe { call(libc::SYS_keyctl, [JOIN_SESSION_KEYRING, 0]) }.map(drop)
+}
+
+/// landlock_restrict_self(2).
+pub fn restrict_self(ruleset: i32) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    unsafe { call(libc::SYS_landlock_restrict_self, [word(ruleset), 0]) }.map(drop)
+}
+
+/// sched_setaffinity(2); a bit for each CPU.
+pub fn set_affinity(cpus: &[u64]) -> Result<(), Errno> {
+    let (mask, length) = (cpus.as_ptr() as usize, size_of_val(cpus));
+    // SAFETY: pointer and length describe `cpus`, which is only read.
+    unsafe { call(libc::SYS_sched_setaffinity, [0, length, mask]) }.map(drop)
+}
+
+/// ioprio_set(2) of this process; class and level as that call takes them.
+pub fn set_io_priority(priority: i32) -> Result<(), Errno> {
+    const OF_A_PROCESS: usize = 1;
+    // SAFETY: no pointers.
+    unsafe { call(libc::SYS_ioprio_set, [OF_A_PROCESS, 0, word(priority)]) }.map(drop)
+}
+
+/// Writes `text` to a file that is there, in one write(2).
+pub fn write_to(path: &CStr, text: &[u8]) -> Result<(), Errno> {
+    let flags = word(libc::O_WRONLY | libc::O_CLOEXEC);
+    let at = word(libc::AT_FDCWD);
+    // SAFETY: the path ends in NUL and is only read.
+    let fd = unsafe { call(libc::SYS_openat, [at, path.as_ptr() as usize, flags]) }?;
+    // SAFETY: pointer and length describe `text`, which is only read.
+    let written = unsafe { call(libc::SYS_write, [fd, text.as_ptr() as usize, text.len()]) };
+    // SAFETY: the number is that of the descriptor just opened, which nobody else knows.
+    unsafe { call(libc::SYS_close, [fd]) }?;
+    written.map(drop)
+}
+
 /// umask(2), which cannot fail.
 pub fn set_umask(mask: u32) {
     // SAFETY: no pointers.
@@ -174,4 +282,18 @@ pub fn exec(program: &CStr, argv: &Argv, envp: &Envp) -> Errno {
     // to ends in NUL and is owned by the value we borrow.
     let result = unsafe { call(libc::SYS_execve, [program.as_ptr() as usize, argv, envp, 0]) };
     result.err().unwrap_or(libc::EIO)
+}
+
+/// seccomp(2), `SECCOMP_SET_MODE_FILTER`.
+pub fn set_filter(program: &[super::bpf::Instruction]) -> Result<(), Errno> {
+    const SET_MODE_FILTER: usize = 1;
+    let Ok(len) = u16::try_from(program.len()) else {
+        return Err(libc::EINVAL);
+    };
+    let filter = libc::sock_fprog {
+        len,
+        filter: program.as_ptr().cast_mut().cast(),
+    };
+    // SAFETY: length and pointer describe `program`, which is only read.
+    unsafe { call(libc::SYS_seccomp, [SET_MODE_FILTER, 0, (&raw const filter) as usize]) }.map(drop)
 }

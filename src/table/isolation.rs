@@ -4,6 +4,8 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::capability::Capability;
 
 /// Where a service's isolation starts from before single keys change it.
@@ -153,7 +155,7 @@ impl Levels {
 }
 
 /// Which file system a server sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Root {
     /// The host's, as it is.
     Host,
@@ -164,7 +166,7 @@ pub enum Root {
 }
 
 /// Which network a server can reach. Sockets that it is given work in any.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Network {
     Host,
     /// A loopback interface of its own, and nothing else.
@@ -174,7 +176,7 @@ pub enum Network {
 }
 
 /// `/tmp` and `/var/tmp`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Tmp {
     Host,
     /// Memory of at most `tmp_size` that goes with the sandbox.
@@ -182,7 +184,7 @@ pub enum Tmp {
 }
 
 /// `/home`, `/root` and `/run/user`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Home {
     Host,
     ReadOnly,
@@ -190,7 +192,7 @@ pub enum Home {
 }
 
 /// `/dev`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Dev {
     Host,
     /// null, zero, full, random, urandom, tty, terminals of its own and `/dev/log`.
@@ -200,7 +202,7 @@ pub enum Dev {
 }
 
 /// `/proc`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Proc {
     Host,
     /// Of its own processes, and of them only those of its own user (`hidepid=invisible`).
@@ -211,7 +213,7 @@ pub enum Proc {
 }
 
 /// `/sys`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Sys {
     Host,
     ReadOnly,

@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Check, Draft};
+use crate::sandbox::blueprint::{HOMES, SYSTEM, TMP};
 use crate::table::complaint::Place;
 use crate::table::isolation::{
     Dev, Family, Home, Isolation, Level, Mechanism, Network, Preset, Proc, Root, Sys, Tmp,
@@ -25,10 +26,6 @@ impl Written<'_> {
         self.raw?.place_of(key)
     }
 }
-
-/// Where a sandbox shows something else than the host, by the key that says so.
-const PRIVATE_TMP: [&str; 2] = ["/tmp", "/var/tmp"];
-pub const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
 
 impl Check<'_> {
     pub(super) fn isolation(&mut self, draft: Draft<'_>, program: &Path) -> Isolation {
@@ -225,11 +222,11 @@ pub fn hides(by: &Isolation, path: &Path) -> Option<&'static str> {
     let under = |places: &[&str]| places.iter().any(|place| path.starts_with(place));
     if named(&by.hidden) {
         Some("it is under a `hidden` path")
-    } else if by.tmp == Tmp::Private && under(&PRIVATE_TMP) {
+    } else if by.tmp == Tmp::Private && under(&TMP) {
         Some("/tmp and /var/tmp are private to a sandbox (`tmp`)")
     } else if by.home == Home::Hidden && under(&HOMES) {
         Some("/home, /root and /run/user are hidden (`home`)")
-    } else if by.root == Root::Minimal && !under(&crate::sandbox::mounts::SYSTEM) {
+    } else if by.root == Root::Minimal && !under(&SYSTEM) {
         Some("a minimal root has the system's own programs only (`root`)")
     } else {
         None

@@ -1,0 +1,278 @@
+//! What a keeper builds for a service, worked out when the table is loaded:
+//! plain values, sent to it as JSON.
+//!
+//! Only what this kernel can do is in here. What it cannot do and the service
+//! only prefers is left out; what it requires has blocked the service before.
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::table::Exec;
+use crate::table::isolation::{
+    Dev, Home, Isolation, Mechanism, Network, Preset, Proc, Root, Sys, Tmp,
+};
+
+/// What a minimal root has of the host: programs and libraries.
+pub const SYSTEM: [&str; 7] = [
+    "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32",
+];
+
+/// What `tmp` and `home` are about.
+pub const TMP: [&str; 2] = ["/tmp", "/var/tmp"];
+pub const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
+
+/// Directories of /etc that a minimal root has; single files are copied into it.
+const ETC_DIRECTORIES: [&str; 2] = ["/etc/alternatives", "/etc/ssl/certs"];
+
+/// Where state directories are.
+pub const STATE: &str = "/var/lib";
+
+/// What no server needs to see unless its table says so: secrets, and what is
+/// usherd's own.
+const SECRETS: [&str; 6] = [
+    "/etc/shadow",
+    "/etc/shadow-",
+    "/etc/gshadow",
+    "/etc/gshadow-",
+    "/boot",
+    "/run/credentials",
+];
+
+/// A sandbox, before anything of it exists.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blueprint {
+    /// usherd is not root: all is made inside a user namespace that knows this
+    /// user and group alone.
+    pub own_user: Option<(u32, u32)>,
+    pub pid_namespace: bool,
+    pub ipc_namespace: bool,
+    /// With this host name.
+    pub uts_namespace: Option<String>,
+    /// `Some` makes a namespace.
+    pub network: Option<Network>,
+    /// `Some` makes a mount namespace.
+    pub tree: Option<Tree>,
+    /// `Some` makes a Landlock domain in which only these places are written to,
+    /// or, if empty, one that is about sockets and signals alone.
+    pub landlock: Option<Vec<PathBuf>>,
+    /// `Some` makes a user namespace that servers enter last.
+    pub users: Option<Users>,
+}
+
+/// Who exists in a user namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Users {
+    pub uid: u32,
+    pub gids: Vec<u32>,
+}
+
+/// The file system of a sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tree {
+    pub root: Root,
+    /// Set-uid programs count for nothing.
+    pub no_suid: bool,
+    pub private_tmp: bool,
+    pub tmp_size: u64,
+    pub tmp_no_exec: bool,
+    pub dev: Dev,
+    pub proc: Proc,
+    /// The new /proc belongs to a new pid namespace.
+    pub own_pids: bool,
+    pub shown: Vec<Shown>,
+    pub hidden: Vec<PathBuf>,
+    /// Group of terminals, where there are any.
+    pub tty: Option<u32>,
+}
+
+/// A place of the host that a sandbox has too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    pub path: PathBuf,
+    pub writable: bool,
+    /// No fault if the host has no such place.
+    pub optional: bool,
+}
+
+/// What belongs to usherd and to other services, and is hidden from each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// Directories of usherd itself.
+    pub own: Vec<PathBuf>,
+    /// `state` of every service of the table.
+    pub states: Vec<String>,
+    /// Where the service finds its credentials, if it has any.
+    pub credentials: Option<PathBuf>,
+    pub tty: Option<u32>,
+}
+
+impl Blueprint {
+    /// `None` if there is nothing to build. `has` says what this kernel can do.
+    #[must_use]
+    pub fn of(
+        exec: &Exec,
+        around: &Surroundings,
+        own_user: Option<(u32, u32)>,
+        has: impl Fn(Mechanism) -> bool,
+    ) -> Option<Self> {
+        let isolation = &exec.isolation;
+        let use_of = |mechanism| isolation.wants(mechanism) && has(mechanism);
+        let pid_namespace = use_of(Mechanism::PidNamespace);
+        let tree = use_of(Mechanism::MountNamespace)
+            .then(|| Tree::of(exec, around, pid_namespace));
+        let landlock = use_of(Mechanism::Landlock)
+            .then(|| tree.as_ref().map_or_else(Vec::new, Tree::places_to_write));
+        let users = use_of(Mechanism::UserNamespace)
+            .then(|| exec.user.as_ref())
+            .flatten()
+            .map(|user| Users {
+                uid: user.uid,
+                gids: gids(user.gid, &user.groups),
+            });
+        let network = use_of(Mechanism::NetworkNamespace).then_some(isolation.network);
+        let blueprint = Self {
+            own_user,
+            pid_namespace,
+            ipc_namespace: use_of(Mechanism::IpcNamespace),
+            uts_namespace: use_of(Mechanism::UtsNamespace).then(|| HOST_NAME.to_owned()),
+            network: network.filter(|network| *network != Network::Host),
+            tree,
+            landlock,
+            users,
+        };
+        blueprint.makes_something().then_some(blueprint)
+    }
+
+    fn makes_something(&self) -> bool {
+        self.has_namespaces() || self.landlock.is_some() || self.users.is_some()
+    }
+
+    #[must_use]
+    pub fn has_namespaces(&self) -> bool {
+        self.pid_namespace
+            || self.ipc_namespace
+            || self.uts_namespace.is_some()
+            || self.network.is_some()
+            || self.tree.is_some()
+    }
+}
+
+/// What a server in a sandbox takes for the name of its host: that of no other.
+const HOST_NAME: &str = "localhost";
+
+fn gids(gid: u32, groups: &[u32]) -> Vec<u32> {
+    let mut all: Vec<u32> = groups.iter().copied().chain([gid]).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+impl Tree {
+    fn of(exec: &Exec, around: &Surroundings, own_pids: bool) -> Self {
+        let isolation: &Isolation = &exec.isolation;
+        let state = exec.state.as_ref().map(|name| Path::new(STATE).join(name));
+        let shown = shown(isolation, around, state.as_ref());
+        let is_shown = |path: &Path| {
+            let mut paths = shown.iter().map(|shown| &shown.path);
+            paths.any(|known| known.starts_with(path) || path.starts_with(known))
+        };
+        let mut hidden = isolation.hidden.clone();
+        if isolation.root == Root::ReadOnly {
+            let secrets = SECRETS.iter().map(PathBuf::from);
+            let others = around.states.iter().map(|name| Path::new(STATE).join(name));
+            let others = others.filter(|path| Some(path) != state.as_ref());
+            hidden.extend(secrets.chain(others).filter(|path| !is_shown(path)));
+            hidden.extend(around.own.iter().cloned());
+        }
+        if isolation.root != Root::Minimal {
+            if isolation.home == Home::Hidden {
+                hidden.extend(HOMES.iter().map(PathBuf::from));
+            }
+            if isolation.sys == Sys::None {
+                hidden.push(PathBuf::from("/sys"));
+            }
+            if isolation.proc == Proc::None {
+                hidden.push(PathBuf::from("/proc"));
+            }
+        }
+        hidden.sort();
+        hidden.dedup();
+        Self {
+            root: isolation.root,
+            no_suid: isolation.wants(Mechanism::NoNewPrivs),
+            private_tmp: isolation.tmp == Tmp::Private,
+            tmp_size: isolation.tmp_size,
+            tmp_no_exec: isolation.preset == Preset::Strict,
+            dev: isolation.dev,
+            proc: isolation.proc,
+            own_pids,
+            shown,
+            hidden,
+            tty: around.tty,
+        }
+    }
+
+    /// For Landlock; empty if the whole tree may be written to.
+    fn places_to_write(&self) -> Vec<PathBuf> {
+        if self.root == Root::Host {
+            return Vec::new();
+        }
+        let usual = ["/tmp", "/var/tmp", "/dev", "/proc"].map(PathBuf::from);
+        let writable = self.shown.iter().filter(|shown| shown.writable);
+        let writable = writable.map(|shown| shown.path.clone());
+        usual.into_iter().chain(writable).collect()
+    }
+}
+
+/// Places of the host that are seen as they are, or read-only, whatever else
+/// is done to the tree. In the order of their depth, so that one may lie in another.
+fn shown(isolation: &Isolation, around: &Surroundings, state: Option<&PathBuf>) -> Vec<Shown> {
+    let mut all = Vec::new();
+    let mut show = |path: &Path, writable, optional| {
+        all.push(Shown {
+            path: path.to_owned(),
+            writable,
+            optional,
+        });
+    };
+    // What a minimal root lacks, or a read-only one has made read-only.
+    let minimal = isolation.root == Root::Minimal;
+    let home = match isolation.home {
+        Home::Host => isolation.root != Root::Host,
+        Home::ReadOnly => isolation.root != Root::ReadOnly,
+        Home::Hidden => false,
+    };
+    if home {
+        let writable = isolation.home == Home::Host;
+        HOMES.iter().for_each(|path| show(Path::new(path), writable, true));
+    }
+    if isolation.tmp == Tmp::Host && isolation.root != Root::Host {
+        TMP.iter().for_each(|path| show(Path::new(path), true, true));
+    }
+    if isolation.dev == Dev::Host && isolation.root != Root::Host {
+        show(Path::new("/dev"), true, true);
+    }
+    match isolation.sys {
+        Sys::Host if isolation.root != Root::Host => show(Path::new("/sys"), true, true),
+        Sys::ReadOnly if isolation.root != Root::ReadOnly => show(Path::new("/sys"), false, true),
+        _ => {}
+    }
+    if isolation.proc == Proc::Host && minimal {
+        show(Path::new("/proc"), true, true);
+    }
+    if minimal {
+        ETC_DIRECTORIES.iter().for_each(|path| show(Path::new(path), false, true));
+    }
+    isolation.visible.iter().for_each(|path| show(path, false, false));
+    isolation.writable.iter().for_each(|path| show(path, true, false));
+    if let Some(credentials) = &around.credentials {
+        show(credentials, false, false);
+    }
+    if let Some(state) = state {
+        show(state, true, false);
+    }
+    all.sort_by_key(|shown| shown.path.components().count());
+    all
+}

@@ -1,0 +1,113 @@
+//! From a blueprint to a sandbox: namespaces, then what is in them.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use landlock::{
+    ABI, Access, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetError, Scope, path_beneath_rules,
+};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::sethostname;
+
+use super::{Failure, Report, report, to, tree, users};
+use crate::sandbox::blueprint::Blueprint;
+use crate::sys::{interface, process};
+use crate::table::isolation::Network;
+
+/// Which of two processes this is: the second one is in the new pid namespace.
+pub enum Part {
+    Parent,
+    Keeper(Built),
+}
+
+/// What the helper needs to let servers in.
+pub struct Built {
+    landlock: Option<OwnedFd>,
+    users: Option<OwnedFd>,
+}
+
+impl Built {
+    pub fn ready(&self) -> Report {
+        Report::Ready {
+            landlock: self.landlock.is_some(),
+            users: self.users.is_some(),
+        }
+    }
+
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let both = [&self.landlock, &self.users];
+        both.into_iter().flatten().map(AsFd::as_fd)
+    }
+}
+
+pub fn stand_up(blueprint: &Blueprint, link: BorrowedFd<'_>) -> Result<Part, Failure> {
+    if let Some((uid, gid)) = blueprint.own_user {
+        enter_user_namespace(uid, gid)?;
+    }
+    let mut flags = CloneFlags::empty();
+    flags.set(CloneFlags::CLONE_NEWPID, blueprint.pid_namespace);
+    flags.set(CloneFlags::CLONE_NEWIPC, blueprint.ipc_namespace);
+    flags.set(CloneFlags::CLONE_NEWUTS, blueprint.uts_namespace.is_some());
+    flags.set(CloneFlags::CLONE_NEWNET, blueprint.network.is_some());
+    flags.set(CloneFlags::CLONE_NEWNS, blueprint.tree.is_some());
+    to("make namespaces", unshare(flags))?;
+    // A pid namespace begins with the next child.
+    if let Some(child) = to("make the first process", process::fork_alone())? {
+        report(link, &Report::Born(child), &[]);
+        return Ok(Part::Parent);
+    }
+    if let Some(name) = &blueprint.uts_namespace {
+        to("set the host name", sethostname(name))?;
+    }
+    if blueprint.network == Some(Network::Loopback) {
+        to("bring up the loopback interface", interface::bring_up("lo"))?;
+    }
+    let users = match &blueprint.users {
+        Some(who) => Some(users::namespace(who, blueprint.pid_namespace)?),
+        None => None,
+    };
+    if let Some(tree) = &blueprint.tree {
+        tree::raise(tree, blueprint.own_user.is_none())?;
+    }
+    let landlock = match &blueprint.landlock {
+        Some(places) => Some(domain(places)?),
+        None => None,
+    };
+    Ok(Part::Keeper(Built { landlock, users }))
+}
+
+/// user_namespaces(7): who is not root may map himself and nobody else.
+fn enter_user_namespace(uid: u32, gid: u32) -> Result<(), Failure> {
+    let flags = CloneFlags::CLONE_NEWUSER;
+    to("make a user namespace", unshare(flags))?;
+    to("close the list of groups", fs::write("/proc/self/setgroups", "deny"))?;
+    let map = |id: u32| format!("{id} {id} 1");
+    to("map the user", fs::write("/proc/self/uid_map", map(uid)))?;
+    to("map the group", fs::write("/proc/self/gid_map", map(gid)))
+}
+
+/// A Landlock ruleset that servers restrict themselves with. Paths are those
+/// of the new tree: a rule is tied to what lies there, not to its name.
+fn domain(places: &[PathBuf]) -> Result<OwnedFd, Failure> {
+    let what = "make a Landlock ruleset";
+    let made = ruleset(places).map_err(|err| io::Error::other(err.to_string()));
+    let fd = to(what, made)?;
+    to(what, fd.ok_or(io::Error::from_raw_os_error(libc::EOPNOTSUPP)))
+}
+
+fn ruleset(places: &[PathBuf]) -> Result<Option<OwnedFd>, RulesetError> {
+    let abi = ABI::V7;
+    let write = AccessFs::from_write(abi) & !AccessFs::IoctlDev;
+    let mut ruleset = Ruleset::default().set_compatibility(CompatLevel::BestEffort);
+    if !places.is_empty() {
+        ruleset = ruleset.handle_access(write)?;
+    }
+    let created = ruleset
+        .scope(Scope::Signal | Scope::AbstractUnixSocket)?
+        .create()?;
+    Ok(created.add_rules(path_beneath_rules(places, write))?.into())
+}

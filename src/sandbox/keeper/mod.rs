@@ -1,0 +1,103 @@
+//! The keeper of a sandbox: builds it from a [`Blueprint`], then stays in it as
+//! its first process, so that there is something to enter.
+//!
+//! It is our own executable, started by the helper and told what to build over
+//! a socket pair; it never sees a byte of a peer. When the sandbox stands it
+//! gives up every right it had, and has two things left to do: to reap the
+//! orphans that servers leave to it, and to end when the helper has closed its
+//! end of the pair and no other process is left in the sandbox. So servers
+//! outlive a helper that dies.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Exit;
+use crate::sandbox::blueprint::Blueprint;
+use crate::sys::link;
+
+mod build;
+mod devices;
+mod minimal;
+mod rest;
+mod tree;
+mod users;
+
+/// What a keeper tells the helper, one JSON packet each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Report {
+    /// The keeper proper, as the helper's own namespace numbers it.
+    Born(i32),
+    /// It stands. Descriptors come with it, in this order, where they are announced.
+    Ready { landlock: bool, users: bool },
+    Failed(Failure),
+}
+
+/// Why there is no sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// "mount a new /proc", "show /srv/x".
+    pub what: String,
+    pub errno: i32,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let err = io::Error::from_raw_os_error(self.errno);
+        write!(f, "unable to {}: {err}", self.what)
+    }
+}
+
+/// Says what was being done when `result` went wrong.
+fn to<T, E: Into<io::Error>>(what: impl fmt::Display, result: Result<T, E>) -> Result<T, Failure> {
+    result.map_err(|err| Failure {
+        what: what.to_string(),
+        errno: err.into().raw_os_error().unwrap_or(libc::EIO),
+    })
+}
+
+/// The longest report.
+pub const MAX_REPORT: usize = 8192;
+
+/// The life of a keeper; `link` is its end of the pair.
+#[must_use]
+pub fn run(link: &OwnedFd) -> Exit {
+    let outcome = receive(link.as_fd()).and_then(|blueprint| build::stand_up(&blueprint, link.as_fd()));
+    match outcome {
+        Ok(build::Part::Parent) => Exit::Ok,
+        Ok(build::Part::Keeper(built)) => {
+            let fds: Vec<BorrowedFd<'_>> = built.descriptors().collect();
+            report(link.as_fd(), &built.ready(), &fds);
+            drop(built);
+            rest::rest(link)
+        }
+        Err(failure) => {
+            report(link.as_fd(), &Report::Failed(failure), &[]);
+            Exit::System
+        }
+    }
+}
+
+/// The blueprint, which the helper sends as a sealed file.
+fn receive(link: BorrowedFd<'_>) -> Result<Blueprint, Failure> {
+    rest::wait_for(link);
+    let mut buffer = [0; 16];
+    let packet = to("hear what to build", link::receive(link, &mut buffer))?;
+    let file = packet.descriptors.into_iter().next();
+    let file = file.ok_or(io::Error::from_raw_os_error(libc::EPROTO));
+    let file = to("hear what to build", file)?;
+    let read = serde_json::from_reader(io::BufReader::new(std::fs::File::from(file)));
+    to("understand what to build", read.map_err(io::Error::from))
+}
+
+fn report(link: BorrowedFd<'_>, report: &Report, fds: &[BorrowedFd<'_>]) {
+    let Ok(mut text) = serde_json::to_vec(report) else {
+        return;
+    };
+    text.truncate(MAX_REPORT);
+    // The helper that does not hear of it gives us up.
+    let _ = link::send(link, &text, fds);
+}

@@ -1,0 +1,211 @@
+//! The file system of a sandbox, on the host's tree or on a new one.
+//!
+//! In this order: copies of what is to be seen as it is, while all of it can
+//! still be reached; then the root; then what covers it; then the copies on top.
+#![forbid(unsafe_code)]
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::sys::stat::{Mode, mkdirat};
+
+use super::{Failure, devices, minimal, to};
+use crate::sandbox::blueprint::{Shown, TMP, Tree};
+use crate::sys::mount::{self, Attributes};
+use crate::table::isolation::{Dev, Proc, Root};
+
+/// A copy of a place of the host, to be put where it was.
+struct Copy<'a> {
+    shown: &'a Shown,
+    mount: OwnedFd,
+    is_directory: bool,
+}
+
+/// Builds the tree in this mount namespace. `privileged`: device nodes can be made.
+pub fn raise(tree: &Tree, privileged: bool) -> Result<(), Failure> {
+    to("make all mounts private", mount::make_all_private())?;
+    let proc = new_proc(tree)?;
+    let copies = take(tree)?;
+    let devices = match tree.dev {
+        Dev::Host => None,
+        kind => Some(devices::Devices::make(kind, privileged, tree.tty)?),
+    };
+    let scratch = scratch(tree)?;
+    let base = match tree.root {
+        Root::Minimal => minimal::begin(tree)?,
+        Root::ReadOnly => {
+            let how = Attributes::READ_ONLY.and_if(Attributes::NO_SUID, tree.no_suid);
+            to("make the tree read-only", mount::change_at(Path::new("/"), how, true))?;
+            PathBuf::new()
+        }
+        Root::Host => PathBuf::new(),
+    };
+    let at = |path: &Path| join(&base, path);
+    if tree.private_tmp {
+        for (path, part) in TMP.iter().zip(["tmp", "var"]) {
+            let path = at(Path::new(path));
+            if path.exists() {
+                let part = mount::clone_tree(Some(scratch.as_fd()), Path::new(part), false);
+                to("make a private /tmp", part.and_then(|part| mount::attach(part.as_fd(), &path)))?;
+            }
+        }
+    }
+    let covers = hide(tree, &base)?;
+    if let Some(devices) = devices {
+        devices.attach(&at(Path::new("/dev")), scratch.as_fd())?;
+    }
+    if let Some(proc) = proc {
+        to("mount a new /proc", mount::attach(proc.as_fd(), &at(Path::new("/proc"))))?;
+    }
+    for copy in &copies {
+        put(copy, &at(&copy.shown.path))?;
+    }
+    for cover in covers {
+        let sealed = mount::change(cover.as_fd(), Attributes::READ_ONLY, Attributes::default(), false);
+        to("seal what covers hidden places", sealed)?;
+    }
+    if tree.root == Root::Minimal {
+        minimal::enter(&base)?;
+    }
+    Ok(())
+}
+
+fn join(base: &Path, path: &Path) -> PathBuf {
+    if base.as_os_str().is_empty() {
+        return path.to_owned();
+    }
+    base.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+/// Read-only: what root may write there without any capability is the host's
+/// settings, and /proc/self/mem is of use to attackers alone.
+fn new_proc(tree: &Tree) -> Result<Option<OwnedFd>, Failure> {
+    let option = match tree.proc {
+        Proc::Host | Proc::None => return Ok(None),
+        Proc::Own => (c"hidepid", Some(c"invisible")),
+        Proc::Subset => (c"subset", Some(c"pid")),
+    };
+    let how = Attributes::READ_ONLY
+        .and(Attributes::NO_SUID)
+        .and(Attributes::NO_DEV)
+        .and(Attributes::NO_EXEC);
+    to("mount a new /proc", mount::new_file_system(c"proc", &[option], how)).map(Some)
+}
+
+fn take(tree: &Tree) -> Result<Vec<Copy<'_>>, Failure> {
+    let mut copies = Vec::with_capacity(tree.shown.len());
+    for shown in &tree.shown {
+        let what = || format!("show {}", shown.path.display());
+        let is_directory = match fs::metadata(&shown.path) {
+            Ok(meta) => meta.is_dir(),
+            Err(_) if shown.optional => continue,
+            Err(err) => return to(what(), Err(err)),
+        };
+        let mount = to(what(), mount::clone_tree(None, &shown.path, true))?;
+        let is_device = shown.path.starts_with("/dev");
+        let set = Attributes::default()
+            .and_if(Attributes::READ_ONLY, !shown.writable)
+            .and_if(Attributes::NO_SUID, tree.no_suid)
+            .and_if(Attributes::NO_DEV, !is_device);
+        to(what(), mount::change(mount.as_fd(), set, Attributes::default(), true))?;
+        copies.push(Copy {
+            shown,
+            mount,
+            is_directory,
+        });
+    }
+    Ok(copies)
+}
+
+fn put(copy: &Copy<'_>, at: &Path) -> Result<(), Failure> {
+    let what = || format!("show {}", copy.shown.path.display());
+    to(what(), make_place(at, copy.is_directory))?;
+    to(what(), mount::attach(copy.mount.as_fd(), at))
+}
+
+/// Something to mount on, made where a new file system is.
+pub fn make_place(at: &Path, is_directory: bool) -> io::Result<()> {
+    if at.exists() {
+        return Ok(());
+    }
+    if is_directory {
+        return fs::create_dir_all(at);
+    }
+    if let Some(parent) = at.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    fs::File::create(at).map(drop)
+}
+
+/// Memory for /tmp, /var/tmp and /dev/shm, of one size for the three.
+fn scratch(tree: &Tree) -> Result<OwnedFd, Failure> {
+    const WHAT: &str = "make a private /tmp";
+    let size = CString::new(tree.tmp_size.to_string()).unwrap_or_default();
+    let options = [
+        (c"size", Some(size.as_c_str())),
+        (c"nr_inodes", Some(c"65536")),
+        (c"mode", Some(c"0755")),
+    ];
+    let how = Attributes::NO_SUID
+        .and(Attributes::NO_DEV)
+        .and_if(Attributes::NO_EXEC, tree.tmp_no_exec);
+    let scratch = to(WHAT, mount::new_file_system(c"tmpfs", &options, how))?;
+    for part in ["tmp", "var", "shm"] {
+        to(WHAT, mkdirat(&scratch, part, Mode::empty()))?;
+        // Not by mkdirat: the umask would take from it.
+        let everybody = Mode::from_bits_truncate(0o1777);
+        let flag = nix::sys::stat::FchmodatFlags::FollowSymlink;
+        to(WHAT, nix::sys::stat::fchmodat(&scratch, part, everybody, flag))?;
+    }
+    Ok(scratch)
+}
+
+/// Puts something empty on each hidden place. Returns what still has to be
+/// sealed: covers in which something else will be shown.
+fn hide(tree: &Tree, base: &Path) -> Result<Vec<OwnedFd>, Failure> {
+    if tree.hidden.is_empty() {
+        return Ok(Vec::new());
+    }
+    let void = to("make an empty place", void())?;
+    let mut open = Vec::new();
+    for path in &tree.hidden {
+        let what = || format!("hide {}", path.display());
+        // A link leads to what is to be hidden.
+        let Ok(at) = fs::canonicalize(join(base, path)) else {
+            continue;
+        };
+        let is_directory = to(what(), fs::metadata(&at))?.is_dir();
+        let holds_something = tree.shown.iter().any(|shown| shown.path.starts_with(path));
+        let cover = if holds_something {
+            let options = [(c"size", Some(c"1M")), (c"mode", Some(c"0755"))];
+            let how = Attributes::NO_SUID.and(Attributes::NO_DEV).and(Attributes::NO_EXEC);
+            mount::new_file_system(c"tmpfs", &options, how)
+        } else {
+            let part = if is_directory { "d" } else { "f" };
+            mount::clone_tree(Some(void.as_fd()), Path::new(part), false)
+        };
+        let cover = to(what(), cover)?;
+        to(what(), mount::attach(cover.as_fd(), &at))?;
+        if holds_something {
+            open.push(cover);
+        }
+    }
+    Ok(open)
+}
+
+/// An empty directory and an empty file that nobody may read.
+fn void() -> io::Result<OwnedFd> {
+    let options = [(c"size", Some(c"4k")), (c"mode", Some(c"0755"))];
+    let how = Attributes::NO_SUID
+        .and(Attributes::NO_DEV)
+        .and(Attributes::NO_EXEC);
+    let void = mount::new_file_system(c"tmpfs", &options, how)?;
+    mkdirat(&void, "d", Mode::from_bits_truncate(0o555))?;
+    let flags = nix::fcntl::OFlag::O_CREAT | nix::fcntl::OFlag::O_CLOEXEC;
+    nix::fcntl::openat(&void, "f", flags, Mode::empty())?;
+    mount::change(void.as_fd(), Attributes::READ_ONLY, Attributes::default(), false)?;
+    Ok(void)
+}
