@@ -14,6 +14,7 @@ pub mod inherit;
 pub mod interface;
 pub mod link;
 pub mod peer;
+pub mod probe_calls;
 pub mod process;
 pub mod raw;
 pub mod socket;
