@@ -7,12 +7,15 @@ use clap::Parser;
 use usherd::commands::arguments::{Arguments, Command, default_table};
 use usherd::error::Exit;
 use usherd::helper::run::{Options, run};
+use usherd::sandbox::probe;
 use usherd::{commands, front};
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
-    if args.next().is_some_and(|first| first == "--front") {
-        return run_front(args).into();
+    match args.next() {
+        Some(first) if first == "--front" => return run_front(args).into(),
+        Some(first) if first == "--probe" => return run_probe(args).into(),
+        _ => {}
     }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
@@ -51,12 +54,23 @@ fn main() -> ExitCode {
 /// starts its other half. Nobody else has a use for it.
 fn run_front(mut args: impl Iterator<Item = OsString>) -> Exit {
     usherd::logging::init("front");
-    let mut number = || args.next()?.to_str()?.parse::<u32>().ok();
-    let identity = number().zip(number());
+    let identity = identity(&mut args);
     let mut inherited = usherd::sys::inherit::take_from_three(1);
     let Some(link) = inherited.pop() else {
         eprintln!("usherd: --front is for usherd itself");
         return Exit::Usage;
     };
     front::run(link, front::Options { identity })
+}
+
+/// `--probe [UID GID]`: how the trials of `usherd doctor` and of the helper are
+/// started. They tell on stdout.
+fn run_probe(mut args: impl Iterator<Item = OsString>) -> Exit {
+    probe::run(identity(&mut args))
+}
+
+/// Two numbers: who to become.
+fn identity(args: &mut impl Iterator<Item = OsString>) -> Option<(u32, u32)> {
+    let mut number = || args.next()?.to_str()?.parse().ok();
+    number().zip(number())
 }

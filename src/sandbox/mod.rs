@@ -11,6 +11,7 @@ pub mod facts;
 pub mod launch;
 pub mod keeper;
 pub mod plan;
+pub mod probe;
 
 /// The steps between "start" and a running server, in the order they are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

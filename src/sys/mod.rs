@@ -15,6 +15,7 @@ pub mod interface;
 pub mod link;
 pub mod mount;
 pub mod peer;
+pub mod probe_calls;
 pub mod process;
 pub mod raw;
 pub mod socket;

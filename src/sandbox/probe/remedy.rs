@@ -1,0 +1,116 @@
+//! What it means that a trial failed, and what an operator can do about it.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::feature::Feature;
+use super::host::Host;
+use super::trial::Failed;
+use super::{Missing, Role};
+
+/// The reason names the step and the error, the remedy what is most likely to help.
+pub(super) fn missing(feature: Feature, failed: &Failed, role: Role, host: &Host) -> Missing {
+    let errno = Errno::from_raw(failed.errno);
+    Missing {
+        reason: format!("{}: {}", failed.step, errno.desc()),
+        remedy: remedy(feature, failed, errno, role, host),
+    }
+}
+
+pub(super) fn hangs(feature: Feature, limit: Duration) -> Missing {
+    Missing {
+        reason: format!("no answer within {} s", limit.as_secs()),
+        remedy: match feature {
+            Feature::MountApi | Feature::ReadOnlyTree | Feature::TreeNamespace => {
+                "look for a mounted network file system whose server is gone".to_owned()
+            }
+            _ => "look into the kernel's log; a security module or a full host may be the cause"
+                .to_owned(),
+        },
+    }
+}
+
+pub(super) fn untried(err: &io::Error) -> Missing {
+    Missing {
+        reason: format!("unable to run the trials: {err}"),
+        remedy: "let usherd execute its own program: /proc must be mounted".to_owned(),
+    }
+}
+
+fn remedy(feature: Feature, failed: &Failed, errno: Errno, role: Role, host: &Host) -> String {
+    match errno {
+        Errno::ENOSYS => too_old(feature, host),
+        Errno::EOPNOTSUPP if feature == Feature::Landlock => {
+            "add landlock to the kernel's list of security modules: lsm=landlock,... at boot"
+                .to_owned()
+        }
+        Errno::ENODEV => option(feature),
+        // A flag or an option that this kernel does not know, or a namespace that it lacks.
+        Errno::EINVAL if feature.since().is_some() => too_old(feature, host),
+        Errno::EINVAL => option(feature),
+        Errno::ENOSPC | Errno::EUSERS => match feature.limit() {
+            Some(name) => format!("raise it: sysctl {name}, and user.max_user_namespaces"),
+            None => "free some space".to_owned(),
+        },
+        Errno::EPERM | Errno::EACCES => forbidden(feature, failed, role, host),
+        _ => "look into the kernel's log".to_owned(),
+    }
+}
+
+fn too_old(feature: Feature, host: &Host) -> String {
+    let newer = match (feature.since(), feature.option()) {
+        (Some(version), Some(option)) => format!("Linux {version} or later with {option}"),
+        (Some(version), None) => format!("Linux {version} or later"),
+        (None, Some(option)) => format!("a kernel with {option}"),
+        (None, None) => "a newer kernel".to_owned(),
+    };
+    match &host.container {
+        Some(name) => format!("{newer}; or let {name}'s seccomp profile allow it"),
+        None => newer,
+    }
+}
+
+fn option(feature: Feature) -> String {
+    match feature.option() {
+        Some(option) => format!("a kernel with {option}"),
+        None => "a newer kernel".to_owned(),
+    }
+}
+
+/// Somebody forbids it: who is told by how far it came.
+fn forbidden(feature: Feature, failed: &Failed, role: Role, host: &Host) -> String {
+    let in_user_namespace = role == Role::User || feature == Feature::UserNamespace;
+    if in_user_namespace {
+        if host.userns_limit == Some(0) {
+            return "sysctl user.max_user_namespaces=10000".to_owned();
+        }
+        if role == Role::User && host.userns_clone == Some(0) {
+            return "sysctl kernel.unprivileged_userns_clone=1".to_owned();
+        }
+        if role == Role::User && host.apparmor_restricts.is_some_and(|value| value > 0) {
+            return "give usherd an AppArmor profile with \"userns,\", \
+                    or sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+                .to_owned();
+        }
+    }
+    if feature == Feature::Proc && failed.step == "mounting" {
+        return "unmask /proc for the container (systempaths=unconfined, unmask=ALL), \
+                or say proc = \"host\" or \"none\""
+            .to_owned();
+    }
+    match (&host.container, role) {
+        (Some(name), _) => {
+            format!("let {name} allow it: a seccomp profile that does, and for root CAP_SYS_ADMIN")
+        }
+        (None, _) if host.selinux_enforces => {
+            "see what SELinux says: ausearch -m avc -ts recent".to_owned()
+        }
+        (None, Role::Root) => "start usherd with all capabilities and without a seccomp filter: \
+             see CapabilityBoundingSet= and SystemCallFilter= of its unit"
+            .to_owned(),
+        (None, Role::User) => "start usherd outside of another sandbox, or as root".to_owned(),
+    }
+}
