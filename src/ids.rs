@@ -32,6 +32,12 @@ impl ConnectionId {
     pub fn new(epoch: u32, count: u64) -> Self {
         Self(u64::from(epoch) << Self::COUNT_BITS | count & ((1 << Self::COUNT_BITS) - 1))
     }
+
+    /// Whether the helper gave it out, for an operator: fronts count from 1.
+    #[must_use]
+    pub fn is_ours(self) -> bool {
+        self.0 >> Self::COUNT_BITS == 0
+    }
 }
 
 impl fmt::Display for ConnectionId {

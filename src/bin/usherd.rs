@@ -7,13 +7,14 @@ use clap::Parser;
 use usherd::commands::arguments::{Arguments, Command, default_table};
 use usherd::error::Exit;
 use usherd::helper::run::{Options, run};
-use usherd::sandbox::probe;
+use usherd::sandbox::{keeper, probe};
 use usherd::{commands, front};
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     match args.next() {
         Some(first) if first == "--front" => return run_front(args).into(),
+        Some(first) if first == "--keeper" => return run_keeper().into(),
         Some(first) if first == "--probe" => return run_probe(args).into(),
         _ => {}
     }
@@ -61,6 +62,16 @@ fn run_front(mut args: impl Iterator<Item = OsString>) -> Exit {
         return Exit::Usage;
     };
     front::run(link, front::Options { identity })
+}
+
+/// `--keeper`, with the socket pair on descriptor 3: who builds a sandbox and stays in it.
+fn run_keeper() -> Exit {
+    let mut inherited = usherd::sys::inherit::take_from_three(1);
+    let Some(link) = inherited.pop() else {
+        eprintln!("usherd: --keeper is for usherd itself");
+        return Exit::Usage;
+    };
+    keeper::run(&link)
 }
 
 /// `--probe [UID GID]`: how the trials of `usherd doctor` and of the helper are

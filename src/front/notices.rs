@@ -169,7 +169,11 @@ impl Front {
         self.count_turned_down(work.service, reason);
         let full = matches!(
             reason,
-            Refusal::TooManyInstances | Refusal::TooManyInAll | Refusal::Draining | Refusal::Held
+            Refusal::TooManyInstances
+                | Refusal::TooManyInAll
+                | Refusal::Draining
+                | Refusal::Held
+                | Refusal::Blocked
         );
         if let Some(key) = work.slot {
             self.free_slot_unstarted(key, work.service, full, now);

@@ -14,11 +14,13 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use crate::error::Fatal;
 use crate::helper::admin::{Asked, Control};
 use crate::helper::announce;
+use crate::helper::foundation::Foundation;
 use crate::helper::front_process::{Front, Fronts, Order};
 use crate::helper::instances::Instances;
 use crate::helper::link::LinkError;
 use crate::helper::load::Source;
 use crate::helper::reload::Change;
+use crate::helper::sandboxes::Sandboxes;
 use crate::helper::services::Services;
 use crate::helper::sockets::registry::Registry;
 use crate::helper::start::{Answer, Ask, On, Starter};
@@ -57,6 +59,8 @@ pub struct Helper {
     pub(super) instances: Instances,
     pub(super) timers: Timers,
     pub(super) launcher: Launcher,
+    pub(super) sandboxes: Sandboxes,
+    pub(super) foundation: Foundation,
     pub(super) fronts: Fronts,
     pub(super) front: Option<Front>,
     /// When the next front may start, while there is none.
@@ -74,7 +78,7 @@ pub struct Helper {
     /// A table that the front has been told of and has not taken yet.
     pub(super) change: Option<Change>,
     pub(super) control: Control,
-    null: OwnedFd,
+    pub(super) null: OwnedFd,
     pub(super) poll: Poll,
     signals: SignalFd,
 }
@@ -87,6 +91,7 @@ pub struct Parts {
     pub services: Services,
     pub registry: Registry,
     pub launcher: Launcher,
+    pub foundation: Foundation,
     pub fronts: Fronts,
     pub null: OwnedFd,
     pub control: Control,
@@ -126,6 +131,7 @@ impl Helper {
             services,
             registry,
             launcher,
+            foundation,
             fronts,
             null,
             control,
@@ -138,6 +144,8 @@ impl Helper {
             instances: Instances::default(),
             timers: Timers::default(),
             launcher,
+            sandboxes: Sandboxes::default(),
+            foundation,
             fronts,
             front: None,
             front_due: Some(Instant::now()),
@@ -167,6 +175,7 @@ impl Helper {
             self.reload_next(now);
             self.tend_front(now)?;
             self.orders_without_front(now);
+            self.build_sandboxes(now);
             self.flush();
             self.wait(&mut events)?;
             let now = Instant::now();
@@ -175,6 +184,7 @@ impl Helper {
             if events.iter().any(|event| event.token() == LINK) {
                 self.answer_requests(now);
             }
+            self.hear_keepers(&events, now);
             let tokens: Vec<Token> = events.iter().map(mio::event::Event::token).collect();
             self.admin_events(&tokens, now);
             let to_stop = std::mem::take(&mut self.to_stop);
@@ -192,6 +202,7 @@ impl Helper {
             self.front_due,
             self.front.as_ref().and_then(Front::patience_ends),
             self.control.next_due(),
+            self.sandboxes.next_due(),
         ];
         let timeout = deadlines
             .into_iter()
@@ -311,9 +322,22 @@ impl Helper {
         }
     }
 
-    fn start(&mut self, ask: Ask, now: Instant) {
+    pub(super) fn start(&mut self, ask: Ask, now: Instant) {
         let (connection, service) = (ask.connection, ask.service);
-        let notice = match self.carry_out(ask, now) {
+        let answer = self.carry_out(ask, now);
+        self.tell_answer(connection, service, answer, now);
+    }
+
+    /// Tells the front what became of its request.
+    pub(super) fn tell_answer(
+        &mut self,
+        connection: ConnectionId,
+        service: ServiceId,
+        answer: Answer,
+        now: Instant,
+    ) {
+        let notice = match answer {
+            Answer::Later => return,
             Answer::Started(instance) => Notice::Started {
                 connection,
                 instance,
@@ -346,6 +370,7 @@ impl Helper {
             registry: &self.registry,
             instances: &mut self.instances,
             launcher: &mut self.launcher,
+            sandboxes: &mut self.sandboxes,
             null: self.null.as_fd(),
             draining,
             halted: self.control.is_halted(service),

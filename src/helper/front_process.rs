@@ -20,9 +20,9 @@ use crate::helper::sockets::listener::Listener;
 use crate::helper::wire::{MAX_DESCRIPTORS, Notice};
 use crate::ids::ServiceId;
 use crate::sandbox::launch::{Descriptors, Launcher, NotStarted, open_null};
-use crate::sandbox::plan::{Cage, ExecPlan};
-use crate::sys::exec::{Argv, Environment};
-use crate::table::{Activation, FrontUser};
+use crate::sandbox::plan::ExecPlan;
+use crate::sys::exec::Environment;
+use crate::table::FrontUser;
 
 /// A front that lives this long was no failure of the start.
 const SETTLED: Duration = Duration::from_secs(5);
@@ -234,20 +234,7 @@ impl Fronts {
         if let Some(user) = user {
             argv.extend([user.uid, user.gid].map(decimal));
         }
-        ExecPlan {
-            program: c"/proc/self/exe".to_owned(),
-            argv: Argv::new(argv),
-            environment: Environment::default(),
-            fixed: Vec::new(),
-            credentials: None,
-            limits: Vec::new(),
-            inherited_files: self.files,
-            nice: None,
-            umask: 0o077,
-            dir: c"/".to_owned(),
-            activation: Activation::ListenFds,
-            cage: Cage::default(),
-        }
+        ExecPlan::of_ourselves(argv, self.files, 0o077)
     }
 }
 

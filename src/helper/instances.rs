@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
+use crate::helper::sandboxes::Sandbox;
 use crate::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
 use crate::table::{LogEvents, Stop};
 
@@ -27,6 +28,19 @@ pub struct Instance {
     pub stop: Stop,
     pub log: LogEvents,
     pub phase: Phase,
+    /// What it runs in, kept as long as it does.
+    pub sandbox: Option<Rc<Sandbox>>,
+    /// Nobody else runs in it.
+    pub alone: bool,
+}
+
+impl Instance {
+    /// Ends whatever is left in a sandbox that nobody else runs in.
+    pub fn end_sandbox(&self) {
+        if let Some(sandbox) = self.sandbox.as_ref().filter(|_| self.alone) {
+            sandbox.kill();
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

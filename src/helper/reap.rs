@@ -32,9 +32,13 @@ impl Helper {
                 self.instance_ended(&instance, &reaped, now);
                 if instance.phase == instances::Phase::Stopping {
                     stopped.push(instance.pid);
+                    instance.end_sandbox();
                 }
             }
-            // Anything else is an orphan that some server left to us.
+            // Anything else is a keeper, or an orphan that some server left to us.
+            else if self.sandboxes.keeper_ended(reaped.pid) {
+                log::warn!(pid = reaped.pid; "the keeper of a sandbox ended, and all that ran in it");
+            }
         }
         self.end_leftovers(&stopped, now);
     }

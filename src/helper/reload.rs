@@ -115,7 +115,8 @@ impl Helper {
             return self.refuse("not every address can be bound", error, now);
         }
         let inheritance = self.fronts.inheritance().clone();
-        let compiled = match self.services.compile(&table, &inheritance) {
+        let ground = self.foundation.ground(&table);
+        let compiled = match self.services.compile(&table, &inheritance, &ground) {
             Ok(compiled) => compiled,
             Err(err) => {
                 self.registry.abandon(prepared);
@@ -207,6 +208,9 @@ impl Helper {
         let instances = &self.instances;
         self.services
             .put(compiled, |service| instances.of_service(service) > 0);
+        self.sandboxes.drop_all();
+        self.foundation.lay(&self.table);
+        self.tell_confinement();
         self.registry.commit(prepared);
         self.services.attach(&self.registry);
         self.forget_halted();

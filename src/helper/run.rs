@@ -11,6 +11,7 @@ use nix::unistd::Uid;
 use crate::error::{Exit, Fatal};
 use crate::helper::admin::{Control, Sockets};
 use crate::helper::core::{Helper, Parts};
+use crate::helper::foundation::Foundation;
 use crate::helper::front_process::Fronts;
 use crate::helper::load::Source;
 use crate::helper::logs;
@@ -100,6 +101,7 @@ fn serve(options: &Options, source: Source, table: Table, registry: Registry) ->
     if let Err(err) = nix::sys::prctl::set_child_subreaper(true) {
         log::warn!("unable to adopt orphans of servers: {err}");
     }
+    let runtime_dir = pid_file.as_ref().map(|file| file.dir().to_owned());
     let inheritance = Inheritance {
         environment: env::vars_os().collect(),
         files: raise_files()?,
@@ -109,14 +111,18 @@ fn serve(options: &Options, source: Source, table: Table, registry: Registry) ->
         source,
         services: Services::default(),
         registry,
-        launcher: Launcher::default(),
+        launcher: Launcher::new()
+            .map_err(|err| Fatal(format!("unable to open /proc/self/ns/pid: {err}")))?,
+        foundation: Foundation::new(runtime_dir, state_dir(&table)),
         fronts: Fronts::new(inheritance.clone(), files),
         null: open_null().map_err(|err| Fatal(format!("unable to open /dev/null: {err}")))?,
         control: Control::new(sockets, state_dir(&table)),
         table,
     };
     listen(&mut parts, &inheritance)?;
-    Helper::new(parts)?.run()
+    let mut helper = Helper::new(parts)?;
+    helper.tell_confinement();
+    helper.run()
 }
 
 /// Opens every listener. One that cannot be had is logged and tried again
@@ -124,9 +130,14 @@ fn serve(options: &Options, source: Source, table: Table, registry: Registry) ->
 fn listen(parts: &mut Parts, inheritance: &Inheritance) -> Result<(), Fatal> {
     let compiled = parts
         .services
-        .compile(&parts.table, inheritance)
+        .compile(
+            &parts.table,
+            inheritance,
+            &parts.foundation.ground(&parts.table),
+        )
         .map_err(Fatal)?;
     parts.services.put(compiled, |_| false);
+    parts.foundation.lay(&parts.table);
     let numbered: Vec<_> = parts
         .table
         .services

@@ -11,6 +11,8 @@ use crate::front::plan::{Disabled, ListenerPlan, MuxPlan, Plan, ServePlan, Servi
 use crate::helper::sockets::listener::Listener;
 use crate::helper::sockets::registry::Registry;
 use crate::ids::{ListenerId, ServiceId};
+use crate::sandbox::blueprint::Blueprint;
+use crate::sandbox::confinement::{Confinement, Ground};
 use crate::sandbox::plan::ExecPlan;
 use crate::table::address::Listen;
 use crate::table::show_rule;
@@ -69,6 +71,14 @@ pub struct Program {
     pub path: String,
     pub stderr: Stderr,
     pub stop: Stop,
+    /// What has to stand before it is started, if anything.
+    pub blueprint: Option<Rc<Blueprint>>,
+    /// Every instance uses one up.
+    pub per_instance: bool,
+    /// Why it may not be started: this host lacks what its isolation requires.
+    pub blocked: Option<String>,
+    /// What it would prefer and this host lacks.
+    pub degraded: Vec<String>,
 }
 
 /// A pipe for what the instances of one service write to stderr. Both ends
@@ -116,6 +126,12 @@ impl Services {
         self.active.get(&id)
     }
 
+    /// Everything that can be started, with the names of the services.
+    pub fn programs(&self) -> impl Iterator<Item = (&str, &Program)> {
+        let active = self.active.values();
+        active.filter_map(|active| Some((&*active.name, &**active.program.as_ref()?)))
+    }
+
     #[must_use]
     pub fn count(&self) -> usize {
         self.active.len()
@@ -137,12 +153,13 @@ impl Services {
         &mut self,
         table: &Table,
         inheritance: &Inheritance,
+        ground: &Ground<'_>,
     ) -> Result<Compiled, String> {
         let mut active = HashMap::with_capacity(table.services.len());
         let mut muxes = Vec::new();
         for service in table.services.iter().filter(|service| service.enabled) {
             let id = self.id(&service.name);
-            active.insert(id, compile(service, inheritance)?);
+            active.insert(id, compile(service, inheritance, ground)?);
             if matches!(service.serve, Serve::Builtin(crate::table::Builtin::Tcpmux)) {
                 muxes.push(id);
             }
@@ -230,16 +247,32 @@ impl Services {
     }
 }
 
-fn compile(service: &Service, inheritance: &Inheritance) -> Result<Active, String> {
+fn compile(
+    service: &Service,
+    inheritance: &Inheritance,
+    ground: &Ground<'_>,
+) -> Result<Active, String> {
     let program = match &service.serve {
         Serve::Exec(exec) => {
-            let plan = ExecPlan::compile(exec, &inheritance.environment, inheritance.files)
+            let Confinement {
+                blueprint,
+                per_instance,
+                cage,
+                blocked,
+                degraded,
+            } = Confinement::of(&service.name, exec, ground)?;
+            let (environment, files) = (&inheritance.environment, inheritance.files);
+            let plan = ExecPlan::compile(exec, environment, files, cage)
                 .map_err(|err| format!("service \"{}\": {err}", service.name))?;
             Some(Rc::new(Program {
                 plan: Rc::new(plan),
                 path: exec.program.display().to_string(),
                 stderr: exec.stderr,
                 stop: exec.stop.clone(),
+                blueprint,
+                per_instance,
+                blocked,
+                degraded,
             }))
         }
         Serve::Builtin(_) | Serve::Forward(_) => None,

@@ -13,6 +13,7 @@ use socket2::{Domain, SockAddr, SockRef, Type};
 use crate::admin::bans::Banned;
 use crate::helper::instances::{Instance, Instances, Phase};
 use crate::helper::policy::{self, Load};
+use crate::helper::sandboxes::{Found as Room, Sandbox, Sandboxes};
 use crate::helper::services::{Active, Program, Services, StderrPipe};
 use crate::helper::sockets::bind::Bound;
 use crate::helper::sockets::registry::Registry;
@@ -46,6 +47,8 @@ pub enum Answer {
     Started(InstanceId),
     Refused(Refusal),
     Failed(NotStarted),
+    /// It may be started, and waits for its sandbox.
+    Later,
 }
 
 /// Everything a start touches.
@@ -55,6 +58,7 @@ pub struct Starter<'a> {
     pub registry: &'a Registry,
     pub instances: &'a mut Instances,
     pub launcher: &'a mut Launcher,
+    pub sandboxes: &'a mut Sandboxes,
     pub null: BorrowedFd<'a>,
     pub draining: bool,
     /// An operator drained the service, and the front knows.
@@ -96,8 +100,21 @@ impl Starter<'_> {
     pub fn answer(&mut self, ask: Ask, now: Instant) -> (Answer, bool) {
         match self.judge(&ask, now) {
             Ok((program, found)) => {
+                let sandbox = match &program.blueprint {
+                    None => None,
+                    Some(blueprint) => {
+                        let (service, alone) = (ask.service, program.per_instance);
+                        match self.sandboxes.take(service, blueprint, alone, now) {
+                            Room::Sandbox(sandbox) => Some(sandbox),
+                            Room::Nothing => {
+                                self.sandboxes.wait(ask);
+                                return (Answer::Later, false);
+                            }
+                        }
+                    }
+                };
                 let new_pipe = program.stderr == Stderr::Log && self.ensure_pipe(ask.service);
-                let answer = match self.start(&ask, &program, &found, now) {
+                let answer = match self.start(&ask, &program, &found, sandbox, now) {
                     Ok(instance) => Answer::Started(instance),
                     Err(failed) => Answer::Failed(failed),
                 };
@@ -113,6 +130,9 @@ impl Starter<'_> {
             .find(ask.service)
             .ok_or(Refusal::UnknownService)?;
         let program = service.program.as_ref().ok_or(Refusal::UnknownService)?;
+        if program.blocked.is_some() {
+            return Err(Refusal::Blocked);
+        }
         if !self.services.leads_to(ask.listener, service) {
             return Err(Refusal::UnknownListener);
         }
@@ -162,8 +182,13 @@ impl Starter<'_> {
         } else {
             self.instances.is_taken(ask.listener)
         };
+        // Those that wait for their sandbox will be instances too.
+        let waiting = u32::try_from(self.sandboxes.waiting(ask.service)).unwrap_or(u32::MAX);
         Load {
-            service: self.instances.of_service(ask.service),
+            service: self
+                .instances
+                .of_service(ask.service)
+                .saturating_add(waiting),
             source: source.map_or(0, |source| self.instances.of_source(ask.service, source)),
             all: self.instances.len(),
             taken,
@@ -190,6 +215,7 @@ impl Starter<'_> {
         ask: &Ask,
         program: &Program,
         found: &Found,
+        sandbox: Option<Rc<Sandbox>>,
         now: Instant,
     ) -> Result<InstanceId, NotStarted> {
         let Some(service) = self.services.find(ask.service) else {
@@ -228,6 +254,7 @@ impl Starter<'_> {
             null: self.null,
             stderr,
             sockets: &sockets,
+            sandbox: sandbox.as_ref().map(|sandbox| &sandbox.door),
         };
         let launched = self.launcher.launch(&program.plan, envp, &fds);
         let pid = launched.inspect_err(|_| take_back(&handed))?;
@@ -253,6 +280,8 @@ impl Starter<'_> {
             stop: program.stop.clone(),
             log,
             phase: Phase::Running,
+            sandbox,
+            alone: program.per_instance,
         });
         Ok(id)
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::helper::core::{Helper, Phase};
 use crate::helper::front_process::Order;
-use crate::helper::instances;
+use crate::helper::instances::{self, Instance};
 use crate::helper::timers::Due;
 use crate::helper::tree::{self, Snapshot};
 use crate::ids::InstanceId;
@@ -36,6 +36,7 @@ impl Helper {
         self.kill_all(&kills);
         self.kill_leftovers(&leftovers);
         self.retry_addresses(now);
+        self.expire_sandboxes(now);
     }
 
     fn retry_addresses(&mut self, now: Instant) {
@@ -100,6 +101,7 @@ impl Helper {
                 "did not stop in its grace; killing it"
             );
         }
+        instances.iter().for_each(|instance| instance.end_sandbox());
         let roots: Vec<_> = instances.iter().map(|instance| instance.pid).collect();
         if !roots.is_empty() {
             tree::kill_all(&roots);
@@ -182,6 +184,7 @@ impl Helper {
     fn end_now(&mut self) {
         log::warn!("ending {} instances now", self.instances.len());
         let roots: Vec<i32> = self.instances.iter().map(|instance| instance.pid).collect();
+        self.instances.iter().for_each(Instance::end_sandbox);
         let gone: Vec<i32> = self.leftovers.keys().copied().collect();
         self.kill_leftovers(&gone);
         tree::kill_all(&roots);

@@ -79,6 +79,8 @@ pub enum Refusal {
     Banned,
     /// An operator drained or stopped the service.
     Held,
+    /// This host lacks what the isolation of the service requires.
+    Blocked,
 }
 
 /// A packet that makes no sense.
@@ -211,7 +213,7 @@ impl Request {
 }
 
 impl Refusal {
-    pub const ALL: [Refusal; 11] = [
+    pub const ALL: [Refusal; 12] = [
         Refusal::UnknownService,
         Refusal::UnknownListener,
         Refusal::WrongDescriptor,
@@ -223,6 +225,7 @@ impl Refusal {
         Refusal::NotProxied,
         Refusal::Banned,
         Refusal::Held,
+        Refusal::Blocked,
     ];
 
     pub(super) fn code(self) -> u8 {
@@ -247,6 +250,7 @@ impl fmt::Display for Refusal {
             Refusal::Draining => "draining",
             Refusal::Banned => "banned",
             Refusal::Held => "drained or stopped by an operator",
+            Refusal::Blocked => "blocked: this host lacks what its isolation requires",
             Refusal::NotProxied => "proxied where it must not be, or not where it must",
         })
     }

@@ -120,8 +120,7 @@ impl Blueprint {
         let isolation = &exec.isolation;
         let use_of = |mechanism| isolation.wants(mechanism) && has(mechanism);
         let pid_namespace = use_of(Mechanism::PidNamespace);
-        let tree = use_of(Mechanism::MountNamespace)
-            .then(|| Tree::of(exec, around, pid_namespace));
+        let tree = use_of(Mechanism::MountNamespace).then(|| Tree::of(exec, around, pid_namespace));
         let landlock = use_of(Mechanism::Landlock)
             .then(|| tree.as_ref().map_or_else(Vec::new, Tree::places_to_write));
         let users = use_of(Mechanism::UserNamespace)
@@ -246,10 +245,13 @@ fn shown(isolation: &Isolation, around: &Surroundings, state: Option<&PathBuf>) 
     };
     if home {
         let writable = isolation.home == Home::Host;
-        HOMES.iter().for_each(|path| show(Path::new(path), writable, true));
+        HOMES
+            .iter()
+            .for_each(|path| show(Path::new(path), writable, true));
     }
     if isolation.tmp == Tmp::Host && isolation.root != Root::Host {
-        TMP.iter().for_each(|path| show(Path::new(path), true, true));
+        TMP.iter()
+            .for_each(|path| show(Path::new(path), true, true));
     }
     if isolation.dev == Dev::Host && isolation.root != Root::Host {
         show(Path::new("/dev"), true, true);
@@ -263,10 +265,18 @@ fn shown(isolation: &Isolation, around: &Surroundings, state: Option<&PathBuf>) 
         show(Path::new("/proc"), true, true);
     }
     if minimal {
-        ETC_DIRECTORIES.iter().for_each(|path| show(Path::new(path), false, true));
+        ETC_DIRECTORIES
+            .iter()
+            .for_each(|path| show(Path::new(path), false, true));
     }
-    isolation.visible.iter().for_each(|path| show(path, false, false));
-    isolation.writable.iter().for_each(|path| show(path, true, false));
+    isolation
+        .visible
+        .iter()
+        .for_each(|path| show(path, false, false));
+    isolation
+        .writable
+        .iter()
+        .for_each(|path| show(path, true, false));
     if let Some(credentials) = &around.credentials {
         show(credentials, false, false);
     }

@@ -86,7 +86,10 @@ impl Launcher {
             step: Step::Clone,
             errno,
         };
-        let pids = start.entry.as_ref().filter(|entry| entry.has(libc::CLONE_NEWPID));
+        let pids = start
+            .entry
+            .as_ref()
+            .filter(|entry| entry.has(libc::CLONE_NEWPID));
         let keeper = pids.map(|entry| entry.keeper);
         if let Some(keeper) = keeper {
             raw::enter(keeper, libc::CLONE_NEWPID).map_err(failed)?;

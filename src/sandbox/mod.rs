@@ -7,9 +7,10 @@
 use std::fmt;
 
 pub mod blueprint;
+pub mod confinement;
 pub mod facts;
-pub mod launch;
 pub mod keeper;
+pub mod launch;
 pub mod plan;
 pub mod probe;
 

@@ -65,6 +65,25 @@ pub struct Credentials {
 }
 
 impl ExecPlan {
+    /// Another process of our own program, with a socket pair on descriptor 3.
+    #[must_use]
+    pub fn of_ourselves(argv: Vec<CString>, files: (u64, u64), umask: u32) -> Self {
+        Self {
+            program: c"/proc/self/exe".to_owned(),
+            argv: Argv::new(argv),
+            environment: Environment::default(),
+            fixed: Vec::new(),
+            credentials: None,
+            limits: Vec::new(),
+            inherited_files: files,
+            nice: None,
+            umask,
+            dir: c"/".to_owned(),
+            activation: Activation::ListenFds,
+            cage: Cage::default(),
+        }
+    }
+
     /// Compiles `exec`. `own_environment` is what usherd itself was started
     /// with (for `pass_env`), `inherited_files` its NOFILE limits (soft, hard).
     pub fn compile(

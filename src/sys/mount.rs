@@ -96,7 +96,11 @@ fn configure(
 
 /// A detached copy of what is mounted at `path` (from `dir`, if it is relative), with all below it
 /// if `recursive`.
-pub fn clone_tree(dir: Option<BorrowedFd<'_>>, path: &Path, recursive: bool) -> io::Result<OwnedFd> {
+pub fn clone_tree(
+    dir: Option<BorrowedFd<'_>>,
+    path: &Path,
+    recursive: bool,
+) -> io::Result<OwnedFd> {
     /// `AT_RECURSIVE`.
     const RECURSIVE: u32 = 0x8000;
     /// `OPEN_TREE_CLONE`.
@@ -134,12 +138,7 @@ struct MountAttr {
     user_namespace: u64,
 }
 
-fn set_attr(
-    dir: i32,
-    path: &CStr,
-    recursive: bool,
-    attributes: &mut MountAttr,
-) -> io::Result<()> {
+fn set_attr(dir: i32, path: &CStr, recursive: bool, attributes: &mut MountAttr) -> io::Result<()> {
     /// `AT_RECURSIVE`.
     const RECURSIVE: i32 = 0x8000;
     let flags = libc::AT_EMPTY_PATH | if recursive { RECURSIVE } else { 0 };

@@ -186,15 +186,15 @@ pub fn keep_capabilities() -> Result<(), Errno> {
 /// Cuts all sets to `keep` and makes them ambient, so that exec(2) leaves them
 /// to a program of any user (capabilities(7)).
 pub fn set_capabilities(keep: u64) -> Result<(), Errno> {
-    /// `_LINUX_CAPABILITY_VERSION_3`, and "this process".
-    const HEADER: [u32; 2] = [0x2008_0522, 0];
+    // `_LINUX_CAPABILITY_VERSION_3`, and "this process".
+    let header: [u32; 2] = [0x2008_0522, 0];
     const CAP_AMBIENT: i32 = 47;
     const RAISE: usize = 2;
     let half = |set: u64| u32::try_from(set & 0xffff_ffff).unwrap_or(0);
     let (low, high) = (half(keep), half(keep >> 32));
     // Effective, permitted, inheritable; of the first 32, then of the rest.
     let data: [u32; 6] = [low, low, low, high, high, high];
-    let (header, data) = ((&raw const HEADER) as usize, (&raw const data) as usize);
+    let (header, data) = ((&raw const header) as usize, (&raw const data) as usize);
     // SAFETY: both point to live memory of the sizes that this version has, only read.
     unsafe { call(libc::SYS_capset, [header, data]) }?;
     for capability in (0..64_usize).filter(|capability| keep >> capability & 1 == 1) {
@@ -295,5 +295,11 @@ pub fn set_filter(program: &[super::bpf::Instruction]) -> Result<(), Errno> {
         filter: program.as_ptr().cast_mut().cast(),
     };
     // SAFETY: length and pointer describe `program`, which is only read.
-    unsafe { call(libc::SYS_seccomp, [SET_MODE_FILTER, 0, (&raw const filter) as usize]) }.map(drop)
+    unsafe {
+        call(
+            libc::SYS_seccomp,
+            [SET_MODE_FILTER, 0, (&raw const filter) as usize],
+        )
+    }
+    .map(drop)
 }

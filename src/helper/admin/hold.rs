@@ -32,7 +32,13 @@ impl Helper {
     /// before the front hears of that: it would ask for one itself if anybody waits.
     pub(super) fn release(&mut self, service: ServiceId, now: Instant) -> Answer<Wait> {
         let held = self.control.halted.remove(&service);
-        let reply = self.start_service(service, now);
+        match self.start_service(service, now) {
+            Ok(reply) => self.released(service, held, reply),
+            Err(connection) => Answer::Later(Wait::Started(service, connection, held)),
+        }
+    }
+
+    fn released(&mut self, service: ServiceId, held: Option<bool>, reply: Reply) -> Answer<Wait> {
         if matches!(reply, Reply::Error(_)) {
             self.control
                 .halted
@@ -40,6 +46,38 @@ impl Helper {
             return Answer::Reply(reply);
         }
         self.hold(service, false, Then::Say(reply))
+    }
+
+    /// What became of a start that had to wait for its sandbox: whoever asked
+    /// for it is told, be it the front or an operator.
+    pub(in crate::helper) fn tell_late(
+        &mut self,
+        connection: ConnectionId,
+        service: ServiceId,
+        answer: start::Answer,
+        now: Instant,
+    ) {
+        if !connection.is_ours() {
+            return self.tell_answer(connection, service, answer, now);
+        }
+        let Some(reply) = self.shown_start(service, connection, answer) else {
+            return;
+        };
+        let mut waiting = self.control.server.waiting();
+        let found = waiting.find_map(|(place, wait)| match wait {
+            Wait::Started(_, awaited, held) if *awaited == connection => Some((place, *held)),
+            _ => None,
+        });
+        drop(waiting);
+        let Some((place, held)) = found else {
+            // He did not wait for it; the front must hear of it all the same.
+            let _ = self.released(service, Some(true), reply);
+            return;
+        };
+        match self.released(service, held, reply) {
+            Answer::Reply(reply) => self.reply_at(place, &reply, now),
+            Answer::Later(what) => self.control.server.wait_on(place, what),
+        }
     }
 
     /// A service that left the table is not held any more, should it come back:
@@ -82,7 +120,10 @@ impl Helper {
             match wait {
                 Wait::Taken(Order::Hold(service, held), _) => holds.push((*service, *held)),
                 Wait::Taken(Order::Bans, _) => bans = true,
-                Wait::Taken(Order::Plan | Order::Drain, _) | Wait::Reload | Wait::Ended(..) => {}
+                Wait::Taken(Order::Plan | Order::Drain, _)
+                | Wait::Reload
+                | Wait::Ended(..)
+                | Wait::Started(..) => {}
             }
         }
         let memory = bans.then(|| self.control.seal_bans()).transpose()?;
@@ -197,19 +238,20 @@ impl Helper {
         }
     }
 
-    /// Starts the server of a service if it owns its listener.
-    fn start_service(&mut self, id: ServiceId, now: Instant) -> Reply {
+    /// Starts the server of a service if it owns its listener. `Err`: it will
+    /// be, when its sandbox stands.
+    fn start_service(&mut self, id: ServiceId, now: Instant) -> Result<Reply, ConnectionId> {
         let none = Reply::last(&types::Start { instance: None });
         let Some(service) = self.services.find(id) else {
-            return none;
+            return Ok(none);
         };
         let name = service.name.clone();
         if !service.rules.wait || service.program.is_none() {
-            return none;
+            return Ok(none);
         }
         let Some(listener) = service.listeners.first().copied() else {
             let why = "none of its addresses is bound";
-            return Reply::Error(not_startable(&name, why));
+            return Ok(Reply::Error(not_startable(&name, why)));
         };
         self.control.starts += 1;
         let connection = ConnectionId::new(0, self.control.starts);
@@ -222,7 +264,21 @@ impl Helper {
             },
             now,
         );
-        match answer {
+        self.shown_start(id, connection, answer).ok_or(connection)
+    }
+
+    /// For an operator; `None` if it is still to come.
+    fn shown_start(
+        &mut self,
+        id: ServiceId,
+        connection: ConnectionId,
+        answer: start::Answer,
+    ) -> Option<Reply> {
+        let now = Instant::now();
+        let name = self.services.find(id).map(|service| service.name.clone());
+        let name = name.unwrap_or_else(|| "?".into());
+        Some(match answer {
+            start::Answer::Later => return None,
             start::Answer::Started(instance) => {
                 self.tell_running(instance, now);
                 let text = format!("instance {instance}, by an operator");
@@ -237,7 +293,7 @@ impl Helper {
                 let err = std::io::Error::from_raw_os_error(failed.errno);
                 Reply::Error(failed_start(&name, &format_args!("{}: {err}", failed.step)))
             }
-        }
+        })
     }
 }
 

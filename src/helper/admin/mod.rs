@@ -19,8 +19,9 @@ use crate::control::server::Server;
 use crate::control::types::EventKind;
 use crate::control::{ADMIN, ADMIN_SOCKET, types};
 use crate::helper::core::Helper;
+use crate::helper::foundation::FIRST_KEEPER;
 use crate::helper::front_process::Order;
-use crate::ids::ServiceId;
+use crate::ids::{ConnectionId, ServiceId};
 use crate::logging::Pace;
 
 mod bans;
@@ -52,6 +53,8 @@ pub enum Wait {
     Taken(Order, Then),
     /// The last instance of a service that was stopped to end; how many there were.
     Ended(ServiceId, u32),
+    /// A server that it started to have its sandbox; whether the service was held before.
+    Started(ServiceId, ConnectionId, Option<bool>),
 }
 
 /// What follows once the front has taken an order.
@@ -184,7 +187,7 @@ impl Helper {
         }
         for token in tokens {
             match *token {
-                Token(number) if number >= FIRST_CALLER => {
+                Token(number) if (FIRST_CALLER..FIRST_KEEPER).contains(&number) => {
                     self.admin_ready(number - FIRST_CALLER, now);
                 }
                 Token(_) => {}

@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr,
-    RulesetError, Scope, path_beneath_rules,
+    ABI, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
+    Scope, path_beneath_rules,
 };
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::sethostname;
@@ -84,7 +84,10 @@ pub fn stand_up(blueprint: &Blueprint, link: BorrowedFd<'_>) -> Result<Part, Fai
 fn enter_user_namespace(uid: u32, gid: u32) -> Result<(), Failure> {
     let flags = CloneFlags::CLONE_NEWUSER;
     to("make a user namespace", unshare(flags))?;
-    to("close the list of groups", fs::write("/proc/self/setgroups", "deny"))?;
+    to(
+        "close the list of groups",
+        fs::write("/proc/self/setgroups", "deny"),
+    )?;
     let map = |id: u32| format!("{id} {id} 1");
     to("map the user", fs::write("/proc/self/uid_map", map(uid)))?;
     to("map the group", fs::write("/proc/self/gid_map", map(gid)))
@@ -96,7 +99,10 @@ fn domain(places: &[PathBuf]) -> Result<OwnedFd, Failure> {
     let what = "make a Landlock ruleset";
     let made = ruleset(places).map_err(|err| io::Error::other(err.to_string()));
     let fd = to(what, made)?;
-    to(what, fd.ok_or(io::Error::from_raw_os_error(libc::EOPNOTSUPP)))
+    to(
+        what,
+        fd.ok_or(io::Error::from_raw_os_error(libc::EOPNOTSUPP)),
+    )
 }
 
 fn ruleset(places: &[PathBuf]) -> Result<Option<OwnedFd>, RulesetError> {

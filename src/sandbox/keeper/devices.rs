@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{Mode, SFlag, fchmodat, FchmodatFlags, makedev, mkdirat, mknodat};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, makedev, mkdirat, mknodat};
 use nix::unistd::symlinkat;
 
 use super::{Failure, to};
@@ -65,7 +65,10 @@ impl Devices {
         for (name, target) in LINKS {
             to(WHAT, symlinkat(target, &devices.root, name))?;
         }
-        to(WHAT, mkdirat(&devices.root, "shm", Mode::from_bits_truncate(0o755)))?;
+        to(
+            WHAT,
+            mkdirat(&devices.root, "shm", Mode::from_bits_truncate(0o755)),
+        )?;
         if kind == Dev::Minimal {
             devices.add_terminals(privileged, tty)?;
             devices.add_log()?;
@@ -89,7 +92,10 @@ impl Devices {
     }
 
     fn add_terminals(&mut self, privileged: bool, tty: Option<u32>) -> Result<(), Failure> {
-        to(WHAT, mkdirat(&self.root, "pts", Mode::from_bits_truncate(0o755)))?;
+        to(
+            WHAT,
+            mkdirat(&self.root, "pts", Mode::from_bits_truncate(0o755)),
+        )?;
         to(WHAT, symlinkat("pts/ptmx", &self.root, "ptmx"))?;
         let gid = tty.filter(|_| privileged).map(|gid| gid.to_string());
         let gid = CString::new(gid.unwrap_or_default()).unwrap_or_default();

@@ -52,7 +52,14 @@ const ETC: [&str; 27] = [
 
 /// Empty directories that programs expect.
 const EMPTY: [&str; 8] = [
-    "dev", "proc", "tmp", "run", "run/lock", "var/tmp", "var/lib", "var/empty",
+    "dev",
+    "proc",
+    "tmp",
+    "run",
+    "run/lock",
+    "var/tmp",
+    "var/lib",
+    "var/empty",
 ];
 
 /// Makes the new root and puts the system's directories into it.
@@ -76,7 +83,10 @@ pub fn begin(tree: &Tree) -> Result<PathBuf, Failure> {
                 let set = Attributes::READ_ONLY
                     .and(Attributes::NO_DEV)
                     .and_if(Attributes::NO_SUID, tree.no_suid);
-                to(what(), mount::change(copy.as_fd(), set, Attributes::default(), true))?;
+                to(
+                    what(),
+                    mount::change(copy.as_fd(), set, Attributes::default(), true),
+                )?;
                 system.push((path, Part::Tree(copy)));
             }
         }
@@ -126,5 +136,8 @@ pub fn enter(base: &Path) -> Result<(), Failure> {
     to(WHAT, pivot_root(".", "."))?;
     to(WHAT, umount2(".", MntFlags::MNT_DETACH))?;
     to(WHAT, chdir("/"))?;
-    to("close the new root", mount::change_at(Path::new("/"), Attributes::READ_ONLY, false))
+    to(
+        "close the new root",
+        mount::change_at(Path::new("/"), Attributes::READ_ONLY, false),
+    )
 }

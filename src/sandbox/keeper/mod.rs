@@ -32,7 +32,10 @@ pub enum Report {
     /// The keeper proper, as the helper's own namespace numbers it.
     Born(i32),
     /// It stands. Descriptors come with it, in this order, where they are announced.
-    Ready { landlock: bool, users: bool },
+    Ready {
+        landlock: bool,
+        users: bool,
+    },
     Failed(Failure),
 }
 
@@ -65,7 +68,8 @@ pub const MAX_REPORT: usize = 8192;
 /// The life of a keeper; `link` is its end of the pair.
 #[must_use]
 pub fn run(link: &OwnedFd) -> Exit {
-    let outcome = receive(link.as_fd()).and_then(|blueprint| build::stand_up(&blueprint, link.as_fd()));
+    let outcome =
+        receive(link.as_fd()).and_then(|blueprint| build::stand_up(&blueprint, link.as_fd()));
     match outcome {
         Ok(build::Part::Parent) => Exit::Ok,
         Ok(build::Part::Keeper(built)) => {
@@ -89,7 +93,10 @@ fn receive(link: BorrowedFd<'_>) -> Result<Blueprint, Failure> {
     let file = packet.descriptors.into_iter().next();
     let file = file.ok_or(io::Error::from_raw_os_error(libc::EPROTO));
     let file = to("hear what to build", file)?;
-    let read = serde_json::from_reader(io::BufReader::new(std::fs::File::from(file)));
+    // The helper's place in it, which is ours too, is the end.
+    let mut file = std::fs::File::from(file);
+    to("hear what to build", io::Seek::rewind(&mut file))?;
+    let read = serde_json::from_reader(io::BufReader::new(file));
     to("understand what to build", read.map_err(io::Error::from))
 }
 

@@ -38,7 +38,10 @@ pub fn raise(tree: &Tree, privileged: bool) -> Result<(), Failure> {
         Root::Minimal => minimal::begin(tree)?,
         Root::ReadOnly => {
             let how = Attributes::READ_ONLY.and_if(Attributes::NO_SUID, tree.no_suid);
-            to("make the tree read-only", mount::change_at(Path::new("/"), how, true))?;
+            to(
+                "make the tree read-only",
+                mount::change_at(Path::new("/"), how, true),
+            )?;
             PathBuf::new()
         }
         Root::Host => PathBuf::new(),
@@ -49,7 +52,10 @@ pub fn raise(tree: &Tree, privileged: bool) -> Result<(), Failure> {
             let path = at(Path::new(path));
             if path.exists() {
                 let part = mount::clone_tree(Some(scratch.as_fd()), Path::new(part), false);
-                to("make a private /tmp", part.and_then(|part| mount::attach(part.as_fd(), &path)))?;
+                to(
+                    "make a private /tmp",
+                    part.and_then(|part| mount::attach(part.as_fd(), &path)),
+                )?;
             }
         }
     }
@@ -58,13 +64,21 @@ pub fn raise(tree: &Tree, privileged: bool) -> Result<(), Failure> {
         devices.attach(&at(Path::new("/dev")), scratch.as_fd())?;
     }
     if let Some(proc) = proc {
-        to("mount a new /proc", mount::attach(proc.as_fd(), &at(Path::new("/proc"))))?;
+        to(
+            "mount a new /proc",
+            mount::attach(proc.as_fd(), &at(Path::new("/proc"))),
+        )?;
     }
     for copy in &copies {
         put(copy, &at(&copy.shown.path))?;
     }
     for cover in covers {
-        let sealed = mount::change(cover.as_fd(), Attributes::READ_ONLY, Attributes::default(), false);
+        let sealed = mount::change(
+            cover.as_fd(),
+            Attributes::READ_ONLY,
+            Attributes::default(),
+            false,
+        );
         to("seal what covers hidden places", sealed)?;
     }
     if tree.root == Root::Minimal {
@@ -92,7 +106,11 @@ fn new_proc(tree: &Tree) -> Result<Option<OwnedFd>, Failure> {
         .and(Attributes::NO_SUID)
         .and(Attributes::NO_DEV)
         .and(Attributes::NO_EXEC);
-    to("mount a new /proc", mount::new_file_system(c"proc", &[option], how)).map(Some)
+    to(
+        "mount a new /proc",
+        mount::new_file_system(c"proc", &[option], how),
+    )
+    .map(Some)
 }
 
 fn take(tree: &Tree) -> Result<Vec<Copy<'_>>, Failure> {
@@ -110,7 +128,10 @@ fn take(tree: &Tree) -> Result<Vec<Copy<'_>>, Failure> {
             .and_if(Attributes::READ_ONLY, !shown.writable)
             .and_if(Attributes::NO_SUID, tree.no_suid)
             .and_if(Attributes::NO_DEV, !is_device);
-        to(what(), mount::change(mount.as_fd(), set, Attributes::default(), true))?;
+        to(
+            what(),
+            mount::change(mount.as_fd(), set, Attributes::default(), true),
+        )?;
         copies.push(Copy {
             shown,
             mount,
@@ -158,7 +179,10 @@ fn scratch(tree: &Tree) -> Result<OwnedFd, Failure> {
         // Not by mkdirat: the umask would take from it.
         let everybody = Mode::from_bits_truncate(0o1777);
         let flag = nix::sys::stat::FchmodatFlags::FollowSymlink;
-        to(WHAT, nix::sys::stat::fchmodat(&scratch, part, everybody, flag))?;
+        to(
+            WHAT,
+            nix::sys::stat::fchmodat(&scratch, part, everybody, flag),
+        )?;
     }
     Ok(scratch)
 }
@@ -181,7 +205,9 @@ fn hide(tree: &Tree, base: &Path) -> Result<Vec<OwnedFd>, Failure> {
         let holds_something = tree.shown.iter().any(|shown| shown.path.starts_with(path));
         let cover = if holds_something {
             let options = [(c"size", Some(c"1M")), (c"mode", Some(c"0755"))];
-            let how = Attributes::NO_SUID.and(Attributes::NO_DEV).and(Attributes::NO_EXEC);
+            let how = Attributes::NO_SUID
+                .and(Attributes::NO_DEV)
+                .and(Attributes::NO_EXEC);
             mount::new_file_system(c"tmpfs", &options, how)
         } else {
             let part = if is_directory { "d" } else { "f" };
@@ -206,6 +232,11 @@ fn void() -> io::Result<OwnedFd> {
     mkdirat(&void, "d", Mode::from_bits_truncate(0o555))?;
     let flags = nix::fcntl::OFlag::O_CREAT | nix::fcntl::OFlag::O_CLOEXEC;
     nix::fcntl::openat(&void, "f", flags, Mode::empty())?;
-    mount::change(void.as_fd(), Attributes::READ_ONLY, Attributes::default(), false)?;
+    mount::change(
+        void.as_fd(),
+        Attributes::READ_ONLY,
+        Attributes::default(),
+        false,
+    )?;
     Ok(void)
 }

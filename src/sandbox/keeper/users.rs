@@ -33,7 +33,10 @@ pub fn namespace(who: &Users, own_pids: bool) -> Result<OwnedFd, Failure> {
     let found = if made {
         map(child, who, own_pids)
     } else {
-        to("make a user namespace", Err(io::Error::from_raw_os_error(libc::EPERM)))
+        to(
+            "make a user namespace",
+            Err(io::Error::from_raw_os_error(libc::EPERM)),
+        )
     };
     drop(our_end);
     process::wait_for(child);
@@ -45,7 +48,10 @@ fn map(child: i32, who: &Users, own_pids: bool) -> Result<OwnedFd, Failure> {
     let scratch;
     let proc = if own_pids {
         scratch = to("look at processes", process::own_proc())?;
-        format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&scratch))
+        format!(
+            "/proc/self/fd/{}",
+            std::os::fd::AsRawFd::as_raw_fd(&scratch)
+        )
     } else {
         "/proc".to_owned()
     };
@@ -56,8 +62,14 @@ fn map(child: i32, who: &Users, own_pids: bool) -> Result<OwnedFd, Failure> {
         }
         fs::write(format!("{proc}/{child}/{file}"), map)
     };
-    to("map the user of a user namespace", write("uid_map", &[who.uid]))?;
-    to("map the groups of a user namespace", write("gid_map", &who.gids))?;
+    to(
+        "map the user of a user namespace",
+        write("uid_map", &[who.uid]),
+    )?;
+    to(
+        "map the groups of a user namespace",
+        write("gid_map", &who.gids),
+    )?;
     let namespace = fs::File::open(format!("{proc}/{child}/ns/user"));
     to("open a user namespace", namespace).map(OwnedFd::from)
 }

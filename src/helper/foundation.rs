@@ -1,0 +1,169 @@
+//! What sandboxes stand on: the host as it was probed, directories that belong
+//! to services, and the keepers that are started for them.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Instant;
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Token};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+use crate::helper::core::Helper;
+use crate::helper::sandboxes::Outcome;
+use crate::helper::start::{Answer, Ask};
+use crate::ids::ServiceId;
+use crate::sandbox::Step;
+use crate::sandbox::blueprint::Blueprint;
+use crate::sandbox::confinement::Ground;
+use crate::sandbox::launch::{Descriptors, NotStarted};
+use crate::sandbox::plan::ExecPlan;
+use crate::sandbox::probe::Probe;
+use crate::sys::exec::Environment;
+use crate::table::Table;
+
+/// Tokens of the links to keepers, with the numbers of their descriptors.
+pub const FIRST_KEEPER: usize = 1 << 24;
+
+/// What is found out once, at the start.
+#[derive(Debug)]
+pub struct Foundation {
+    pub probe: Probe,
+    runtime_dir: Option<PathBuf>,
+    state_dir: Option<PathBuf>,
+}
+
+impl Foundation {
+    #[must_use]
+    pub fn new(runtime_dir: Option<PathBuf>, state_dir: Option<PathBuf>) -> Self {
+        Self {
+            probe: Probe::take(),
+            runtime_dir,
+            state_dir,
+        }
+    }
+
+    /// What the services of `table` have in common.
+    #[must_use]
+    pub fn ground(&self, table: &Table) -> Ground<'_> {
+        let own = self.runtime_dir.iter().chain(&self.state_dir).cloned();
+        let credentials = self.runtime_dir.as_ref().map(|dir| dir.join("credentials"));
+        Ground::new(&self.probe, table, own.collect(), credentials)
+    }
+
+    /// Makes the directories that services of `table` are to have.
+    pub fn lay(&self, _table: &Table) {}
+}
+
+impl Helper {
+    /// Says once for each table what a service has to do without.
+    pub(super) fn tell_confinement(&self) {
+        for (name, program) in self.services.programs() {
+            if let Some(why) = &program.blocked {
+                log::error!(service = name; "blocked: its isolation requires {why}");
+            }
+            for what in &program.degraded {
+                log::debug!(service = name; "degraded: no {what}");
+            }
+        }
+    }
+
+    /// Starts keepers for what is missing.
+    pub(super) fn build_sandboxes(&mut self, now: Instant) {
+        while let Some((service, blueprint)) = self.sandboxes.to_build() {
+            if let Err(err) = self.start_keeper(service, blueprint, now) {
+                let asks = self.sandboxes.gave_up(service);
+                log::error!("unable to start the keeper of a sandbox: {err}");
+                self.fail(asks, err.raw_os_error().unwrap_or(libc::EIO), now);
+                return;
+            }
+        }
+    }
+
+    fn start_keeper(
+        &mut self,
+        service: ServiceId,
+        blueprint: Rc<Blueprint>,
+        now: Instant,
+    ) -> io::Result<()> {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+        let argv = vec![c"usherd-keeper".to_owned(), c"--keeper".to_owned()];
+        let files = self.fronts.inheritance().files;
+        let plan = ExecPlan::of_ourselves(argv, files, 0o022);
+        let stderr = io::stderr();
+        let fds = Descriptors {
+            null: self.null.as_fd(),
+            stderr: Some(stderr.as_fd()),
+            sockets: &[theirs.as_fd()],
+            sandbox: None,
+        };
+        self.launcher
+            .launch(&Rc::new(plan), Environment::default().seal(), &fds)
+            .map_err(|NotStarted { errno, .. }| io::Error::from_raw_os_error(errno))?;
+        let number = self.sandboxes.began(service, blueprint, ours, now)?;
+        let token = Token(FIRST_KEEPER + usize::try_from(number).unwrap_or(0));
+        self.poll
+            .registry()
+            .register(&mut SourceFd(&number), token, Interest::READABLE)
+    }
+
+    /// Whatever keepers have to say.
+    pub(super) fn hear_keepers(&mut self, events: &Events, now: Instant) {
+        for event in events {
+            let number = event.token().0.checked_sub(FIRST_KEEPER);
+            let number = number.and_then(|number| i32::try_from(number).ok());
+            if let Some((service, outcome)) = number.and_then(|n| self.sandboxes.hear(n)) {
+                self.keeper_is_done(service, outcome, now);
+            }
+        }
+    }
+
+    pub(super) fn expire_sandboxes(&mut self, now: Instant) {
+        for (service, outcome) in self.sandboxes.expire(now) {
+            self.keeper_is_done(service, outcome, now);
+        }
+    }
+
+    fn keeper_is_done(&mut self, service: ServiceId, outcome: Outcome, now: Instant) {
+        match outcome {
+            Outcome::Stands => {
+                while let Some(ask) = self.sandboxes.next_ask(service) {
+                    self.start_late(ask, now);
+                }
+            }
+            Outcome::Failed(failure, asks) => {
+                let name = self
+                    .services
+                    .find(service)
+                    .map_or("?", |service| &service.name);
+                log::error!(
+                    service = name, step:% = Step::Sandbox, errno = failure.errno;
+                    "unable to build its sandbox: {failure}"
+                );
+                self.fail(asks, failure.errno, now);
+            }
+            Outcome::Dropped => {}
+        }
+    }
+
+    /// A request that had to wait; judged anew, for much may have changed.
+    fn start_late(&mut self, ask: Ask, now: Instant) {
+        let (connection, service) = (ask.connection, ask.service);
+        let answer = self.carry_out(ask, now);
+        self.tell_late(connection, service, answer, now);
+    }
+
+    fn fail(&mut self, asks: Vec<Ask>, errno: i32, now: Instant) {
+        for ask in asks {
+            let failed = NotStarted {
+                step: Step::Sandbox,
+                errno,
+            };
+            self.tell_late(ask.connection, ask.service, Answer::Failed(failed), now);
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! Sandboxes that stand, are being built, or are waited for.
+//!
+//! They are built by keepers, beside the loop and never in it. A request that
+//! finds none waits for one here. With `isolation = "standard"` a service has
+//! one for all its instances; with `"strict"` every instance uses one up, and a
+//! few stand ready, as many as were lately missed. All are dropped at a reload
+//! and when the service rests.
+#![forbid(unsafe_code)]
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::helper::front_process::seal;
+use crate::helper::start::Ask;
+use crate::ids::ServiceId;
+use crate::sandbox::blueprint::Blueprint;
+use crate::sandbox::keeper::{Failure, MAX_REPORT, Report};
+use crate::sandbox::launch::{Door, FIRST_LISTENER};
+use crate::sys::inherit::raise_any;
+use crate::sys::link;
+use crate::sys::process::{pidfd_open, pidfd_signal};
+
+/// A keeper that takes longer is given up.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Keepers at work at once.
+const MOST_AT_WORK: usize = 4;
+/// Sandboxes that stand ready for a service whose instances use them up.
+const FEWEST_READY: usize = 2;
+const MOST_READY: usize = 8;
+/// A service that nobody has asked for as long has its sandboxes taken down.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// One that stands. Dropping it tells its keeper to end when the last process
+/// in it has.
+#[derive(Debug)]
+pub struct Sandbox {
+    pub door: Door,
+    keeper: i32,
+    own_pids: bool,
+    _link: OwnedFd,
+}
+
+impl Sandbox {
+    /// Ends every process in it; without a pid namespace, of its own only the keeper.
+    pub fn kill(&self) {
+        if self.own_pids
+            && let Err(err) = pidfd_signal(self.door.keeper.as_fd(), libc::SIGKILL)
+            && err.raw_os_error() != Some(libc::ESRCH)
+        {
+            log::warn!(pid = self.keeper; "unable to end a sandbox: {err}");
+        }
+    }
+}
+
+/// The sandboxes of one service.
+#[derive(Debug)]
+struct Home {
+    blueprint: Rc<Blueprint>,
+    per_instance: bool,
+    ready: Vec<Rc<Sandbox>>,
+    at_work: usize,
+    waiting: VecDeque<Ask>,
+    /// So many are to stand ready.
+    want: usize,
+    last_asked: Instant,
+}
+
+impl Home {
+    fn lacks(&self) -> usize {
+        let want = match self.per_instance {
+            true => self.want + self.waiting.len(),
+            false => usize::from(!self.waiting.is_empty()),
+        };
+        want.saturating_sub(self.ready.len() + self.at_work)
+    }
+}
+
+/// A keeper at work.
+#[derive(Debug)]
+struct Work {
+    service: ServiceId,
+    blueprint: Rc<Blueprint>,
+    link: OwnedFd,
+    /// The keeper proper, once it is born.
+    keeper: Option<i32>,
+    until: Instant,
+}
+
+/// What came of a keeper.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A sandbox stands.
+    Stands,
+    /// None does, and these requests wait for it no longer.
+    Failed(Failure, Vec<Ask>),
+    /// Nobody needs it any more.
+    Dropped,
+}
+
+#[derive(Debug, Default)]
+pub struct Sandboxes {
+    homes: HashMap<ServiceId, Home>,
+    /// By the number of the descriptor of the link, which is its token too.
+    work: HashMap<i32, Work>,
+}
+
+/// What a request finds.
+#[derive(Debug)]
+pub enum Found {
+    Nothing,
+    Sandbox(Rc<Sandbox>),
+}
+
+impl Sandboxes {
+    /// A sandbox for one start, if one stands.
+    pub fn take(
+        &mut self,
+        service: ServiceId,
+        blueprint: &Rc<Blueprint>,
+        per_instance: bool,
+        now: Instant,
+    ) -> Found {
+        let home = self.homes.entry(service).or_insert_with(|| Home {
+            blueprint: Rc::clone(blueprint),
+            per_instance,
+            ready: Vec::new(),
+            at_work: 0,
+            waiting: VecDeque::new(),
+            want: 0,
+            last_asked: now,
+        });
+        if !Rc::ptr_eq(&home.blueprint, blueprint) {
+            home.blueprint = Rc::clone(blueprint);
+            home.per_instance = per_instance;
+            home.ready.clear();
+            // What is being built is of the old table and finds no home.
+            home.at_work = 0;
+        }
+        home.last_asked = now;
+        if per_instance {
+            home.want = home.want.max(FEWEST_READY);
+            return home.ready.pop().map_or(Found::Nothing, Found::Sandbox);
+        }
+        let stands = home.ready.first().map(Rc::clone);
+        stands.map_or(Found::Nothing, Found::Sandbox)
+    }
+
+    /// Keeps a request until a sandbox stands.
+    pub fn wait(&mut self, ask: Ask) {
+        let Some(home) = self.homes.get_mut(&ask.service) else {
+            unreachable!("take() has made it");
+        };
+        if home.per_instance {
+            home.want = (home.want + 1).min(MOST_READY);
+        }
+        home.waiting.push_back(ask);
+    }
+
+    /// Requests of a service that wait.
+    #[must_use]
+    pub fn waiting(&self, service: ServiceId) -> usize {
+        self.homes
+            .get(&service)
+            .map_or(0, |home| home.waiting.len())
+    }
+
+    /// A request that can be tried again: something stands for it.
+    pub fn next_ask(&mut self, service: ServiceId) -> Option<Ask> {
+        let home = self.homes.get_mut(&service)?;
+        match home.ready.is_empty() {
+            true => None,
+            false => home.waiting.pop_front(),
+        }
+    }
+
+    /// The next service that lacks a sandbox, and may have one built now.
+    #[must_use]
+    pub fn to_build(&self) -> Option<(ServiceId, Rc<Blueprint>)> {
+        if self.work.len() >= MOST_AT_WORK {
+            return None;
+        }
+        // Those that are waited for come first.
+        let lacking = self.homes.iter().filter(|(_, home)| home.lacks() > 0);
+        let (id, home) = lacking.max_by_key(|(_, home)| home.waiting.len())?;
+        Some((*id, Rc::clone(&home.blueprint)))
+    }
+
+    /// A keeper has been started for `service`; tells it what to build. Returns what to watch.
+    pub fn began(
+        &mut self,
+        service: ServiceId,
+        blueprint: Rc<Blueprint>,
+        link: OwnedFd,
+        now: Instant,
+    ) -> io::Result<i32> {
+        let sealed = seal(c"usherd-blueprint", &*blueprint)?;
+        link::send(link.as_fd(), b"build", &[sealed.as_fd()])?;
+        if let Some(home) = self.homes.get_mut(&service) {
+            home.at_work += 1;
+        }
+        let number = link.as_raw_fd();
+        let until = now + PATIENCE;
+        self.work.insert(
+            number,
+            Work {
+                service,
+                blueprint,
+                link,
+                keeper: None,
+                until,
+            },
+        );
+        Ok(number)
+    }
+
+    /// No keeper could be started for `service`.
+    pub fn gave_up(&mut self, service: ServiceId) -> Vec<Ask> {
+        self.homes.get_mut(&service).map_or_else(Vec::new, |home| {
+            home.want = 0;
+            home.waiting.drain(..).collect()
+        })
+    }
+
+    /// Hears the keeper behind link `number`. `None` while it is still at work.
+    pub fn hear(&mut self, number: i32) -> Option<(ServiceId, Outcome)> {
+        let work = self.work.get_mut(&number)?;
+        let mut buffer = [0; MAX_REPORT];
+        loop {
+            let packet = match link::receive(work.link.as_fd(), &mut buffer) {
+                Ok(packet) if packet.length > 0 => packet,
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => return None,
+                Ok(_) | Err(_) => {
+                    let failure = Failure {
+                        what: "keep the keeper of a sandbox running".to_owned(),
+                        errno: libc::ECHILD,
+                    };
+                    return self.finished(number, Err(failure));
+                }
+            };
+            let report = serde_json::from_slice(buffer.get(..packet.length).unwrap_or_default());
+            match report {
+                Ok(Report::Born(pid)) => work.keeper = Some(pid),
+                Ok(Report::Ready { landlock, users }) => {
+                    let stands = open_door(work, packet.descriptors, landlock, users);
+                    let stands = stands.map_err(|err| Failure {
+                        what: "enter a sandbox".to_owned(),
+                        errno: err.raw_os_error().unwrap_or(libc::EIO),
+                    });
+                    return self.finished(number, stands);
+                }
+                Ok(Report::Failed(failure)) => return self.finished(number, Err(failure)),
+                Err(_) => {
+                    let failure = Failure {
+                        what: "understand the keeper of a sandbox".to_owned(),
+                        errno: libc::EPROTO,
+                    };
+                    return self.finished(number, Err(failure));
+                }
+            }
+        }
+    }
+
+    fn finished(
+        &mut self,
+        number: i32,
+        result: Result<(Door, i32), Failure>,
+    ) -> Option<(ServiceId, Outcome)> {
+        let work = self.work.remove(&number)?;
+        let home = self.homes.get_mut(&work.service);
+        let Some(home) = home.filter(|home| Rc::ptr_eq(&home.blueprint, &work.blueprint)) else {
+            return Some((work.service, Outcome::Dropped));
+        };
+        home.at_work = home.at_work.saturating_sub(1);
+        let outcome = match result {
+            Ok((door, keeper)) => {
+                home.ready.push(Rc::new(Sandbox {
+                    door,
+                    keeper,
+                    own_pids: work.blueprint.pid_namespace,
+                    _link: work.link,
+                }));
+                Outcome::Stands
+            }
+            Err(failure) => {
+                // The next request tries again; nothing else does.
+                home.want = 0;
+                Outcome::Failed(failure, home.waiting.drain(..).collect())
+            }
+        };
+        Some((work.service, outcome))
+    }
+
+    /// A process that is none of ours otherwise has ended: perhaps a keeper.
+    pub fn keeper_ended(&mut self, pid: i32) -> bool {
+        let mut found = false;
+        for home in self.homes.values_mut() {
+            let before = home.ready.len();
+            home.ready.retain(|sandbox| sandbox.keeper != pid);
+            found |= home.ready.len() < before;
+        }
+        found
+    }
+
+    /// The table has changed: whatever stands was built for the old one. What
+    /// runs in it goes on.
+    pub fn drop_all(&mut self) {
+        for home in self.homes.values_mut() {
+            home.ready.clear();
+            home.want = 0;
+        }
+        self.homes.retain(|_, home| !home.waiting.is_empty());
+    }
+
+    /// All requests that wait: usherd ends.
+    pub fn abandon(&mut self) -> Vec<Ask> {
+        self.work.clear();
+        let homes = std::mem::take(&mut self.homes);
+        homes.into_values().flat_map(|home| home.waiting).collect()
+    }
+
+    /// When something has to be looked at.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Instant> {
+        let work = self.work.values().map(|work| work.until);
+        let idle = self.homes.values().map(|home| home.last_asked + IDLE);
+        work.chain(idle).min()
+    }
+
+    /// Takes down what nobody has asked for, and gives up keepers that take too long.
+    pub fn expire(&mut self, now: Instant) -> Vec<(ServiceId, Outcome)> {
+        self.homes.retain(|_, home| {
+            now < home.last_asked + IDLE || home.at_work > 0 || !home.waiting.is_empty()
+        });
+        let late = self.work.iter().filter(|(_, work)| work.until <= now);
+        let late: Vec<i32> = late.map(|(number, _)| *number).collect();
+        let failed = late.into_iter().filter_map(|number| {
+            let keeper = self.work.get(&number).and_then(|work| work.keeper);
+            if let Some(pidfd) = keeper.and_then(|pid| pidfd_open(pid).ok()) {
+                let _ = pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
+            }
+            let failure = Failure {
+                what: format!("build a sandbox within {} s", PATIENCE.as_secs()),
+                errno: libc::ETIMEDOUT,
+            };
+            self.finished(number, Err(failure))
+        });
+        failed.collect()
+    }
+}
+
+fn open_door(
+    work: &Work,
+    descriptors: Vec<OwnedFd>,
+    landlock: bool,
+    users: bool,
+) -> io::Result<(Door, i32)> {
+    let keeper = work
+        .keeper
+        .ok_or(io::Error::from_raw_os_error(libc::EPROTO))?;
+    let raise = |fd: BorrowedFd<'_>| raise_any(fd, FIRST_LISTENER);
+    let mut descriptors = descriptors.into_iter();
+    let mut next = |announced: bool| match announced {
+        true => {
+            let fd = descriptors.next();
+            let fd = fd.ok_or(io::Error::from_raw_os_error(libc::EPROTO))?;
+            raise(fd.as_fd()).map(Some)
+        }
+        false => Ok(None),
+    };
+    let door = Door {
+        landlock: next(landlock)?,
+        users: next(users)?,
+        keeper: raise(pidfd_open(keeper)?.as_fd())?,
+        namespaces: namespaces(&work.blueprint),
+    };
+    Ok((door, keeper))
+}
+
+fn namespaces(of: &Blueprint) -> i32 {
+    let wanted = [
+        (of.pid_namespace, libc::CLONE_NEWPID),
+        (of.ipc_namespace, libc::CLONE_NEWIPC),
+        (of.uts_namespace.is_some(), libc::CLONE_NEWUTS),
+        (of.network.is_some(), libc::CLONE_NEWNET),
+        (of.tree.is_some(), libc::CLONE_NEWNS),
+        (of.own_user.is_some(), libc::CLONE_NEWUSER),
+    ];
+    let chosen = wanted.iter().filter(|(wanted, _)| *wanted);
+    chosen.fold(0, |all, (_, flag)| all | flag)
+}
