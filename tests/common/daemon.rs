@@ -227,10 +227,12 @@ impl<'a> Setup<'a> {
 #[must_use]
 pub fn table(dir: &Dir, services: &str) -> String {
     let runtime = dir.file("run");
+    // Most tests are about something else, and their servers are scripts in the
+    // test's folder, which a sandbox would not show them.
     let accounts = if as_root() {
-        "user = \"nobody\"\n\n[defaults]\nuser = \"nobody\"\n"
+        "user = \"nobody\"\n\n[defaults]\nuser = \"nobody\"\nisolation = \"none\"\n"
     } else {
-        ""
+        "\n[defaults]\nisolation = \"none\"\n"
     };
     let state = dir.file("state");
     format!(
