@@ -5,6 +5,7 @@
 
 use std::ffi::CStr;
 
+use super::bpf::Instruction;
 use super::exec::{Argv, Envp};
 
 /// What went wrong: an errno.
@@ -155,6 +156,25 @@ pub fn set_umask(mask: u32) {
 pub fn change_directory(to: &CStr) -> Result<(), Errno> {
     // SAFETY: the string ends in NUL and is only read.
     unsafe { call(libc::SYS_chdir, [to.as_ptr() as usize, 0, 0, 0]) }.map(drop)
+}
+
+/// seccomp(2): from now on `program` judges every system call of this thread
+/// and of what comes of it. Needs no_new_privs or `CAP_SYS_ADMIN`.
+pub fn set_filter(program: &[Instruction]) -> Result<(), Errno> {
+    let filter = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(|_| libc::EINVAL)?,
+        filter: program.as_ptr().cast_mut(),
+    };
+    let mode = libc::SECCOMP_SET_MODE_FILTER as usize;
+    // SAFETY: `filter` names `program` and its true length; the kernel copies
+    // both before it returns and writes to neither.
+    unsafe {
+        call(
+            libc::SYS_seccomp,
+            [mode, 0, (&raw const filter) as usize, 0],
+        )
+    }
+    .map(drop)
 }
 
 /// getpid(2).
