@@ -2,11 +2,13 @@
 //! it, what its servers take from themselves, what it has to do without.
 #![forbid(unsafe_code)]
 
+use std::cell::RefCell;
 use std::ffi::CString;
 use std::path::PathBuf;
 use std::rc::Rc;
 
 use crate::sandbox::blueprint::{Blueprint, Surroundings};
+use crate::sandbox::calls;
 use crate::sandbox::plan::{Cage, Label};
 use crate::sandbox::probe::{Probe, Role};
 use crate::table::isolation::{IoPriority, Isolation, Level, Mechanism};
@@ -24,6 +26,8 @@ pub struct Ground<'a> {
     pub credentials: Option<PathBuf>,
     pub states: Vec<String>,
     pub tty: Option<u32>,
+    /// Services of equal settings share a program.
+    calls: RefCell<calls::Compiled>,
 }
 
 /// The isolation of one service, ready for use.
@@ -68,6 +72,7 @@ impl<'a> Ground<'a> {
                 .ok()
                 .flatten()
                 .map(|group| group.gid.as_raw()),
+            calls: RefCell::default(),
         }
     }
 }
@@ -130,7 +135,9 @@ fn cage(
         capabilities: kept.map(|kept| kept.iter().fold(0, |set, one| set | one.bit())),
         keyring: use_of(Mechanism::Keyring),
         no_new_privs: use_of(Mechanism::NoNewPrivs),
-        filter: None,
+        filter: use_of(Mechanism::Seccomp)
+            .then(|| ground.calls.borrow_mut().program(isolation))
+            .transpose()?,
     })
 }
 

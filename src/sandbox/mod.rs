@@ -7,6 +7,7 @@
 use std::fmt;
 
 pub mod blueprint;
+pub mod calls;
 pub mod confinement;
 pub mod facts;
 pub mod keeper;

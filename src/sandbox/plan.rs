@@ -4,7 +4,7 @@
 use std::ffi::{CStr, CString, NulError};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::sys::bpf::Instruction;
 use crate::sys::exec::{Argv, Environment};
@@ -46,7 +46,7 @@ pub struct Cage {
     pub capabilities: Option<u64>,
     pub keyring: bool,
     pub no_new_privs: bool,
-    pub filter: Option<Rc<[Instruction]>>,
+    pub filter: Option<Arc<[Instruction]>>,
 }
 
 /// What an LSM is told about the next exec.

@@ -17,7 +17,8 @@ pub struct Counters {
     pub matched: Matched,
     /// Servers that the helper cloned.
     pub started: u64,
-    failed: [u64; Step::ALL.len()],
+    /// Of steps that something failed at: they are few.
+    failed: Vec<(Step, u64)>,
     turned_down: [u64; Refusal::ALL.len()],
     exits: Exits,
     pub received: u64,
@@ -43,8 +44,9 @@ impl Counters {
 
     /// A start came to nothing.
     pub fn fail(&mut self, step: Step) {
-        if let Some(count) = self.failed.get_mut(usize::from(step.code())) {
-            *count += 1;
+        match self.failed.iter_mut().find(|(known, _)| *known == step) {
+            Some((_, count)) => *count += 1,
+            None => self.failed.push((step, 1)),
         }
     }
 
@@ -82,8 +84,7 @@ impl Counters {
     }
 
     pub fn failed(&self) -> impl Iterator<Item = (Step, u64)> + '_ {
-        let steps = Step::ALL.into_iter().zip(self.failed);
-        steps.filter(|(_, count)| *count > 0)
+        self.failed.iter().copied()
     }
 
     pub fn turned_down(&self) -> impl Iterator<Item = (Refusal, u64)> + '_ {
@@ -94,7 +95,8 @@ impl Counters {
     /// Starts that came to nothing, for whatever reason.
     #[must_use]
     pub fn all_failed(&self) -> u64 {
-        self.failed.iter().chain(&self.turned_down).sum()
+        let failed = self.failed.iter().map(|(_, count)| count);
+        failed.chain(&self.turned_down).sum()
     }
 
     pub fn exits(&self) -> impl Iterator<Item = (Kind, u64)> + '_ {

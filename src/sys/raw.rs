@@ -5,6 +5,7 @@
 
 use std::ffi::CStr;
 
+use super::bpf::Instruction;
 use super::exec::{Argv, Envp};
 
 /// What went wrong: an errno.
@@ -265,6 +266,25 @@ pub fn change_directory(to: &CStr) -> Result<(), Errno> {
     unsafe { call(libc::SYS_chdir, [to.as_ptr() as usize, 0, 0, 0]) }.map(drop)
 }
 
+/// seccomp(2): from now on `program` judges every system call of this thread
+/// and of what comes of it. Needs no_new_privs or `CAP_SYS_ADMIN`.
+pub fn set_filter(program: &[Instruction]) -> Result<(), Errno> {
+    let filter = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(|_| libc::EINVAL)?,
+        filter: program.as_ptr().cast_mut(),
+    };
+    let mode = libc::SECCOMP_SET_MODE_FILTER as usize;
+    // SAFETY: `filter` names `program` and its true length; the kernel copies
+    // both before it returns and writes to neither.
+    unsafe {
+        call(
+            libc::SYS_seccomp,
+            [mode, 0, (&raw const filter) as usize, 0],
+        )
+    }
+    .map(drop)
+}
+
 /// getpid(2).
 #[must_use]
 pub fn own_pid() -> u32 {
@@ -282,24 +302,4 @@ pub fn exec(program: &CStr, argv: &Argv, envp: &Envp) -> Errno {
     // to ends in NUL and is owned by the value we borrow.
     let result = unsafe { call(libc::SYS_execve, [program.as_ptr() as usize, argv, envp, 0]) };
     result.err().unwrap_or(libc::EIO)
-}
-
-/// seccomp(2), `SECCOMP_SET_MODE_FILTER`.
-pub fn set_filter(program: &[super::bpf::Instruction]) -> Result<(), Errno> {
-    const SET_MODE_FILTER: usize = 1;
-    let Ok(len) = u16::try_from(program.len()) else {
-        return Err(libc::EINVAL);
-    };
-    let filter = libc::sock_fprog {
-        len,
-        filter: program.as_ptr().cast_mut().cast(),
-    };
-    // SAFETY: length and pointer describe `program`, which is only read.
-    unsafe {
-        call(
-            libc::SYS_seccomp,
-            [SET_MODE_FILTER, 0, (&raw const filter) as usize],
-        )
-    }
-    .map(drop)
 }
