@@ -227,6 +227,7 @@ impl Starter<'_> {
         let fds = Descriptors {
             null: self.null,
             stderr,
+            cgroup: None,
             sockets: &sockets,
         };
         let launched = self.launcher.launch(&program.plan, envp, &fds);

@@ -24,6 +24,8 @@ pub struct Descriptors<'a> {
     pub null: BorrowedFd<'a>,
     /// `None`: the socket itself, the classic way.
     pub stderr: Option<BorrowedFd<'a>>,
+    /// The directory of the cgroup to be born in.
+    pub cgroup: Option<BorrowedFd<'a>>,
     /// With [`Activation::Inetd`] exactly one; with [`Activation::ListenFds`] all of them, from 3 on.
     pub sockets: &'a [BorrowedFd<'a>],
 }
@@ -56,7 +58,7 @@ impl Launcher {
             stderr: fds.stderr.map(|fd| fd.as_raw_fd()),
             sockets: fds.sockets.iter().map(AsRawFd::as_raw_fd).collect(),
         };
-        self.0.send(start).map_err(|err| NotStarted {
+        self.0.send(start, 0, fds.cgroup).map_err(|err| NotStarted {
             step: Step::Clone,
             errno: err.raw_os_error().unwrap_or(libc::EIO),
         })
@@ -86,8 +88,8 @@ struct Start {
 }
 
 impl Errand for Start {
-    fn run(&mut self) -> u32 {
-        let Err((step, errno)) = self.become_server();
+    fn run(&mut self, enter: Option<i32>) -> u32 {
+        let Err((step, errno)) = self.become_server(enter);
         // The clone is behind us, so the step's code is not zero.
         u32::from(step.code()) << 24 | errno.unsigned_abs() & 0x00ff_ffff
     }
@@ -97,9 +99,12 @@ impl Start {
     /// The child's whole life before exec, in our memory: no allocation, no
     /// logging, nothing that can panic, only system calls, in the order that
     /// [`Step`] gives reasons for.
-    fn become_server(&mut self) -> Result<Infallible, (Step, Errno)> {
+    fn become_server(&mut self, enter: Option<i32>) -> Result<Infallible, (Step, Errno)> {
         let at = |step: Step| move |errno: Errno| (step, errno);
         let plan = &*self.plan;
+        if let Some(cgroup) = enter {
+            raw::enter_cgroup(cgroup).map_err(at(Step::Cgroup))?;
+        }
         // Dispositions: the helper ignores nothing, and exec resets its handlers.
         raw::unblock_signals().map_err(at(Step::Signals))?;
         raw::new_session().map_err(at(Step::Session))?;

@@ -17,6 +17,9 @@ pub mod plan;
 pub enum Step {
     /// The helper readies descriptors and clones.
     Clone,
+    /// The instance's own cgroup, before anything that counts. The kernel puts the child there as
+    /// it clones; only where it cannot, this is a step.
+    Cgroup,
     /// Default actions for all signals, empty mask (an ignored SIGPIPE would be inherited).
     Signals,
     /// setsid(2): no terminal, and a process group that can be signalled as one.
@@ -37,8 +40,9 @@ pub enum Step {
 
 impl Step {
     /// All steps in order.
-    pub const ALL: [Step; 9] = [
+    pub const ALL: [Step; 10] = [
         Step::Clone,
+        Step::Cgroup,
         Step::Signals,
         Step::Session,
         Step::Descriptors,
@@ -64,6 +68,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Step::Clone => "clone",
+            Step::Cgroup => "cgroup",
             Step::Signals => "signals",
             Step::Session => "session",
             Step::Descriptors => "descriptors",
