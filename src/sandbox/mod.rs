@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+pub mod cgroup;
 pub mod facts;
 pub mod launch;
 pub mod mounts;
