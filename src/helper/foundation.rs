@@ -98,6 +98,7 @@ impl Helper {
         let fds = Descriptors {
             null: self.null.as_fd(),
             stderr: Some(stderr.as_fd()),
+            cgroup: None,
             sockets: &[theirs.as_fd()],
             sandbox: None,
         };

@@ -181,6 +181,7 @@ impl Fronts {
         let fds = Descriptors {
             null: null.as_fd(),
             stderr: Some(stderr.as_fd()),
+            cgroup: None,
             sockets: &[theirs.as_fd()],
             sandbox: None,
         };

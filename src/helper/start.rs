@@ -253,6 +253,7 @@ impl Starter<'_> {
         let fds = Descriptors {
             null: self.null,
             stderr,
+            cgroup: None,
             sockets: &sockets,
             sandbox: sandbox.as_ref().map(|sandbox| &sandbox.door),
         };

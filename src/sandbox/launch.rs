@@ -24,6 +24,8 @@ pub struct Descriptors<'a> {
     pub null: BorrowedFd<'a>,
     /// `None`: the socket itself, the classic way.
     pub stderr: Option<BorrowedFd<'a>>,
+    /// The directory of the cgroup to be born in.
+    pub cgroup: Option<BorrowedFd<'a>>,
     /// With [`Activation::Inetd`] exactly one; with [`Activation::ListenFds`] all of them, from 3 on.
     pub sockets: &'a [BorrowedFd<'a>],
     /// What the server runs in, if there is anything.
@@ -94,7 +96,7 @@ impl Launcher {
         if let Some(keeper) = keeper {
             raw::enter(keeper, libc::CLONE_NEWPID).map_err(failed)?;
         }
-        let sent = self.berths.send(start);
+        let sent = self.berths.send(start, 0, fds.cgroup);
         if keeper.is_some()
             && let Err(errno) = raw::enter(self.own_pids.as_raw_fd(), libc::CLONE_NEWPID)
         {
@@ -155,8 +157,8 @@ impl Entry {
 }
 
 impl Errand for Start {
-    fn run(&mut self) -> u32 {
-        let Err((step, errno)) = self.become_server();
+    fn run(&mut self, enter: Option<i32>) -> u32 {
+        let Err((step, errno)) = self.become_server(enter);
         // The clone is behind us, so the step's code is not zero.
         u32::from(step.code()) << 24 | errno.unsigned_abs() & 0x00ff_ffff
     }
@@ -166,9 +168,12 @@ impl Start {
     /// The child's whole life before exec, in our memory: no allocation, no
     /// logging, nothing that can panic, only system calls, in the order that
     /// [`Step`] gives reasons for.
-    fn become_server(&mut self) -> Result<Infallible, (Step, Errno)> {
+    fn become_server(&mut self, enter: Option<i32>) -> Result<Infallible, (Step, Errno)> {
         let at = |step: Step| move |errno: Errno| (step, errno);
         let plan = &*self.plan;
+        if let Some(cgroup) = enter {
+            raw::enter_cgroup(cgroup).map_err(at(Step::Cgroup))?;
+        }
         // Dispositions: the helper ignores nothing, and exec resets its handlers.
         raw::unblock_signals().map_err(at(Step::Signals))?;
         raw::new_session().map_err(at(Step::Session))?;

@@ -8,6 +8,7 @@ use std::fmt;
 
 pub mod blueprint;
 pub mod calls;
+pub mod cgroup;
 pub mod confinement;
 pub mod facts;
 pub mod keeper;
@@ -24,6 +25,9 @@ pub enum Step {
     /// The helper readies descriptors and clones, into the instance's cgroup and the
     /// sandbox's pid namespace.
     Clone,
+    /// The instance's own cgroup, before anything that counts. The kernel puts the child there as
+    /// it clones; only where it cannot, this is a step.
+    Cgroup,
     /// Default actions for all signals, empty mask (an ignored SIGPIPE would be inherited).
     Signals,
     /// setsid(2): no terminal, and a process group that can be signalled as one.
@@ -63,9 +67,10 @@ pub enum Step {
 
 impl Step {
     /// All steps in order.
-    pub const ALL: [Step; 19] = [
+    pub const ALL: [Step; 20] = [
         Step::Sandbox,
         Step::Clone,
+        Step::Cgroup,
         Step::Signals,
         Step::Session,
         Step::Label,
@@ -101,6 +106,7 @@ impl fmt::Display for Step {
         f.write_str(match self {
             Step::Sandbox => "sandbox",
             Step::Clone => "clone",
+            Step::Cgroup => "cgroup",
             Step::Signals => "signals",
             Step::Session => "session",
             Step::Label => "label",

@@ -8,11 +8,16 @@
 //! What the child reads must stay as it is until it is done with our memory.
 //! The kernel says when: it clears the word given as `CLONE_CHILD_CLEARTID`
 //! at exec and at exit.
+//!
+//! A child that belongs in a cgroup is made by clone3(2), which puts it there
+//! before it runs. Where that call is not to be had, the errand is told to enter it.
 
 use std::ffi::{c_int, c_void};
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::clone3;
 use super::raw::SIDE_BY_SIDE;
 
 /// 64 KiB; the way to exec is a few frames deep.
@@ -24,7 +29,10 @@ const STACK: usize = 4096;
 /// panic, nothing that is thread-local.
 pub trait Errand {
     /// Runs in the child. Returns what to leave behind: not zero.
-    fn run(&mut self) -> u32;
+    ///
+    /// `enter` is the directory of a cgroup that the child is not in yet, but
+    /// has to be.
+    fn run(&mut self, enter: Option<RawFd>) -> u32;
 }
 
 /// A stack, an errand, and the word that says whether they are in use.
@@ -32,6 +40,7 @@ pub trait Errand {
 struct Berth<E> {
     stack: Box<[u128]>,
     errand: Option<E>,
+    enter: Option<RawFd>,
     /// Not zero while a child may look at this berth.
     busy: AtomicU32,
     /// What the errand left behind.
@@ -44,54 +53,47 @@ struct Berth<E> {
 pub struct Berths<E> {
     // Boxed, because a child holds pointers into its berth.
     berths: Vec<Box<Berth<E>>>,
+    /// clone3(2) with a cgroup does not work here: too old a kernel, or a
+    /// container's filter that does not know it.
+    by_hand: bool,
 }
 
 impl<E> Default for Berths<E> {
     fn default() -> Self {
-        Self { berths: Vec::new() }
+        Self {
+            berths: Vec::new(),
+            by_hand: false,
+        }
     }
 }
 
 impl<E: Errand> Berths<E> {
-    /// Starts a child on `errand` and returns its pid at once.
-    pub fn send(&mut self, errand: E) -> io::Result<i32> {
+    /// Starts a child on `errand`, in the cgroup with this directory if there is
+    /// one, and returns its pid at once. `flags` are further ones of clone(2).
+    pub fn send(
+        &mut self,
+        errand: E,
+        flags: u64,
+        cgroup: Option<BorrowedFd<'_>>,
+    ) -> io::Result<i32> {
         let at = self.free_berth();
         let berth = &mut *self.berths[at];
         berth.errand = Some(errand);
         berth.busy.store(1, Ordering::Relaxed);
         berth.left.store(0, Ordering::Relaxed);
-        let top = berth.stack.as_mut_ptr_range().end;
-        let busy = berth.busy.as_ptr();
-        let argument: *mut Berth<E> = berth;
-        let mut flags = libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
-        if !SIDE_BY_SIDE {
-            flags |= libc::CLONE_VFORK;
-        }
-        let (no_parent_tid, no_tls) = (0usize, 0usize);
-        // SAFETY: `top` is the aligned end of a stack that nobody else uses, and
-        // stacks grow down on every Linux target. `argument` stays valid and is
-        // not touched by us while `busy` is set, which the kernel clears only
-        // when the child has left our memory.
-        let pid = unsafe {
-            libc::clone(
-                begin::<E>,
-                top.cast(),
-                flags,
-                argument.cast(),
-                no_parent_tid,
-                no_tls,
-                busy,
-            )
+        let sent = match cgroup.map(|cgroup| cgroup.as_raw_fd()) {
+            Some(cgroup) if self.by_hand => berth.send_by_hand(flags, cgroup),
+            Some(cgroup) => berth.send_into(flags, cgroup, &mut self.by_hand),
+            None => berth.clone_with(flags, None),
         };
-        let berth = &mut *self.berths[at];
-        if pid < 0 {
-            let err = io::Error::last_os_error();
-            berth.busy.store(0, Ordering::Relaxed);
-            berth.errand = None;
-            return Err(err);
+        match sent {
+            Ok(pid) => berth.pid = pid,
+            Err(_) => {
+                berth.busy.store(0, Ordering::Relaxed);
+                berth.errand = None;
+            }
         }
-        berth.pid = pid;
-        Ok(pid)
+        sent
     }
 
     /// What the errand of child `pid` left behind, once it was reaped; `None`
@@ -116,11 +118,86 @@ impl<E: Errand> Berths<E> {
         self.berths.push(Box::new(Berth {
             stack: vec![0; STACK].into_boxed_slice(),
             errand: None,
+            enter: None,
             busy: AtomicU32::new(0),
             left: AtomicU32::new(0),
             pid: 0,
         }));
         self.berths.len() - 1
+    }
+}
+
+/// What every child of ours is cloned with.
+const FLAGS: c_int = libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID;
+
+impl<E: Errand> Berth<E> {
+    /// Into the cgroup by the kernel. Notes if only the other way works here.
+    fn send_into(&mut self, flags: u64, cgroup: RawFd, by_hand: &mut bool) -> io::Result<i32> {
+        // What is not known is said in as many ways as there are places to look first.
+        const UNKNOWN: [c_int; 4] = [libc::ENOSYS, libc::EPERM, libc::EINVAL, libc::E2BIG];
+        let sent = self.clone3_with(flags, cgroup);
+        match &sent {
+            Err(err) if err.raw_os_error().is_some_and(|no| UNKNOWN.contains(&no)) => {}
+            _ => return sent,
+        }
+        // The same answers may be meant for `flags`; then this fails too.
+        let other = self.send_by_hand(flags, cgroup);
+        *by_hand |= other.is_ok();
+        other
+    }
+
+    fn send_by_hand(&mut self, flags: u64, cgroup: RawFd) -> io::Result<i32> {
+        self.clone_with(flags, Some(cgroup))
+    }
+
+    fn clone_with(&mut self, flags: u64, enter: Option<RawFd>) -> io::Result<i32> {
+        let more =
+            c_int::try_from(flags).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+        let mut flags = FLAGS | libc::SIGCHLD | more;
+        if !SIDE_BY_SIDE {
+            flags |= libc::CLONE_VFORK;
+        }
+        self.enter = enter;
+        let top = self.stack.as_mut_ptr_range().end;
+        let busy = self.busy.as_ptr();
+        let argument: *mut Self = self;
+        let (no_parent_tid, no_tls) = (0usize, 0usize);
+        // SAFETY: `top` is the aligned end of a stack that nobody else uses, and
+        // stacks grow down on every Linux target. `argument` stays valid and is
+        // not touched by us while `busy` is set, which the kernel clears only
+        // when the child has left our memory.
+        let pid = unsafe {
+            libc::clone(
+                begin::<E>,
+                top.cast(),
+                flags,
+                argument.cast(),
+                no_parent_tid,
+                no_tls,
+                busy,
+            )
+        };
+        match pid {
+            ..0 => Err(io::Error::last_os_error()),
+            _ => Ok(pid),
+        }
+    }
+
+    fn clone3_with(&mut self, flags: u64, cgroup: RawFd) -> io::Result<i32> {
+        self.enter = None;
+        let stack = self.stack.as_mut_ptr_range();
+        let argument: *mut Self = self;
+        let request = clone3::Request {
+            flags: u64::from(FLAGS.unsigned_abs()) | flags,
+            child_tid: self.busy.as_ptr(),
+            stack,
+            cgroup,
+        };
+        // SAFETY: the stack is this berth's, which no child is in. `argument`
+        // stays valid and is not touched by us while `busy` is set, which the
+        // kernel clears only when the child has left our memory.
+        unsafe { clone3::clone3(&request, begin::<E>, argument.cast()) }
+            .map_err(io::Error::from_raw_os_error)
     }
 }
 
@@ -131,10 +208,12 @@ extern "C" fn begin<E: Errand>(argument: *mut c_void) -> c_int {
     // SAFETY: the parent keeps the berth and does not touch its errand while
     // `busy` is set, which it is as long as this function can run.
     let errand = unsafe { &mut (*berth).errand };
+    // SAFETY: as above; written before the clone.
+    let enter = unsafe { (*berth).enter };
     // SAFETY: as above; the word is atomic, so that the parent may read it.
     let left = unsafe { &(*berth).left };
     if let Some(errand) = errand {
-        left.store(errand.run(), Ordering::Release);
+        left.store(errand.run(enter), Ordering::Release);
     }
     NOT_STARTED
 }
@@ -142,16 +221,19 @@ extern "C" fn begin<E: Errand>(argument: *mut c_void) -> c_int {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::os::fd::AsFd;
+
     use nix::sys::wait::{WaitStatus, waitpid};
     use nix::unistd::Pid;
 
+    use super::super::raw;
     use super::*;
 
     #[derive(Debug)]
     struct Leave(u32);
 
     impl Errand for Leave {
-        fn run(&mut self) -> u32 {
+        fn run(&mut self, _enter: Option<RawFd>) -> u32 {
             self.0
         }
     }
@@ -159,7 +241,9 @@ mod tests {
     #[test]
     fn what_children_leave_behind_is_found_by_pid() {
         let mut all = Berths::default();
-        let pids: Vec<i32> = (1..=20).map(|n| all.send(Leave(n)).unwrap()).collect();
+        let pids: Vec<i32> = (1..=20)
+            .map(|n| all.send(Leave(n), 0, None).unwrap())
+            .collect();
         for (n, pid) in (1..=20).zip(&pids) {
             let status = waitpid(Pid::from_raw(*pid), None).unwrap();
             assert_eq!(status, WaitStatus::Exited(Pid::from_raw(*pid), 127));
@@ -167,8 +251,74 @@ mod tests {
             assert_eq!(all.left_behind(*pid), None);
         }
         let berths = all.berths.len();
-        let pid = all.send(Leave(1)).unwrap();
+        let pid = all.send(Leave(1), 0, None).unwrap();
         waitpid(Pid::from_raw(pid), None).unwrap();
         assert_eq!(all.berths.len(), berths, "a free berth is used again");
+    }
+
+    /// Enters its cgroup if it is not there, and waits to be killed.
+    #[derive(Debug)]
+    struct Stay;
+
+    impl Errand for Stay {
+        fn run(&mut self, enter: Option<RawFd>) -> u32 {
+            if enter.is_some_and(|dir| raw::enter_cgroup(dir).is_err()) {
+                return 1;
+            }
+            loop {
+                // SAFETY: takes nothing; the child ends in it.
+                unsafe { libc::pause() };
+            }
+        }
+    }
+
+    /// A new cgroup, where root may make any.
+    fn some_cgroup() -> Option<tempfile::TempDir> {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+        let line = mounts.lines().find(|line| line.contains(" - cgroup2 "))?;
+        tempfile::tempdir_in(line.split(' ').nth(4)?).ok()
+    }
+
+    #[test]
+    fn a_child_is_born_in_its_cgroup_or_enters_it() {
+        let Some(dir) = some_cgroup() else {
+            eprintln!("skipped: needs root and cgroup2");
+            return;
+        };
+        let cgroup = std::fs::File::open(dir.path()).unwrap();
+        let procs = dir.path().join("cgroup.procs");
+        let mut all = Berths::default();
+        for by_hand in [false, true] {
+            all.by_hand = by_hand;
+            let pid = all.send(Stay, 0, Some(cgroup.as_fd())).unwrap();
+            let line = format!("{pid}\n");
+            if !by_hand {
+                assert_eq!(std::fs::read_to_string(&procs).unwrap(), line);
+                assert!(!all.by_hand, "clone3 does it");
+            }
+            while std::fs::read_to_string(&procs).unwrap() != line {
+                std::thread::yield_now();
+            }
+            nix::sys::signal::kill(Pid::from_raw(pid), nix::sys::signal::SIGKILL).unwrap();
+            waitpid(Pid::from_raw(pid), None).unwrap();
+            assert_eq!(all.left_behind(pid), None);
+        }
+        drop(cgroup);
+        std::fs::remove_dir(dir.keep()).unwrap();
+    }
+
+    #[test]
+    fn what_clone3_does_not_know_is_done_by_hand() {
+        let no_cgroup = std::fs::File::open("/").unwrap();
+        let mut all = Berths::default();
+        // EBADF is no word of an old kernel: said as it is.
+        let err = all.send(Leave(1), 0, Some(no_cgroup.as_fd())).unwrap_err();
+        assert_eq!(err.raw_os_error(), Some(libc::EBADF));
+        assert!(!all.by_hand);
+        assert_eq!(all.berths.len(), 1);
+        let pid = all.send(Leave(3), 0, None).unwrap();
+        waitpid(Pid::from_raw(pid), None).unwrap();
+        assert_eq!(all.left_behind(pid), Some(3));
+        assert_eq!(all.berths.len(), 1, "the berth was free again");
     }
 }

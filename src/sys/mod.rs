@@ -5,9 +5,11 @@
     reason = "this is the fence: raw system calls live here and nowhere else"
 )]
 
+pub mod attribute;
 pub mod bpf;
 pub mod child;
 pub mod clock;
+pub mod clone3;
 pub mod exec;
 pub mod front_calls;
 pub mod inherit;

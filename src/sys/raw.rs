@@ -89,6 +89,21 @@ pub fn unblock_signals() -> Result<(), Errno> {
     .map(drop)
 }
 
+/// Moves this process into the cgroup with this directory: "0" in its
+/// cgroup.procs stands for the writer.
+pub fn enter_cgroup(dir: i32) -> Result<(), Errno> {
+    let name = c"cgroup.procs".as_ptr() as usize;
+    let flags = word(libc::O_WRONLY | libc::O_CLOEXEC);
+    // SAFETY: the name is a constant that ends in NUL and is only read.
+    let file = unsafe { call(libc::SYS_openat, [word(dir), name, flags, 0]) }?;
+    let me = b"0".as_ptr() as usize;
+    // SAFETY: one octet of a constant is read.
+    let entered = unsafe { call(libc::SYS_write, [file, me, 1, 0]) };
+    // SAFETY: no pointers; the descriptor was opened here and nobody else knows it.
+    let _ = unsafe { call(libc::SYS_close, [file, 0, 0, 0]) };
+    entered.map(drop)
+}
+
 /// setsid(2).
 pub fn new_session() -> Result<(), Errno> {
     // SAFETY: no pointers.

@@ -1,0 +1,320 @@
+//! Cgroups, version 2: every instance in one of its own, below that of its
+//! service, below that of all servers. See cgroups(7), and
+//! Documentation/admin-guide/cgroup-v2.rst of the kernel.
+//!
+//! [`place`] finds where we may make any, [`tree`] makes those that are always
+//! there, [`pool`] those of services and instances, [`limits`] says what `resources`
+//! mean. Nothing here waits: a cgroup that cannot be taken away yet is tried again later
+//! ([`Cgroups::sweep`]). Cgroups of services are made when their first server starts.
+#![forbid(unsafe_code)]
+
+mod device;
+mod dir;
+mod leaf;
+mod limits;
+mod place;
+mod pool;
+mod pressure;
+mod tree;
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+
+pub use leaf::{Leaf, Usage};
+pub use limits::{Controller, Controllers};
+pub use place::own_path;
+pub use pressure::{Pressure, Stalled};
+
+use crate::table::isolation::Resources;
+use dir::{Dir, number_of};
+use limits::Limits;
+use place::Place;
+use tree::Tree;
+
+/// What is not to be had here, and what an operator can do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lack {
+    pub why: String,
+    pub remedy: String,
+}
+
+impl Lack {
+    fn new(why: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self {
+            why: why.into(),
+            remedy: remedy.into(),
+        }
+    }
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.why, self.remedy)
+    }
+}
+
+/// What could not be done to a cgroup.
+#[derive(Debug)]
+pub struct Trouble {
+    what: String,
+    pub error: io::Error,
+}
+
+impl Trouble {
+    fn new(what: impl Into<String>, error: io::Error) -> Self {
+        Self {
+            what: what.into(),
+            error,
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unable to {}: {}", self.what, self.error)
+    }
+}
+
+/// Whether instances get cgroups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// They do. `lack` says why `controllers` are not all there are.
+    Ready {
+        controllers: Controllers,
+        lack: Option<Lack>,
+    },
+    /// They do not.
+    Degraded(Lack),
+}
+
+/// All cgroups of this usherd.
+#[derive(Debug)]
+pub struct Cgroups {
+    state: State,
+    tree: Option<Tree>,
+    /// `daemon.resources`.
+    all: Limits,
+    unenforced: Vec<Lack>,
+    services: HashMap<Rc<str>, Service>,
+    /// Leaves whose instance has ended and that are still populated.
+    lingering: VecDeque<Leaf>,
+    spare: usize,
+    next: u64,
+}
+
+#[derive(Debug, Default)]
+struct Service {
+    /// It is in the table in force.
+    known: bool,
+    limits: Limits,
+    unenforced: Vec<Lack>,
+    /// Made with the first leaf.
+    dir: Option<Dir>,
+    spare: Vec<Leaf>,
+    /// Leaves that are in use, or were and are still populated.
+    living: usize,
+}
+
+impl Cgroups {
+    /// None at all: nothing is looked for, and nothing made.
+    #[must_use]
+    pub fn none(why: &str, remedy: &str) -> Self {
+        Self {
+            state: State::Degraded(Lack::new(why, remedy)),
+            tree: None,
+            all: Limits::default(),
+            unenforced: Vec::new(),
+            services: HashMap::new(),
+            lingering: VecDeque::new(),
+            spare: 0,
+            next: 1,
+        }
+    }
+
+    /// Finds out what this host lets us have, and takes it. The process that
+    /// calls it may be moved to another cgroup.
+    #[must_use]
+    pub fn open() -> Self {
+        let mut all = Self::none("", "");
+        let made = Place::find().and_then(|place| {
+            Tree::make(place).map_err(|trouble| {
+                let remedy =
+                    "start usherd as a systemd unit with Delegate=yes, or let it write there";
+                Lack::new(trouble.to_string(), remedy)
+            })
+        });
+        match made {
+            Ok((tree, lack)) => {
+                all.state = State::Ready {
+                    controllers: tree.controllers,
+                    lack,
+                };
+                all.tree = Some(tree);
+                all.take_over();
+            }
+            Err(lack) => all.state = State::Degraded(lack),
+        }
+        all
+    }
+
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    #[must_use]
+    pub fn controllers(&self) -> Controllers {
+        self.tree
+            .as_ref()
+            .map_or_else(Controllers::default, |tree| tree.controllers)
+    }
+
+    /// Of a service's `resources`, or (`None`) of those of all: what is not in force.
+    #[must_use]
+    pub fn unenforced(&self, service: Option<&str>) -> &[Lack] {
+        match service {
+            None => &self.unenforced,
+            Some(name) => self
+                .services
+                .get(name)
+                .map_or(&[], |known| &known.unenforced),
+        }
+    }
+
+    /// Puts the limits of all servers together in force.
+    pub fn limit_all(&mut self, resources: &Resources) -> Result<(), Trouble> {
+        let (limits, lacks) = self.look_up(resources);
+        self.unenforced = lacks;
+        self.all = limits;
+        match &self.tree {
+            Some(tree) => self.all.write(&tree.servers, tree.controllers),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes note of a service of the table and its limits, and puts these in
+    /// force for the servers that run already.
+    pub fn prepare(&mut self, name: &Rc<str>, resources: &Resources) -> Result<(), Trouble> {
+        let (limits, lacks) = self.look_up(resources);
+        let service = self.services.entry(Rc::clone(name)).or_default();
+        service.known = true;
+        service.unenforced = lacks;
+        service.limits = limits;
+        match (&self.tree, &service.dir) {
+            (Some(tree), Some(dir)) => service.limits.write(dir, tree.controllers),
+            _ => Ok(()),
+        }
+    }
+
+    fn look_up(&mut self, resources: &Resources) -> (Limits, Vec<Lack>) {
+        let (limits, lacks) = Limits::new(resources, self.controllers());
+        let Some(tree) = &mut self.tree else {
+            return (limits, lacks);
+        };
+        limits
+            .needs()
+            .iter()
+            .for_each(|controller| tree.enable(controller));
+        // One of them may have turned out not to be had.
+        match &mut self.state {
+            State::Ready { controllers, .. } if *controllers != tree.controllers => {
+                *controllers = tree.controllers;
+                Limits::new(resources, tree.controllers)
+            }
+            _ => (limits, lacks),
+        }
+    }
+
+    /// Which service's leaf a process is in, by what /proc/PID/cgroup says of it:
+    /// its name, and the leaf's.
+    #[must_use]
+    pub fn owner_of<'a>(&self, cgroup: &'a str) -> Option<(&'a str, &'a str)> {
+        let path = own_path(cgroup)?;
+        split_path(path, &self.tree.as_ref()?.path)
+    }
+
+    /// How long the servers of a service had to wait for something.
+    #[must_use]
+    pub fn pressure(&self, service: &str) -> Option<Pressure> {
+        let dir = self.services.get(service)?.dir.as_ref()?;
+        Some(Pressure::read(dir))
+    }
+
+    /// Which limit an instance of this service was killed for, as far as the
+    /// kernel tells: octets, and whether it is that of all servers.
+    #[must_use]
+    pub fn full(&self, service: &str) -> Option<(u64, bool)> {
+        let is_full = |dir: &Dir| {
+            let events = dir.read("memory.events.local").ok();
+            events.and_then(|text| number_of(&text, "oom")).unwrap_or(0) > 0
+        };
+        let known = self.services.get(service)?;
+        let own = known
+            .limits
+            .memory()
+            .filter(|_| known.dir.as_ref().is_some_and(is_full));
+        let all = || {
+            let tree = self.tree.as_ref()?;
+            self.all.memory().filter(|_| is_full(&tree.servers))
+        };
+        own.map(|limit| (limit, false))
+            .or_else(|| Some((all()?, true)))
+    }
+
+    /// usherd ends: nothing is left behind but what servers are still in.
+    pub fn close(&mut self) {
+        self.sweep();
+        for service in self.services.values_mut() {
+            service.spare.clear();
+        }
+        if let Some(tree) = &self.tree {
+            tree.leave();
+        }
+    }
+}
+
+/// Service and leaf in the path of a cgroup below that of all servers.
+fn split_path<'a>(path: &'a str, servers: &str) -> Option<(&'a str, &'a str)> {
+    let rest = path.strip_prefix(servers)?.strip_prefix('/')?;
+    let (service, rest) = rest.strip_prefix(tree::SERVICE)?.split_once('/')?;
+    // A server may have made others below its own.
+    let leaf = rest.split('/').next()?;
+    Some((service, leaf))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_tells_service_and_leaf() {
+        let servers = "/usherd/servers";
+        for (path, owner) in [
+            ("/usherd/servers/s-a@b+c.max/i7", Some(("a@b+c.max", "i7"))),
+            ("/usherd/servers/s-x/i7/more/s-y/i8", Some(("x", "i7"))),
+            ("/usherd/servers/s-x", None),
+            ("/usherd/servers-2/s-x/i1", None),
+            ("/usherd-2/servers/s-x/i1", None),
+            ("/usherd/helper", None),
+            ("/", None),
+        ] {
+            assert_eq!(split_path(path, servers), owner, "{path}");
+        }
+    }
+
+    #[test]
+    fn without_cgroups_there_is_no_leaf_and_no_error() {
+        let mut none = Cgroups::none("it is a test", "none");
+        let name: Rc<str> = "x".into();
+        let wanted = Resources {
+            tasks: Some(4),
+            ..Resources::default()
+        };
+        none.prepare(&name, &wanted).ok();
+        assert!(matches!(none.leaf(&name), Ok(None)));
+        assert_eq!(none.unenforced(Some("x")).len(), 1);
+        assert_eq!(none.owner_of("0::/usherd/servers/s-x/i1"), None);
+    }
+}

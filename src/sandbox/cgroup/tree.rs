@@ -1,0 +1,226 @@
+//! The part of the host's cgroups that is usherd's.
+//!
+//! ```text
+//! TOP                  what was delegated, or the root of all
+//!   usherd             ours alone; the next usherd here takes usherd-2
+//!     helper           helper and front, if TOP is no root: where controllers
+//!                      are handed on no process may be
+//!     servers          daemon.resources
+//!       s-SERVICE      resources
+//!         i1, i2 ...   an instance each
+//! ```
+//!
+//! Names begin so that no service can be called like one of the kernel's files.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::Uid;
+
+use super::dir::Dir;
+use super::limits::{Controller, Controllers};
+use super::place::Place;
+use super::{Lack, Trouble};
+
+/// So many usherds find a place under one cgroup.
+const MOST: u32 = 256;
+pub(super) const HELPER: &str = "helper";
+pub(super) const SERVERS: &str = "servers";
+/// Before the name of a service.
+pub(super) const SERVICE: &str = "s-";
+/// Before the number of an instance.
+pub(super) const LEAF: &str = "i";
+
+/// Cgroups that are ours, from the top down to that of all servers.
+#[derive(Debug)]
+pub struct Tree {
+    top: Dir,
+    base: Dir,
+    base_name: String,
+    pub servers: Dir,
+    /// Of `servers`, as /proc/PID/cgroup says it.
+    pub path: String,
+    /// Those that the host gives us.
+    pub controllers: Controllers,
+    /// Those that the cgroups of services have by now.
+    enabled: Controllers,
+    /// We went out of `top` into the helper's own.
+    moved: bool,
+    /// Held as long as we live: tells others that `base` is taken.
+    _lock: Flock<OwnedFd>,
+}
+
+impl Tree {
+    /// Makes them, or takes over those of a predecessor that is gone. What
+    /// cannot be counted and limited is said beside.
+    pub fn make(place: Place) -> Result<(Self, Option<Lack>), Trouble> {
+        let (base_name, base, lock) = claim(&place.top)?;
+        let servers = base
+            .ensure(SERVERS)
+            .map_err(|err| Trouble::new(format!("make {base_name}/{SERVERS}"), err))?;
+        let mut tree = Self {
+            path: format!("{}/{base_name}/{SERVERS}", place.path),
+            top: place.top,
+            base,
+            base_name,
+            servers,
+            controllers: Controllers::default(),
+            enabled: Controllers::default(),
+            moved: false,
+            _lock: lock,
+        };
+        let lack = tree.take_controllers(place.is_own).err();
+        Ok((tree, lack))
+    }
+
+    /// Finds out what can be limited. Leaves the top cgroup for that, if we
+    /// are in it and it is no root: no process may be where controllers are handed on.
+    fn take_controllers(&mut self, is_own: bool) -> Result<(), Lack> {
+        let text = self.top.read("cgroup.controllers").unwrap_or_default();
+        self.controllers = Controllers::listed(&text);
+        if self.controllers.is_empty() {
+            return Err(Lack::new(
+                "usherd's cgroup has no controllers of cgroup version 2: no `resources`",
+                "boot with systemd.unified_cgroup_hierarchy=1, or mount cgroup2 alone",
+            ));
+        }
+        // The host's root has no such file, and processes may stay in it.
+        let is_root = !self.top.has("cgroup.events");
+        if is_own && !is_root {
+            self.leave_top()?;
+        }
+        for controller in [Controller::Memory, Controller::Pids, Controller::Io] {
+            self.enable(controller);
+        }
+        let missing: Vec<&str> = Controller::ALL
+            .into_iter()
+            .filter(|controller| !self.controllers.has(*controller))
+            .map(Controller::name)
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(Lack::new(
+            format!("usherd's cgroup lacks controllers: {}", missing.join(", ")),
+            "hand them on in cgroup.subtree_control of the cgroup above",
+        ))
+    }
+
+    fn leave_top(&mut self) -> Result<(), Lack> {
+        let own = i32::try_from(std::process::id()).unwrap_or(0);
+        let others = self.top.processes().unwrap_or_default();
+        let others = others.into_iter().filter(|pid| *pid != own).count();
+        let left = match others {
+            0 => self.move_to_helper(own).map_err(|err| err.to_string()),
+            _ => Err(format!("{others} other processes are in it")),
+        };
+        left.map_err(|why| {
+            self.controllers = Controllers::default();
+            Lack::new(
+                format!("usherd's own cgroup cannot hand on controllers: {why}"),
+                "start usherd in a cgroup of its own, as a systemd unit with Delegate=yes does",
+            )
+        })
+    }
+
+    fn move_to_helper(&mut self, own: i32) -> io::Result<()> {
+        let helper = self.base.ensure(HELPER)?;
+        helper.write("cgroup.procs", &own.to_string())?;
+        self.moved = true;
+        Ok(())
+    }
+
+    /// Lets the cgroups of services have a controller. One that cannot be had
+    /// is none of ours from then on.
+    pub fn enable(&mut self, controller: Controller) {
+        if !self.controllers.has(controller) || self.enabled.has(controller) {
+            return;
+        }
+        let word = format!("+{}", controller.name());
+        for dir in [&self.top, &self.base, &self.servers] {
+            if let Err(err) = dir.write("cgroup.subtree_control", &word) {
+                log::warn!(
+                    "unable to use the {} controller of cgroups: {err}",
+                    controller.name()
+                );
+                return self.controllers.drop(controller);
+            }
+        }
+        self.enabled.add(controller);
+    }
+
+    /// Leaves nothing behind but what servers are still in, and the top cgroup
+    /// as it was: systemd puts the next usherd into it.
+    pub fn leave(&self) {
+        let _ = self.servers.prune(1);
+        for name in self.servers.children().unwrap_or_default() {
+            if let Ok(service) = self.servers.child(&name) {
+                disable_all(&service);
+            }
+        }
+        [&self.servers, &self.base, &self.top]
+            .into_iter()
+            .for_each(disable_all);
+        if self.moved {
+            let own = std::process::id().to_string();
+            let _ = self.top.write("cgroup.procs", &own);
+        }
+        let _ = self.base.remove(HELPER);
+        let _ = self.base.remove(SERVERS);
+        let _ = self.top.remove(&self.base_name);
+    }
+}
+
+fn disable_all(dir: &Dir) {
+    for name in dir
+        .read("cgroup.subtree_control")
+        .unwrap_or_default()
+        .split_ascii_whitespace()
+    {
+        if Controller::ALL.iter().any(|ours| ours.name() == name) {
+            let _ = dir.write("cgroup.subtree_control", &format!("-{name}"));
+        }
+    }
+}
+
+/// The first of our names that no living usherd has.
+fn claim(top: &Dir) -> Result<(String, Dir, Flock<OwnedFd>), Trouble> {
+    for number in 1..=MOST {
+        let name = match number {
+            1 => "usherd".to_owned(),
+            more => format!("usherd-{more}"),
+        };
+        let failed = |err| Trouble::new(format!("make a cgroup \"{name}\""), err);
+        // Once more, if it was taken away between the opening and the lock.
+        for _ in 0..2 {
+            let dir = top.ensure(&name).map_err(failed)?;
+            let owner = dir.stat().map_err(failed)?.st_uid;
+            let Some(lock) = lock(&dir).map_err(failed)? else {
+                break;
+            };
+            if owner == Uid::effective().as_raw() && dir.read("cgroup.procs").is_ok() {
+                return Ok((name, dir, lock));
+            }
+        }
+    }
+    let all_taken = io::Error::from(Errno::EEXIST);
+    Err(Trouble::new(
+        format!("make one of {MOST} cgroups"),
+        all_taken,
+    ))
+}
+
+/// `None`: another one lives there.
+fn lock(dir: &Dir) -> io::Result<Option<Flock<OwnedFd>>> {
+    use std::os::fd::AsFd;
+    // By a descriptor of its own: what we open below `dir` must not share it.
+    let dir = dir.child(".")?.as_fd().try_clone_to_owned()?;
+    match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, err)) => Err(err.into()),
+    }
+}
