@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+pub mod exposure;
 pub mod facts;
 pub mod launch;
 pub mod mounts;
