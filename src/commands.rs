@@ -5,32 +5,60 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::error::Exit;
+use crate::sandbox::exposure::Score;
 use crate::table::complaint::Complaints;
-use crate::table::{self, Host, effective};
+use crate::table::{self, Host, Table, effective};
 
 pub mod arguments;
+pub mod doctor;
 pub mod explain;
+pub mod exposure;
 
-/// `usherd check`: complaints and warnings on stderr, the effective table (if
-/// asked for) or a summary on stdout.
+/// What `usherd check` shows of a table without complaints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Show {
+    Summary,
+    Effective,
+    /// Scores; one above this is a failure.
+    Exposure(Score),
+}
+
+/// `usherd check`: complaints and warnings on stderr, on stdout what is asked for.
 #[must_use]
-pub fn check(file: Option<&Path>, show_effective: bool) -> Exit {
+pub fn check(file: Option<&Path>, show: Show) -> Exit {
     match table::load(table::source_or_default(file), &Host::probe()) {
         Ok(loaded) => {
             loaded
                 .warnings
                 .rendered()
                 .for_each(|warning| eprint!("warning: {warning}"));
-            say(&if show_effective {
-                effective::effective(&loaded.table)
-            } else {
-                summary(file, loaded.table.services.len(), &loaded.warnings)
-            })
+            match show {
+                Show::Summary => {
+                    let services = loaded.table.services.len();
+                    say(&summary(file, services, &loaded.warnings))
+                }
+                Show::Effective => say(&effective::effective(&loaded.table)),
+                Show::Exposure(limit) => check_exposure(&loaded.table, limit),
+            }
         }
         Err(complaints) => {
             eprintln!("{complaints}{}", complaints.count("complaint"));
             Exit::Config
         }
+    }
+}
+
+fn check_exposure(table: &Table, limit: Score) -> Exit {
+    let rated = exposure::rate(table);
+    match (
+        say(&exposure::page(&rated, limit)),
+        exposure::verdict(&rated, limit),
+    ) {
+        (Exit::Ok, Some(verdict)) => {
+            eprintln!("{verdict}");
+            Exit::Refused
+        }
+        (said, _) => said,
     }
 }
 

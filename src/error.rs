@@ -11,7 +11,8 @@ use std::process::ExitCode;
 pub enum Exit {
     /// All done, or stopped on request.
     Ok,
-    /// Refused: by the daemon, or by the operator who was asked.
+    /// Refused: by the daemon, by the operator who was asked, or by a check that
+    /// the operator asked for (`check --exposure`, `doctor`).
     Refused,
     /// The command line makes no sense (`EX_USAGE`).
     Usage,

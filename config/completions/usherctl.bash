@@ -223,13 +223,17 @@ _usherctl() {
             return 0
             ;;
         usherctl__subcmd__check)
-            opts="-h --config --effective --runtime-dir --json --help"
+            opts="-h --config --effective --exposure --runtime-dir --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --exposure)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -89,6 +89,7 @@ complete -c usherctl -n "__fish_usherctl_using_subcommand explain" -l runtime-di
 complete -c usherctl -n "__fish_usherctl_using_subcommand explain" -l json -d 'Print JSON'
 complete -c usherctl -n "__fish_usherctl_using_subcommand explain" -s h -l help -d 'Print help'
 complete -c usherctl -n "__fish_usherctl_using_subcommand check" -l config -d 'The table to check [default: /etc/usherd/usherd.toml for root, else the built-in one]' -r -F
+complete -c usherctl -n "__fish_usherctl_using_subcommand check" -l exposure -d 'Print how exposed each service leaves the host, from 0.0 to 10.0; fail if one is above SCORE' -r
 complete -c usherctl -n "__fish_usherctl_using_subcommand check" -l runtime-dir -d 'Where usherd has its sockets [default: /run/usherd; for an ordinary user usherd in $XDG_RUNTIME_DIR, if there is a socket]' -r -F
 complete -c usherctl -n "__fish_usherctl_using_subcommand check" -l effective -d 'Print the table as it will be used: defaults filled in, names resolved'
 complete -c usherctl -n "__fish_usherctl_using_subcommand check" -l json -d 'Print JSON'

@@ -19,6 +19,9 @@ _usherd() {
             usherd,check)
                 cmd="usherd__subcmd__check"
                 ;;
+            usherd,doctor)
+                cmd="usherd__subcmd__doctor"
+                ;;
             usherd,explain)
                 cmd="usherd__subcmd__explain"
                 ;;
@@ -27,6 +30,9 @@ _usherd() {
                 ;;
             usherd__subcmd__help,check)
                 cmd="usherd__subcmd__help__subcmd__check"
+                ;;
+            usherd__subcmd__help,doctor)
+                cmd="usherd__subcmd__help__subcmd__doctor"
                 ;;
             usherd__subcmd__help,explain)
                 cmd="usherd__subcmd__help__subcmd__explain"
@@ -41,7 +47,7 @@ _usherd() {
 
     case "${cmd}" in
         usherd)
-            opts="-h -V --config --user --runtime-dir --help --version check explain help"
+            opts="-h -V --config --user --runtime-dir --help --version check explain doctor help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -63,7 +69,29 @@ _usherd() {
             return 0
             ;;
         usherd__subcmd__check)
-            opts="-h --effective --config --help"
+            opts="-h --effective --exposure --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --exposure)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        usherd__subcmd__doctor)
+            opts="-h --json --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -139,7 +167,7 @@ _usherd() {
             return 0
             ;;
         usherd__subcmd__help)
-            opts="check explain help"
+            opts="check explain doctor help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -153,6 +181,20 @@ _usherd() {
             return 0
             ;;
         usherd__subcmd__help__subcmd__check)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        usherd__subcmd__help__subcmd__doctor)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -31,7 +31,9 @@ complete -c usherd -n "__fish_usherd_needs_command" -s h -l help -d 'Print help'
 complete -c usherd -n "__fish_usherd_needs_command" -s V -l version -d 'Print version'
 complete -c usherd -n "__fish_usherd_needs_command" -f -a "check" -d 'Read the table, show every complaint, touch nothing'
 complete -c usherd -n "__fish_usherd_needs_command" -f -a "explain" -d 'Tell which service a request would be for, rule by rule, and how long clients may wait'
+complete -c usherd -n "__fish_usherd_needs_command" -f -a "doctor" -d 'Try what this kernel and host have for sandboxes, and say what to do about the rest'
 complete -c usherd -n "__fish_usherd_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c usherd -n "__fish_usherd_using_subcommand check" -l exposure -d 'Print how exposed each service leaves the host, from 0.0 to 10.0; fail if one is above SCORE' -r
 complete -c usherd -n "__fish_usherd_using_subcommand check" -l config -d 'The table to serve [default: /etc/usherd/usherd.toml for root, else the built-in one]' -r -F
 complete -c usherd -n "__fish_usherd_using_subcommand check" -l effective -d 'Print the table as it will be used: defaults filled in, names resolved'
 complete -c usherd -n "__fish_usherd_using_subcommand check" -s h -l help -d 'Print help'
@@ -49,6 +51,10 @@ eof\t''
 full\t''"
 complete -c usherd -n "__fish_usherd_using_subcommand explain" -l config -d 'The table to serve [default: /etc/usherd/usherd.toml for root, else the built-in one]' -r -F
 complete -c usherd -n "__fish_usherd_using_subcommand explain" -s h -l help -d 'Print help'
-complete -c usherd -n "__fish_usherd_using_subcommand help; and not __fish_seen_subcommand_from check explain help" -f -a "check" -d 'Read the table, show every complaint, touch nothing'
-complete -c usherd -n "__fish_usherd_using_subcommand help; and not __fish_seen_subcommand_from check explain help" -f -a "explain" -d 'Tell which service a request would be for, rule by rule, and how long clients may wait'
-complete -c usherd -n "__fish_usherd_using_subcommand help; and not __fish_seen_subcommand_from check explain help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c usherd -n "__fish_usherd_using_subcommand doctor" -l config -d 'The table to serve [default: /etc/usherd/usherd.toml for root, else the built-in one]' -r -F
+complete -c usherd -n "__fish_usherd_using_subcommand doctor" -l json -d 'Print JSON'
+complete -c usherd -n "__fish_usherd_using_subcommand doctor" -s h -l help -d 'Print help'
+complete -c usherd -n "__fish_usherd_using_subcommand help; and not __fish_seen_subcommand_from check explain doctor help" -f -a "check" -d 'Read the table, show every complaint, touch nothing'
+complete -c usherd -n "__fish_usherd_using_subcommand help; and not __fish_seen_subcommand_from check explain doctor help" -f -a "explain" -d 'Tell which service a request would be for, rule by rule, and how long clients may wait'
+complete -c usherd -n "__fish_usherd_using_subcommand help; and not __fish_seen_subcommand_from check explain doctor help" -f -a "doctor" -d 'Try what this kernel and host have for sandboxes, and say what to do about the rest'
+complete -c usherd -n "__fish_usherd_using_subcommand help; and not __fish_seen_subcommand_from check explain doctor help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
-use usherd::commands::arguments::{Arguments, Command, default_table};
+use usherd::commands::arguments::{Arguments, Command, default_table, what_to_show};
 use usherd::error::Exit;
 use usherd::helper::run::{Options, run};
 use usherd::sandbox::{keeper, probe};
@@ -36,10 +36,15 @@ fn main() -> ExitCode {
     }
     let config = arguments.config.or_else(|| default_table(arguments.user));
     match arguments.command {
-        Some(Command::Check { file, effective }) => {
+        Some(Command::Check {
+            file,
+            effective,
+            exposure,
+        }) => {
             let file = file.or(config);
-            commands::check(file.as_deref(), effective).into()
+            commands::check(file.as_deref(), what_to_show(effective, exposure)).into()
         }
+        Some(Command::Doctor { json }) => commands::doctor::doctor(json).into(),
         Some(Command::Explain(question)) => {
             commands::explain::explain(config.as_deref(), &question).into()
         }

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use super::Show;
 use super::explain::Question;
+use crate::sandbox::exposure::Score;
 
 /// Where a packaged usherd has its table.
 const SYSTEM_TABLE: &str = "/etc/usherd/usherd.toml";
@@ -27,6 +29,8 @@ Signals:
 
 Exit codes:
   0   ended on request, or nothing to complain about
+  1   `check --exposure`: a service is above the score; `doctor`: this host lacks what
+      isolation = \"standard\" requires
   64  the command line makes no sense
   71  the system refused something usherd cannot do without
   78  the table is wrong";
@@ -59,9 +63,28 @@ pub enum Command {
         /// Print the table as it will be used: defaults filled in, names resolved
         #[arg(long)]
         effective: bool,
+        /// Print how exposed each service leaves the host, from 0.0 to 10.0; fail if one is above SCORE
+        #[arg(long, value_name = "SCORE", conflicts_with = "effective", value_parser = Score::parse)]
+        exposure: Option<Score>,
     },
     /// Tell which service a request would be for, rule by rule, and how long clients may wait
     Explain(Box<Question>),
+    /// Try what this kernel and host have for sandboxes, and say what to do about the rest
+    Doctor {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What `check` was asked to show.
+#[must_use]
+pub fn what_to_show(effective: bool, exposure: Option<Score>) -> Show {
+    match exposure {
+        Some(limit) => Show::Exposure(limit),
+        None if effective => Show::Effective,
+        None => Show::Summary,
+    }
 }
 
 /// Root without `--config` means the host's table, a user with `--user` his

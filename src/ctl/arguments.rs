@@ -10,6 +10,7 @@ use clap_complete::Shell;
 
 use crate::commands::explain::Question;
 use crate::control::types::EventKind;
+use crate::sandbox::exposure::Score;
 use crate::table::access::{BadPrefix, Prefix};
 use crate::table::complaint::Fault;
 use crate::table::value;
@@ -27,7 +28,8 @@ Signals:
 
 Exit codes:
   0   done
-  1   refused: by usherd, which says why and what to do, or by you when asked
+  1   refused: by usherd, which says why and what to do, or by you when asked;
+      `check --exposure`: a service is above the score
   64  the command line makes no sense
   69  usherd is not running, not where it was looked for, or does not answer as it should
   71  the system refused something usherctl cannot do without
@@ -103,6 +105,9 @@ pub enum Command {
         /// Print the table as it will be used: defaults filled in, names resolved
         #[arg(long)]
         effective: bool,
+        /// Print how exposed each service leaves the host, from 0.0 to 10.0; fail if one is above SCORE
+        #[arg(long, value_name = "SCORE", conflicts_with = "effective", value_parser = Score::parse)]
+        exposure: Option<Score>,
     },
     /// Read the table again: show what would change, ask, do it
     Reload {

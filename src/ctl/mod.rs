@@ -25,7 +25,7 @@ mod events;
 mod failure;
 mod figures;
 pub mod generate;
-mod grid;
+pub(crate) mod grid;
 mod manual;
 mod offline;
 mod rates;
@@ -35,6 +35,7 @@ mod status;
 mod text;
 mod top;
 
+use crate::commands::arguments::what_to_show;
 use crate::control::types::{GetServices, OfService};
 use crate::error::Exit;
 use crate::table::complaint::did_you_mean;
@@ -61,7 +62,11 @@ fn obey(console: &Console, command: Command) -> Result<(), Failure> {
         Command::Stats(asked) => figures::stats(console, asked),
         Command::Top { every } => top::top(console, every),
         Command::Explain { config, question } => offline::explain(console, config, &question),
-        Command::Check { config, effective } => offline::check(console, config, effective),
+        Command::Check {
+            config,
+            effective,
+            exposure,
+        } => offline::check(console, config, what_to_show(effective, exposure)),
         Command::Reload { yes } => reload::reload(console, yes),
         Command::Enable { service } => change::enable(console, service, true),
         Command::Disable { service } => change::enable(console, service, false),

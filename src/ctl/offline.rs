@@ -1,7 +1,7 @@
 //! `explain` and `check`: what usherd's own commands of these names say.
 #![forbid(unsafe_code)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -9,9 +9,10 @@ use super::console::Console;
 use super::failure::Failure;
 use crate::commands::arguments::default_table;
 use crate::commands::explain::{Question, Unanswered, ask};
+use crate::commands::{self, Show, exposure};
 use crate::error::Exit;
 use crate::table::complaint::Complaints;
-use crate::table::{self, Host, effective};
+use crate::table::{self, Host, Loaded, effective};
 
 pub fn explain(
     console: &Console,
@@ -29,23 +30,41 @@ pub fn explain(
     }
 }
 
-pub fn check(console: &Console, config: Option<PathBuf>, effective: bool) -> Result<(), Failure> {
+pub fn check(console: &Console, config: Option<PathBuf>, show: Show) -> Result<(), Failure> {
     let file = config.or_else(|| default_table(false));
     if !console.json {
-        return match crate::commands::check(file.as_deref(), effective) {
+        return match commands::check(file.as_deref(), show) {
             Exit::Ok => Ok(()),
             // It has said so itself.
             exit => Err(Failure::new(exit, "")),
         };
     }
-    match table::load(table::source_or_default(file.as_deref()), &Host::probe()) {
-        Ok(loaded) => console.say_json(&json!({
-            "services": loaded.table.services.len(),
-            "warnings": loaded.warnings.rendered().collect::<Vec<_>>(),
-            "effective": effective.then(|| effective::effective(&loaded.table)),
-        })),
-        Err(complaints) => Err(wrong(&complaints)),
+    let loaded = read(file.as_deref())?;
+    let (table, effective) = (&loaded.table, show == Show::Effective);
+    let mut document = json!({
+        "services": table.services.len(),
+        "warnings": loaded.warnings.rendered().collect::<Vec<_>>(),
+        "effective": effective.then(|| effective::effective(table)),
+    });
+    let Show::Exposure(limit) = show else {
+        return console.say_json(&document);
+    };
+    let rated = exposure::rate(table);
+    document["exposure"] = json!(rated);
+    console.say_json(&document)?;
+    match exposure::verdict(&rated, limit) {
+        None => Ok(()),
+        Some(verdict) => Err(Failure {
+            told: true,
+            ..Failure::new(Exit::Refused, verdict)
+        }),
     }
+}
+
+/// A table and its warnings.
+pub fn read(file: Option<&Path>) -> Result<Loaded, Failure> {
+    let loaded = table::load(table::source_or_default(file), &Host::probe());
+    loaded.map_err(|complaints| wrong(&complaints))
 }
 
 fn wrong(complaints: &Complaints) -> Failure {

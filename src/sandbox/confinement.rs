@@ -129,7 +129,7 @@ fn cage(
     let kept = isolation.capabilities.as_ref().filter(|_| bounds);
     Ok(Cage {
         label: label(isolation),
-        cgroup_namespace: use_of(Mechanism::CgroupNamespace) && ground.own_user.is_none(),
+        cgroup_namespace: use_of(Mechanism::CgroupNamespace) && may_cut,
         cpus: mask(&exec.cpus),
         io_priority: exec.io_priority.map(number),
         capabilities: kept.map(|kept| kept.iter().fold(0, |set, one| set | one.bit())),

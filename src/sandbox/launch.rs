@@ -88,6 +88,16 @@ impl Launcher {
             step: Step::Clone,
             errno,
         };
+        if start
+            .entry
+            .as_ref()
+            .is_some_and(|entry| entry.has(libc::CLONE_NEWUSER))
+        {
+            // Only from inside of it, for who is not root outside.
+            let sent = self.berths.send_through(start, fds.cgroup);
+            let sent = sent.map_err(|err| failed(err.raw_os_error().unwrap_or(libc::EIO)))?;
+            return sent.map_err(not_started);
+        }
         let pids = start
             .entry
             .as_ref()
@@ -111,13 +121,22 @@ impl Launcher {
     /// Which step the child that was just reaped as `pid` failed at, if it
     /// never became a server.
     pub fn failure(&mut self, pid: i32) -> Option<NotStarted> {
-        let left = self.berths.left_behind(pid)?;
-        let code = u8::try_from(left >> 24).unwrap_or(0);
-        Some(NotStarted {
-            step: Step::from_code(code).unwrap_or(Step::Exec),
-            errno: i32::try_from(left & 0x00ff_ffff).unwrap_or(0),
-        })
+        self.berths.left_behind(pid).map(not_started)
     }
+}
+
+/// What an errand leaves behind, read.
+fn not_started(left: u32) -> NotStarted {
+    let code = u8::try_from(left >> 24).unwrap_or(0);
+    NotStarted {
+        step: Step::from_code(code).unwrap_or(Step::Exec),
+        errno: i32::try_from(left & 0x00ff_ffff).unwrap_or(0),
+    }
+}
+
+/// The reverse. The clone is behind us, so the step's code is not zero.
+fn leave(step: Step, errno: Errno) -> u32 {
+    u32::from(step.code()) << 24 | errno.unsigned_abs() & 0x00ff_ffff
 }
 
 /// All that a child needs, with the descriptors as numbers of its own table,
@@ -159,8 +178,15 @@ impl Entry {
 impl Errand for Start {
     fn run(&mut self, enter: Option<i32>) -> u32 {
         let Err((step, errno)) = self.become_server(enter);
-        // The clone is behind us, so the step's code is not zero.
-        u32::from(step.code()) << 24 | errno.unsigned_abs() & 0x00ff_ffff
+        leave(step, errno)
+    }
+
+    fn pass(&mut self) -> u32 {
+        let Some(entry) = &self.entry else { return 0 };
+        match raw::enter(entry.keeper, entry.namespaces) {
+            Ok(()) => 0,
+            Err(errno) => leave(Step::Namespaces, errno),
+        }
     }
 }
 
@@ -184,9 +210,10 @@ impl Start {
             raw::unshare(libc::CLONE_NEWCGROUP).map_err(at(Step::CgroupNamespace))?;
         }
         if let Some(entry) = &self.entry {
-            // The one of pids is entered by being born into it.
+            // The one of pids is entered by being born into it; all of them, if a
+            // go-between was needed.
             let others = entry.namespaces & !libc::CLONE_NEWPID;
-            if others != 0 {
+            if others != 0 && !entry.has(libc::CLONE_NEWUSER) {
                 raw::enter(entry.keeper, others).map_err(at(Step::Namespaces))?;
             }
         }

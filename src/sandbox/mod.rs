@@ -10,6 +10,7 @@ pub mod blueprint;
 pub mod calls;
 pub mod cgroup;
 pub mod confinement;
+pub mod exposure;
 pub mod facts;
 pub mod keeper;
 pub mod launch;

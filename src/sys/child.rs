@@ -33,18 +33,26 @@ pub trait Errand {
     /// `enter` is the directory of a cgroup that the child is not in yet, but
     /// has to be.
     fn run(&mut self, enter: Option<RawFd>) -> u32;
+
+    /// Runs in a go-between ([`Berths::send_through`]) before the child is
+    /// made. Returns what to leave behind instead of a child, or zero.
+    fn pass(&mut self) -> u32;
 }
 
 /// A stack, an errand, and the word that says whether they are in use.
 #[derive(Debug)]
 struct Berth<E> {
     stack: Box<[u128]>,
+    /// For a go-between; empty until there is one.
+    other_stack: Box<[u128]>,
     errand: Option<E>,
     enter: Option<RawFd>,
     /// Not zero while a child may look at this berth.
     busy: AtomicU32,
     /// What the errand left behind.
     left: AtomicU32,
+    /// The child that a go-between has made, or zero.
+    made: AtomicU32,
     pid: i32,
 }
 
@@ -96,6 +104,34 @@ impl<E: Errand> Berths<E> {
         sent
     }
 
+    /// The same for a child that can be made in namespaces only, by somebody who
+    /// has entered them and could not come back: a go-between, which does
+    /// [`Errand::pass`], makes the child its sibling, and ends. We sleep until
+    /// it has; it makes a few system calls as the user that we are.
+    pub fn send_through(
+        &mut self,
+        errand: E,
+        cgroup: Option<BorrowedFd<'_>>,
+    ) -> io::Result<Result<i32, u32>> {
+        let at = self.free_berth();
+        let berth = &mut *self.berths[at];
+        berth.errand = Some(errand);
+        berth.enter = cgroup.map(|cgroup| cgroup.as_raw_fd());
+        berth.busy.store(1, Ordering::Relaxed);
+        berth.left.store(0, Ordering::Relaxed);
+        berth.made.store(0, Ordering::Relaxed);
+        let sent = berth.send_go_between();
+        let made = berth.made.load(Ordering::Acquire);
+        if let (Ok(()), Ok(pid @ 1..)) = (&sent, i32::try_from(made)) {
+            berth.pid = pid;
+            return Ok(Ok(pid));
+        }
+        berth.busy.store(0, Ordering::Relaxed);
+        berth.errand = None;
+        let left = berth.left.swap(0, Ordering::Acquire);
+        sent.map(|()| Err(left))
+    }
+
     /// What the errand of child `pid` left behind, once it was reaped; `None`
     /// if it became another program.
     pub fn left_behind(&mut self, pid: i32) -> Option<u32> {
@@ -117,10 +153,12 @@ impl<E: Errand> Berths<E> {
         }
         self.berths.push(Box::new(Berth {
             stack: vec![0; STACK].into_boxed_slice(),
+            other_stack: Box::default(),
             errand: None,
             enter: None,
             busy: AtomicU32::new(0),
             left: AtomicU32::new(0),
+            made: AtomicU32::new(0),
             pid: 0,
         }));
         self.berths.len() - 1
@@ -183,6 +221,22 @@ impl<E: Errand> Berth<E> {
         }
     }
 
+    fn send_go_between(&mut self) -> io::Result<()> {
+        if self.other_stack.is_empty() {
+            self.other_stack = vec![0; STACK].into_boxed_slice();
+        }
+        let top = self.other_stack.as_mut_ptr_range().end;
+        let argument: *mut Self = self;
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        // SAFETY: `top` is the aligned end of a stack that nobody else uses; we
+        // do nothing until the go-between has ended.
+        let pid = unsafe { libc::clone(go_between::<E>, top.cast(), flags, argument.cast()) };
+        match pid {
+            ..0 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    }
+
     fn clone3_with(&mut self, flags: u64, cgroup: RawFd) -> io::Result<i32> {
         self.enter = None;
         let stack = self.stack.as_mut_ptr_range();
@@ -191,7 +245,7 @@ impl<E: Errand> Berth<E> {
             flags: u64::from(FLAGS.unsigned_abs()) | flags,
             child_tid: self.busy.as_ptr(),
             stack,
-            cgroup,
+            cgroup: Some(cgroup),
         };
         // SAFETY: the stack is this berth's, which no child is in. `argument`
         // stays valid and is not touched by us while `busy` is set, which the
@@ -218,6 +272,36 @@ extern "C" fn begin<E: Errand>(argument: *mut c_void) -> c_int {
     NOT_STARTED
 }
 
+/// The only function of ours that a go-between runs.
+extern "C" fn go_between<E: Errand>(argument: *mut c_void) -> c_int {
+    let berth = argument.cast::<Berth<E>>();
+    // SAFETY: our maker sleeps until we end, and nobody else knows the berth.
+    let berth = unsafe { &mut *berth };
+    let Some(errand) = &mut berth.errand else {
+        return 1;
+    };
+    let left = errand.pass();
+    if left != 0 {
+        berth.left.store(left, Ordering::Release);
+        return 1;
+    }
+    let beside = FLAGS | libc::CLONE_PARENT;
+    let request = clone3::Request {
+        flags: u64::from(beside.unsigned_abs()),
+        child_tid: berth.busy.as_ptr(),
+        stack: berth.stack.as_mut_ptr_range(),
+        cgroup: berth.enter.take(),
+    };
+    // SAFETY: the stack is this berth's, which no child is in. `argument` stays
+    // valid and is not touched while `busy` is set, which the kernel clears
+    // only when the child has left our memory.
+    match unsafe { clone3::clone3(&request, begin::<E>, argument) } {
+        Ok(pid) => berth.made.store(pid.unsigned_abs(), Ordering::Release),
+        Err(errno) => berth.left.store(errno.unsigned_abs(), Ordering::Release),
+    }
+    0
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -235,6 +319,10 @@ mod tests {
     impl Errand for Leave {
         fn run(&mut self, _enter: Option<RawFd>) -> u32 {
             self.0
+        }
+
+        fn pass(&mut self) -> u32 {
+            0
         }
     }
 
@@ -269,6 +357,10 @@ mod tests {
                 // SAFETY: takes nothing; the child ends in it.
                 unsafe { libc::pause() };
             }
+        }
+
+        fn pass(&mut self) -> u32 {
+            7
         }
     }
 
@@ -320,5 +412,19 @@ mod tests {
         waitpid(Pid::from_raw(pid), None).unwrap();
         assert_eq!(all.left_behind(pid), Some(3));
         assert_eq!(all.berths.len(), 1, "the berth was free again");
+    }
+
+    #[test]
+    fn a_go_between_makes_the_child_ours_or_says_why_not() {
+        let mut all = Berths::default();
+        let pid = all.send_through(Leave(5), None).unwrap().unwrap();
+        waitpid(Pid::from_raw(pid), None).unwrap();
+        assert_eq!(all.left_behind(pid), Some(5));
+        // The go-between is somebody's orphan: ours.
+        waitpid(None, None).unwrap();
+        let mut others = Berths::default();
+        assert_eq!(others.send_through(Stay, None).unwrap(), Err(7));
+        assert_eq!(others.berths.len(), 1);
+        waitpid(None, None).unwrap();
     }
 }

@@ -14,13 +14,13 @@ use super::raw::Errno;
 /// A child that shares our memory and is in a cgroup from its first instruction.
 #[derive(Debug)]
 pub struct Request {
-    /// Of clone(2); `CLONE_INTO_CGROUP` is added.
+    /// Of clone(2); `CLONE_INTO_CGROUP` is added where there is a cgroup.
     pub flags: u64,
     /// Where `CLONE_CHILD_CLEARTID` clears.
     pub child_tid: *mut u32,
     pub stack: Range<*mut u128>,
-    /// The directory of the cgroup.
-    pub cgroup: RawFd,
+    /// The directory of a cgroup.
+    pub cgroup: Option<RawFd>,
 }
 
 /// `struct clone_args`, as of Linux 5.7.
@@ -58,13 +58,17 @@ pub unsafe fn clone3(
     argument: *mut c_void,
 ) -> Result<i32, Errno> {
     let bottom = request.stack.start.addr();
+    // A sibling's end is told as its maker's is.
+    let sibling = request.flags & u64::from(libc::CLONE_PARENT.unsigned_abs()) != 0;
+    let exit_signal = if sibling { 0 } else { libc::SIGCHLD };
+    let into = request.cgroup.map_or(0, |_| CLONE_INTO_CGROUP);
     let arguments = Arguments {
-        flags: request.flags | CLONE_INTO_CGROUP,
+        flags: request.flags | into,
         child_tid: request.child_tid.addr() as u64,
-        exit_signal: u64::from(libc::SIGCHLD.unsigned_abs()),
+        exit_signal: u64::from(exit_signal.unsigned_abs()),
         stack: bottom as u64,
         stack_size: (request.stack.end.addr() - bottom) as u64,
-        cgroup: u64::from(request.cgroup.unsigned_abs()),
+        cgroup: u64::from(request.cgroup.unwrap_or(0).unsigned_abs()),
         ..Arguments::default()
     };
     // SAFETY: the caller's promises are those of `call`; the arguments are a live local.

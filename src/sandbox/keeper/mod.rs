@@ -13,6 +13,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use nix::sys::signalfd::SignalFd;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Exit;
@@ -68,19 +69,31 @@ pub const MAX_REPORT: usize = 8192;
 /// The life of a keeper; `link` is its end of the pair.
 #[must_use]
 pub fn run(link: &OwnedFd) -> Exit {
-    let outcome =
-        receive(link.as_fd()).and_then(|blueprint| build::stand_up(&blueprint, link.as_fd()));
-    match outcome {
-        Ok(build::Part::Parent) => Exit::Ok,
-        Ok(build::Part::Keeper(built)) => {
+    match stand_up(link.as_fd()) {
+        Ok(None) => Exit::Ok,
+        Ok(Some((built, children))) => {
             let fds: Vec<BorrowedFd<'_>> = built.descriptors().collect();
             report(link.as_fd(), &built.ready(), &fds);
             drop(built);
-            rest::rest(link)
+            rest::rest(link.as_fd(), &children)
         }
         Err(failure) => {
             report(link.as_fd(), &Report::Failed(failure), &[]);
             Exit::System
+        }
+    }
+}
+
+/// `None` in the process that stays outside. Whoever comes in finds a keeper without any right.
+fn stand_up(link: BorrowedFd<'_>) -> Result<Option<(build::Built, SignalFd)>, Failure> {
+    let blueprint = receive(link)?;
+    match build::stand_up(&blueprint, link)? {
+        build::Part::Parent => Ok(None),
+        build::Part::Keeper(built) => {
+            // Who is not root needs to look at a process to enter its namespaces.
+            let hidden = blueprint.own_user.is_none();
+            let children = to("give up the rights of a keeper", rest::give_up(hidden))?;
+            Ok(Some((built, children)))
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What a keeper does when its sandbox stands: nothing, without any right.
 #![forbid(unsafe_code)]
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
@@ -22,30 +23,31 @@ pub fn wait_for(fd: BorrowedFd<'_>) {
     while poll(&mut one, PollTimeout::NONE) == Err(nix::errno::Errno::EINTR) {}
 }
 
-pub fn rest(link: &OwnedFd) -> Exit {
-    let _ = prctl::set_name(c"usherd-keeper");
+/// `hidden`: nobody but root may look at this process. Returns where the ends
+/// of children are told.
+pub fn give_up(hidden: bool) -> io::Result<SignalFd> {
+    prctl::set_name(c"usherd-keeper")?;
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGCHLD);
+    mask.thread_block()?;
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-    let Some(children) = mask
-        .thread_block()
-        .and_then(|()| SignalFd::with_flags(&mask, flags))
-        .ok()
-    else {
-        return Exit::System;
-    };
+    let children = SignalFd::with_flags(&mask, flags)?;
+    // Without the right to do so there are none to lose.
     let _ = drop_capability_bounds();
-    if drop_capabilities().is_err()
-        || prctl::set_no_new_privs().is_err()
-        || prctl::set_dumpable(false).is_err()
-    {
-        return Exit::System;
+    drop_capabilities()?;
+    prctl::set_no_new_privs()?;
+    if hidden {
+        prctl::set_dumpable(false)?;
     }
+    Ok(children)
+}
+
+pub fn rest(link: BorrowedFd<'_>, children: &SignalFd) -> Exit {
     let mut needed = true;
     loop {
         let child = PollFd::new(children.as_fd(), PollFlags::POLLIN);
         // What the helper may still say is not for us; only the end of the link is.
-        let helper = PollFd::new(link.as_fd(), PollFlags::empty());
+        let helper = PollFd::new(link, PollFlags::empty());
         let timeout = if needed {
             PollTimeout::NONE
         } else {
@@ -54,7 +56,7 @@ pub fn rest(link: &OwnedFd) -> Exit {
         let _ = poll(&mut [child, helper][..if needed { 2 } else { 1 }], timeout);
         while let Ok(Some(_)) = children.read_signal() {}
         while process::reap().is_some() {}
-        needed &= !is_closed(link.as_fd());
+        needed &= !is_closed(link);
         if !needed && process::is_alone() {
             return Exit::Ok;
         }

@@ -188,7 +188,8 @@ impl Probe {
 }
 
 /// What a setting needs that not every use of its mechanism does.
-fn feature_of_setting(isolation: &Isolation, mechanism: Mechanism) -> Option<Feature> {
+#[must_use]
+pub fn feature_of_setting(isolation: &Isolation, mechanism: Mechanism) -> Option<Feature> {
     match (mechanism, isolation.proc, isolation.network) {
         (Mechanism::MountNamespace, Proc::Own | Proc::Subset, _) => Some(Feature::Proc),
         (Mechanism::NetworkNamespace, _, Network::Loopback) => Some(Feature::Loopback),

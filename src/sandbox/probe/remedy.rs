@@ -42,14 +42,21 @@ pub(super) fn untried(err: &io::Error) -> Missing {
 
 fn remedy(feature: Feature, failed: &Failed, errno: Errno, role: Role, host: &Host) -> String {
     match errno {
-        Errno::ENOSYS => too_old(feature, host),
+        // A seccomp profile may say so of a call that the kernel has.
+        Errno::ENOSYS => match &host.container {
+            Some(name) => format!(
+                "{}; or let {name}'s seccomp profile allow it",
+                newer(feature)
+            ),
+            None => newer(feature),
+        },
         Errno::EOPNOTSUPP if feature == Feature::Landlock => {
             "add landlock to the kernel's list of security modules: lsm=landlock,... at boot"
                 .to_owned()
         }
         Errno::ENODEV => option(feature),
         // A flag or an option that this kernel does not know, or a namespace that it lacks.
-        Errno::EINVAL if feature.since().is_some() => too_old(feature, host),
+        Errno::EINVAL if feature.since().is_some() => newer(feature),
         Errno::EINVAL => option(feature),
         Errno::ENOSPC | Errno::EUSERS => match feature.limit() {
             Some(name) => format!("raise it: sysctl {name}, and user.max_user_namespaces"),
@@ -60,16 +67,12 @@ fn remedy(feature: Feature, failed: &Failed, errno: Errno, role: Role, host: &Ho
     }
 }
 
-fn too_old(feature: Feature, host: &Host) -> String {
-    let newer = match (feature.since(), feature.option()) {
+fn newer(feature: Feature) -> String {
+    match (feature.since(), feature.option()) {
         (Some(version), Some(option)) => format!("Linux {version} or later with {option}"),
         (Some(version), None) => format!("Linux {version} or later"),
         (None, Some(option)) => format!("a kernel with {option}"),
         (None, None) => "a newer kernel".to_owned(),
-    };
-    match &host.container {
-        Some(name) => format!("{newer}; or let {name}'s seccomp profile allow it"),
-        None => newer,
     }
 }
 
