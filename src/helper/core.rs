@@ -191,6 +191,7 @@ impl Helper {
             self.stop_all(&to_stop, now);
         }
         self.registry.close();
+        self.foundation.clear();
         self.close_admin();
         Ok(())
     }

@@ -12,6 +12,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Token};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
+use crate::helper::belongings;
 use crate::helper::core::Helper;
 use crate::helper::sandboxes::Outcome;
 use crate::helper::start::{Answer, Ask};
@@ -46,16 +47,24 @@ impl Foundation {
         }
     }
 
-    /// What the services of `table` have in common.
+    /// What the services of `table` have in common; makes what belongs to single ones.
     #[must_use]
     pub fn ground(&self, table: &Table) -> Ground<'_> {
         let own = self.runtime_dir.iter().chain(&self.state_dir).cloned();
-        let credentials = self.runtime_dir.as_ref().map(|dir| dir.join("credentials"));
-        Ground::new(&self.probe, table, own.collect(), credentials)
+        let credentials = self.credentials();
+        let unprepared = belongings::lay(table, credentials.as_deref());
+        Ground::new(&self.probe, table, own.collect(), credentials, unprepared)
     }
 
-    /// Makes the directories that services of `table` are to have.
-    pub fn lay(&self, _table: &Table) {}
+    /// usherd ends, and no secret stays behind.
+    pub fn clear(&self) {
+        belongings::clear(self.credentials().as_ref());
+    }
+
+    fn credentials(&self) -> Option<PathBuf> {
+        let dir = self.runtime_dir.as_ref();
+        dir.map(|dir| dir.join("credentials"))
+    }
 }
 
 impl Helper {

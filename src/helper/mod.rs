@@ -50,6 +50,7 @@
 
 pub mod admin;
 pub mod announce;
+mod belongings;
 pub mod core;
 pub mod filter;
 pub mod foundation;

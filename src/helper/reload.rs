@@ -209,7 +209,6 @@ impl Helper {
         self.services
             .put(compiled, |service| instances.of_service(service) > 0);
         self.sandboxes.drop_all();
-        self.foundation.lay(&self.table);
         self.tell_confinement();
         self.registry.commit(prepared);
         self.services.attach(&self.registry);

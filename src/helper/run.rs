@@ -137,7 +137,6 @@ fn listen(parts: &mut Parts, inheritance: &Inheritance) -> Result<(), Fatal> {
         )
         .map_err(Fatal)?;
     parts.services.put(compiled, |_| false);
-    parts.foundation.lay(&parts.table);
     let numbered: Vec<_> = parts
         .table
         .services
