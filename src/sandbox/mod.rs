@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+pub mod effective;
 pub mod exposure;
 pub mod facts;
 pub mod launch;
