@@ -13,6 +13,7 @@ pub mod launch;
 pub mod mounts;
 pub mod plan;
 pub mod probe;
+pub mod report;
 
 /// The steps between "start" and a running server, in the order they are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

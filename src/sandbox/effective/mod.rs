@@ -103,7 +103,9 @@ impl Seen {
         let namespace = NAMESPACES.iter().position(|(of, _)| *of == mechanism);
         if let Some(at) = namespace {
             let note = match mechanism {
-                Mechanism::MountNamespace => self.mounts.as_ref().map(Mounts::summary),
+                Mechanism::MountNamespace if self.apart[at] == Some(true) => {
+                    self.mounts.as_ref().map(Mounts::summary)
+                }
                 _ => None,
             };
             return Verdict {
