@@ -290,6 +290,8 @@ fn put_who(out: &mut Vec<u8>, who: Who) {
         Sees::Nothing => (0, ServiceId(0)),
         Sees::Everything => (1, ServiceId(0)),
         Sees::Service(service) => (2, service),
+        // To the front, who changes nothing, all that look are the same.
+        Sees::Looks => (1, ServiceId(0)),
     };
     out.push(sees);
     put_u32(out, service.0);

@@ -121,6 +121,12 @@ impl Services {
         *self.ids.entry(name.to_owned()).or_insert(next)
     }
 
+    /// The number of a service that has had one.
+    #[must_use]
+    pub fn known(&self, name: &str) -> Option<ServiceId> {
+        self.ids.get(name).copied()
+    }
+
     #[must_use]
     pub fn find(&self, id: ServiceId) -> Option<&Active> {
         self.active.get(&id)

@@ -31,22 +31,35 @@ enum Origin {
 }
 
 impl Helper {
-    pub(super) fn admin_group(&self) -> Vec<u32> {
+    fn admin_group(&self) -> Vec<u32> {
         let group = self.table.daemon.admin_group.iter();
         group.map(|group| group.gid).collect()
     }
 
+    /// Whoever may change everything may look at it.
+    fn status_groups(&self) -> Vec<u32> {
+        let daemon = &self.table.daemon;
+        let groups = [&daemon.status_group, &daemon.admin_group].into_iter();
+        groups.flatten().map(|group| group.gid).collect()
+    }
+
+    /// Who calls on the admin socket. A server is a stranger here: refused
+    /// unread, and counted.
+    pub(super) fn identify_operator(&self, socket: BorrowedFd<'_>) -> Who {
+        let mut who = self.identify(socket, &self.admin_group());
+        if who.sees == Sees::Nothing {
+            let looks = self.identify(socket, &self.status_groups()).sees == Sees::Everything;
+            who.sees = if looks { Sees::Looks } else { Sees::Nothing };
+        }
+        if matches!(who.sees, Sees::Service(_)) {
+            who.sees = Sees::Nothing;
+        }
+        who
+    }
+
     /// Answers the front about a caller of the status socket.
     pub(in crate::helper) fn tell_caller(&mut self, caller: u64, socket: &OwnedFd) {
-        let daemon = &self.table.daemon;
-        // Whoever may change everything may look at it.
-        let groups = [&daemon.status_group, &daemon.admin_group];
-        let groups: Vec<u32> = groups
-            .into_iter()
-            .flatten()
-            .map(|group| group.gid)
-            .collect();
-        let who = self.identify(socket.as_fd(), &groups);
+        let who = self.identify(socket.as_fd(), &self.status_groups());
         if let Some(front) = &mut self.front {
             front.link.notify(&Notice::Caller { caller, who });
         }
