@@ -21,7 +21,6 @@ use crate::helper::sockets::inherited::{self, is_datagram};
 use crate::helper::sockets::registry::{AGAIN, Registry, Trouble};
 use crate::logging;
 use crate::sandbox::launch::{Launcher, open_null};
-use crate::sandbox::probe::Probe;
 use crate::sys::process::reset_signals;
 use crate::table::host::InheritedKind;
 use crate::table::{LogTarget, Table};
@@ -117,7 +116,7 @@ fn serve(options: &Options, source: Source, table: Table, registry: Registry) ->
         foundation: Foundation::new(runtime_dir, state_dir(&table)),
         fronts: Fronts::new(inheritance.clone(), files),
         null: open_null().map_err(|err| Fatal(format!("unable to open /dev/null: {err}")))?,
-        control: Control::new(sockets, state_dir(&table), Probe::take()),
+        control: Control::new(sockets, state_dir(&table)),
         table,
     };
     listen(&mut parts, &inheritance)?;

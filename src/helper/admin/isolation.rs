@@ -21,7 +21,7 @@ impl Helper {
         let service = services.find(|service| service.name == name);
         let service = service.ok_or_else(|| no_such_service(&name))?;
         let lacks = match &service.serve {
-            Serve::Exec(exec) => self.control.probe.lacks(&exec.isolation),
+            Serve::Exec(exec) => self.foundation.probe.lacks(&exec.isolation),
             Serve::Builtin(_) | Serve::Forward(_) => Vec::new(),
         };
         let found = id.and_then(|id| self.look_at_oldest(id));
@@ -32,7 +32,7 @@ impl Helper {
     fn look_at_oldest(&self, service: ServiceId) -> Option<Found> {
         let instances = self.instances.iter().filter(|one| one.service == service);
         let oldest = instances.min_by_key(|instance| instance.id.0)?;
-        let cgroup2 = self.control.probe.host.cgroup2.as_ref();
+        let cgroup2 = self.foundation.probe.host.cgroup2.as_ref();
         Some(Found {
             id: oldest.id.0,
             pid: oldest.pid,

@@ -23,7 +23,6 @@ use crate::helper::foundation::FIRST_KEEPER;
 use crate::helper::front_process::Order;
 use crate::ids::{ConnectionId, ServiceId};
 use crate::logging::Pace;
-use crate::sandbox::probe::Probe;
 
 mod bans;
 pub(in crate::helper) mod calls;
@@ -103,15 +102,12 @@ pub struct Control {
     /// There may be more to accept.
     more_callers: bool,
     denials: Pace,
-    /// What this host has for sandboxes.
-    pub(in crate::helper) probe: Probe,
 }
 
 impl Control {
     #[must_use]
-    pub fn new(sockets: Option<Sockets>, state_dir: Option<PathBuf>, probe: Probe) -> Self {
+    pub fn new(sockets: Option<Sockets>, state_dir: Option<PathBuf>) -> Self {
         Self {
-            probe,
             server: Server::new(ADMIN),
             sockets,
             state_dir,
