@@ -14,6 +14,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use crate::error::Fatal;
 use crate::helper::admin::{Asked, Control};
 use crate::helper::announce;
+use crate::helper::cgroups::{Left, Sweeps};
 use crate::helper::front_process::{Front, Fronts, Order};
 use crate::helper::instances::Instances;
 use crate::helper::link::LinkError;
@@ -23,10 +24,10 @@ use crate::helper::services::Services;
 use crate::helper::sockets::registry::Registry;
 use crate::helper::start::{Answer, Ask, On, Starter};
 use crate::helper::timers::Timers;
-use crate::helper::tree::Member;
 use crate::helper::wire::{Notice, ProtocolError, Refusal, Request};
 use crate::ids::{ConnectionId, InstanceId, ServiceId};
 use crate::logging::Pace;
+use crate::sandbox::cgroup::Cgroups;
 use crate::sandbox::launch::Launcher;
 use crate::table::{Serve, Table};
 
@@ -62,7 +63,9 @@ pub struct Helper {
     /// When the next front may start, while there is none.
     pub(super) front_due: Option<Instant>,
     /// What servers that are gone left behind and still has to end.
-    pub(super) leftovers: HashMap<i32, Vec<Member>>,
+    pub(super) leftovers: HashMap<i32, Left>,
+    pub(super) cgroups: Cgroups,
+    pub(super) sweeps: Sweeps,
     /// What the front asked to end in this turn.
     pub(super) to_stop: Vec<InstanceId>,
     pub(super) phase: Phase,
@@ -87,6 +90,7 @@ pub struct Parts {
     pub services: Services,
     pub registry: Registry,
     pub launcher: Launcher,
+    pub cgroups: Cgroups,
     pub fronts: Fronts,
     pub null: OwnedFd,
     pub control: Control,
@@ -126,6 +130,7 @@ impl Helper {
             services,
             registry,
             launcher,
+            cgroups,
             fronts,
             null,
             control,
@@ -142,6 +147,8 @@ impl Helper {
             front: None,
             front_due: Some(Instant::now()),
             leftovers: HashMap::new(),
+            cgroups,
+            sweeps: Sweeps::default(),
             to_stop: Vec::new(),
             phase: Phase::Serving,
             announced: false,
@@ -162,6 +169,7 @@ impl Helper {
     pub fn run(&mut self) -> Result<(), Fatal> {
         let mut events = Events::with_capacity(64);
         self.open_admin();
+        self.sweep_later(Instant::now());
         while !self.is_finished() {
             let now = Instant::now();
             self.reload_next(now);
@@ -346,6 +354,7 @@ impl Helper {
             registry: &self.registry,
             instances: &mut self.instances,
             launcher: &mut self.launcher,
+            cgroups: &mut self.cgroups,
             null: self.null.as_fd(),
             draining,
             halted: self.control.is_halted(service),

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
+use crate::sandbox::cgroup::Leaf;
 use crate::table::{LogEvents, Stop};
 
 /// One server from clone to reap.
@@ -27,6 +28,10 @@ pub struct Instance {
     pub stop: Stop,
     pub log: LogEvents,
     pub phase: Phase,
+    /// Its cgroup, where it has one.
+    pub leaf: Option<Leaf>,
+    /// It has less rights than its user, be that root.
+    pub isolated: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -50,6 +50,7 @@
 
 pub mod admin;
 pub mod announce;
+pub mod cgroups;
 pub mod core;
 pub mod filter;
 pub mod front_process;

@@ -10,6 +10,7 @@ use nix::unistd::Uid;
 
 use crate::error::{Exit, Fatal};
 use crate::helper::admin::{Control, Sockets};
+use crate::helper::cgroups;
 use crate::helper::core::{Helper, Parts};
 use crate::helper::front_process::Fronts;
 use crate::helper::load::Source;
@@ -19,6 +20,7 @@ use crate::helper::services::{Inheritance, Services};
 use crate::helper::sockets::inherited::{self, is_datagram};
 use crate::helper::sockets::registry::{AGAIN, Registry, Trouble};
 use crate::logging;
+use crate::sandbox::cgroup::Cgroups;
 use crate::sandbox::launch::{Launcher, open_null};
 use crate::sys::process::reset_signals;
 use crate::table::host::InheritedKind;
@@ -100,9 +102,13 @@ fn serve(options: &Options, source: Source, table: Table, registry: Registry) ->
     if let Err(err) = nix::sys::prctl::set_child_subreaper(true) {
         log::warn!("unable to adopt orphans of servers: {err}");
     }
+    let mut cgroups = Cgroups::open();
+    cgroups::tell_state(cgroups.state(), &table);
+    cgroups::put_in_force(&mut cgroups, &table);
     let inheritance = Inheritance {
         environment: env::vars_os().collect(),
         files: raise_files()?,
+        controllers: cgroups.controllers(),
     };
     let files = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or(inheritance.files);
     let mut parts = Parts {
@@ -110,6 +116,7 @@ fn serve(options: &Options, source: Source, table: Table, registry: Registry) ->
         services: Services::default(),
         registry,
         launcher: Launcher::default(),
+        cgroups,
         fronts: Fronts::new(inheritance.clone(), files),
         null: open_null().map_err(|err| Fatal(format!("unable to open /dev/null: {err}")))?,
         control: Control::new(sockets, state_dir(&table)),

@@ -11,8 +11,10 @@ use crate::front::plan::{Disabled, ListenerPlan, MuxPlan, Plan, ServePlan, Servi
 use crate::helper::sockets::listener::Listener;
 use crate::helper::sockets::registry::Registry;
 use crate::ids::{ListenerId, ServiceId};
+use crate::sandbox::cgroup::{Controllers, fallback};
 use crate::sandbox::plan::ExecPlan;
 use crate::table::address::Listen;
+use crate::table::isolation::{Level, Mechanism, Preset};
 use crate::table::show_rule;
 use crate::table::{Routing, Rules, Serve, Service, Stderr, Stop, Table};
 
@@ -69,6 +71,10 @@ pub struct Program {
     pub path: String,
     pub stderr: Stderr,
     pub stop: Stop,
+    /// Whether an instance gets a cgroup.
+    pub cgroup: Level,
+    /// Its servers have less rights than their user, be that root.
+    pub isolated: bool,
 }
 
 /// A pipe for what the instances of one service write to stderr. Both ends
@@ -85,6 +91,8 @@ pub struct Inheritance {
     pub environment: Vec<(OsString, OsString)>,
     /// NOFILE, soft and hard.
     pub files: (u64, u64),
+    /// What cgroups can limit here.
+    pub controllers: Controllers,
 }
 
 /// A table ready to be put in force.
@@ -114,6 +122,13 @@ impl Services {
     #[must_use]
     pub fn find(&self, id: ServiceId) -> Option<&Active> {
         self.active.get(&id)
+    }
+
+    /// The number of a service of the table in force.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<ServiceId> {
+        let id = self.ids.get(name)?;
+        self.active.contains_key(id).then_some(*id)
     }
 
     #[must_use]
@@ -233,13 +248,17 @@ impl Services {
 fn compile(service: &Service, inheritance: &Inheritance) -> Result<Active, String> {
     let program = match &service.serve {
         Serve::Exec(exec) => {
-            let plan = ExecPlan::compile(exec, &inheritance.environment, inheritance.files)
+            let mut plan = ExecPlan::compile(exec, &inheritance.environment, inheritance.files)
                 .map_err(|err| format!("service \"{}\": {err}", service.name))?;
+            plan.limits
+                .extend(fallback::limits(exec, inheritance.controllers));
             Some(Rc::new(Program {
                 plan: Rc::new(plan),
                 path: exec.program.display().to_string(),
                 stderr: exec.stderr,
                 stop: exec.stop.clone(),
+                cgroup: exec.isolation.level(Mechanism::Cgroup),
+                isolated: exec.isolation.preset != Preset::None,
             }))
         }
         Serve::Builtin(_) | Serve::Forward(_) => None,
