@@ -11,8 +11,14 @@ use usherd::{commands, front};
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
-    if args.next().is_some_and(|first| first == "--front") {
-        return run_front(args).into();
+    match args.next() {
+        Some(first) if first == "--front" => return run_front(args).into(),
+        // Of the systemd unit, see there.
+        Some(first) if first == "--release" => {
+            usherd::sandbox::cgroup::release();
+            return Exit::Ok.into();
+        }
+        _ => {}
     }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
