@@ -19,10 +19,11 @@ use crate::helper::start::{Answer, Ask};
 use crate::ids::ServiceId;
 use crate::sandbox::Step;
 use crate::sandbox::blueprint::Blueprint;
+use crate::sandbox::cgroup;
 use crate::sandbox::confinement::Ground;
 use crate::sandbox::launch::{Descriptors, NotStarted};
 use crate::sandbox::plan::ExecPlan;
-use crate::sandbox::probe::Probe;
+use crate::sandbox::probe::{Missing, Probe};
 use crate::sys::exec::Environment;
 use crate::table::Table;
 
@@ -39,9 +40,21 @@ pub struct Foundation {
 
 impl Foundation {
     #[must_use]
-    pub fn new(runtime_dir: Option<PathBuf>, state_dir: Option<PathBuf>) -> Self {
+    pub fn new(
+        runtime_dir: Option<PathBuf>,
+        state_dir: Option<PathBuf>,
+        cgroups: &cgroup::State,
+    ) -> Self {
+        let mut probe = Probe::take();
+        probe.set_cgroup(match cgroups {
+            cgroup::State::Ready { .. } => Ok("version 2".to_owned()),
+            cgroup::State::Degraded(lack) => Err(Missing {
+                reason: lack.why.clone(),
+                remedy: lack.remedy.clone(),
+            }),
+        });
         Self {
-            probe: Probe::take(),
+            probe,
             runtime_dir,
             state_dir,
         }
