@@ -35,6 +35,15 @@ impl Helper {
                 }
                 ended.push(instance);
             }
+            // A parked child that nobody needed any more, or that could not be parked.
+            else if self.launcher.failure(reaped.pid).is_some() {
+                if let Some(place) = self.lot.ended(reaped.pid) {
+                    place
+                        .leaf
+                        .into_iter()
+                        .for_each(|leaf| self.cgroups.retire(leaf));
+                }
+            }
             // Anything else is a keeper, or an orphan that some server left to us.
             else if self.sandboxes.keeper_ended(reaped.pid) {
                 log::warn!(pid = reaped.pid; "the keeper of a sandbox ended, and all that ran in it");
