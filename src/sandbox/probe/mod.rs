@@ -34,6 +34,8 @@ use trial::Line;
 
 /// What has not answered by then hangs.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// The last line, if no trial is left.
+const ENDED: &str = "ended";
 /// Who stands for all ordinary users: nobody.
 const ORDINARY: u32 = 65534;
 
@@ -94,13 +96,12 @@ impl Probe {
         Self::of(Role::User, Host::read(), &try_all(&[&who, &who]))
     }
 
-    /// What the trials told, understood.
+    /// What the trials told, understood. `told` ends with [`ENDED`] if none is left.
     #[must_use]
     pub fn of(role: Role, host: Host, told: &Result<String, io::Error>) -> Self {
-        let lines: Vec<Line> = match told {
-            Ok(text) => text.lines().filter_map(Line::parse).collect(),
-            Err(_) => Vec::new(),
-        };
+        let text = told.as_deref().unwrap_or_default();
+        let lines: Vec<Line> = text.lines().filter_map(Line::parse).collect();
+        let ended = text.lines().any(|line| line == ENDED);
         let tried = Feature::ALL
             .into_iter()
             .filter(|feature| role == Role::Root || *feature != Feature::SwitchUser);
@@ -111,6 +112,7 @@ impl Probe {
                     Ok(version) => Ok(Some(*version).filter(|version| *version > 0)),
                     Err(failed) => Err(remedy::missing(feature, failed, role, &host)),
                 },
+                (None, Ok(_)) if ended => Err(remedy::killed()),
                 (None, Ok(_)) => Err(remedy::hangs(feature, PATIENCE)),
                 (None, Err(err)) => Err(remedy::untried(err)),
             };
@@ -236,7 +238,10 @@ fn gather(mut pipe: impl Read + AsFd, deadline: Instant) -> io::Result<String> {
             Err(err) => return Err(err.into()),
         }
         match pipe.read(&mut buffer)? {
-            0 => break,
+            0 => {
+                told.extend_from_slice(ENDED.as_bytes());
+                break;
+            }
             n => told.extend_from_slice(&buffer[..n]),
         }
     }

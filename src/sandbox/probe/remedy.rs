@@ -33,6 +33,15 @@ pub(super) fn hangs(feature: Feature, limit: Duration) -> Missing {
     }
 }
 
+/// It ended without a word.
+pub(super) fn killed() -> Missing {
+    Missing {
+        reason: "whoever tries it is killed".to_owned(),
+        remedy: "look for a seccomp filter that kills, such as SystemCallFilter= of a unit"
+            .to_owned(),
+    }
+}
+
 pub(super) fn untried(err: &io::Error) -> Missing {
     Missing {
         reason: format!("unable to run the trials: {err}"),
