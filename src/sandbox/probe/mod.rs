@@ -89,11 +89,11 @@ impl Probe {
         Self::of(role, Host::read(), &try_all(&[]))
     }
 
-    /// The same as an ordinary user, for root.
-    #[must_use]
-    pub fn take_as_user() -> Self {
+    /// The same as an ordinary user, for root. Fails if root may not become one.
+    pub fn take_as_user() -> io::Result<Self> {
         let who = ORDINARY.to_string();
-        Self::of(Role::User, Host::read(), &try_all(&[&who, &who]))
+        let told = try_all(&[&who, &who])?;
+        Ok(Self::of(Role::User, Host::read(), &Ok(told)))
     }
 
     /// What the trials told, understood. `told` ends with [`ENDED`] if none is left.
@@ -216,8 +216,12 @@ fn try_all(who: &[&str]) -> io::Result<String> {
     };
     // It only waits for its children, who end with it; nothing here can hang.
     let _ = trials.kill();
-    let _ = trials.wait();
-    told
+    match trials.wait()?.code() {
+        Some(code) if code == i32::from(Exit::NotPermitted.code()) => {
+            Err(io::Error::from_raw_os_error(libc::EPERM))
+        }
+        _ => told,
+    }
 }
 
 /// Reads until every trial has told, all have ended, or the time is over.

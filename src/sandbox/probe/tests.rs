@@ -111,6 +111,10 @@ fn remedies_say_who_forbids_it() {
         userns_limit: Some(0),
         ..Host::default()
     };
+    let weak = Host {
+        capabilities: Some(0),
+        ..Host::default()
+    };
     let docker = Host {
         container: Some("docker".into()),
         ..Host::default()
@@ -131,7 +135,20 @@ fn remedies_say_who_forbids_it() {
             "kernel.unprivileged_userns_clone=1",
         ),
         (Role::Root, &hardened, userns, "user.max_user_namespaces="),
-        (Role::Root, &ubuntu, utsns, "CapabilityBoundingSet="),
+        (Role::Root, &ubuntu, utsns, "SystemCallFilter="),
+        (
+            Role::Root,
+            &weak,
+            utsns,
+            "capability sys_admin: see CapabilityBoundingSet=",
+        ),
+        (
+            Role::Root,
+            &weak,
+            "switch_user fails 1 setgroups",
+            "capability setgid",
+        ),
+        (Role::User, &weak, utsns, "another sandbox"),
         (Role::Root, &docker, utsns, "docker"),
         (Role::User, &plain, utsns, "another sandbox"),
         (Role::User, &docker, "proc fails 1 mounting", "unmask /proc"),
@@ -158,7 +175,7 @@ fn remedies_say_who_forbids_it() {
             Role::Root,
             &plain,
             "network_namespace fails 28 x",
-            "user.max_net_namespaces",
+            "sysctl user.max_net_namespaces",
         ),
         (
             Role::Root,
