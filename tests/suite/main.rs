@@ -37,6 +37,7 @@ mod pending;
 mod proxied;
 mod regression;
 mod reload;
+mod security;
 mod serve;
 mod servers;
 mod signals;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         traffic::TESTS,
         datagrams::TESTS,
         examples::TESTS,
+        security::TESTS,
         explain::TESTS,
         control::TESTS,
         usherctl::TESTS,
