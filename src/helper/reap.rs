@@ -30,7 +30,7 @@ impl Helper {
                 self.front_ended(&reaped, now);
             } else if let Some(instance) = self.instances.remove(reaped.pid) {
                 self.instance_ended(&instance, &reaped, now);
-                ended.push(instance);
+                ended.push((instance, reaped.signalled && reaped.status == libc::SIGKILL));
             }
             // Anything else is an orphan that some server left to us.
         }

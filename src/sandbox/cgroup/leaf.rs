@@ -24,6 +24,10 @@ pub struct Leaf {
     pub service: Rc<str>,
     /// What is in it has less rights than its user, be that root.
     pub isolated: bool,
+    /// It serves no other instance: something in it was killed by who knows
+    /// whom. What is cloned into a cgroup that was ever killed as a whole is
+    /// killed at birth (Linux 6.14 and on), and nothing tells which ones were.
+    pub(super) spent: bool,
     /// What those that were in it before have used.
     before: Totals,
 }
@@ -59,6 +63,7 @@ impl Leaf {
             name,
             service,
             isolated: true,
+            spent: false,
             before: Totals::default(),
         }
     }
@@ -81,7 +86,8 @@ impl Leaf {
         self.dir.processes().is_ok_and(|pids| pids.contains(&pid))
     }
 
-    /// Kills everything in it and below it, whatever forks meanwhile.
+    /// Kills everything in it and below it, whatever forks meanwhile. Its
+    /// server then ends by SIGKILL, which makes it [`Self::spend`].
     pub fn kill(&self) -> io::Result<()> {
         match self.dir.write("cgroup.kill", "1") {
             // Before Linux 5.14.
@@ -162,9 +168,17 @@ impl Leaf {
         number_of(&self.dir.read("memory.events").ok()?, "oom_kill")
     }
 
+    /// It is not to be used again.
+    pub fn spend(&mut self) {
+        self.spent = true;
+    }
+
     /// Makes it as good as new for the next instance of the same service: the
     /// counts begin anew. `false` if it is not.
     pub(super) fn renew(&mut self) -> bool {
+        if self.spent {
+            return false;
+        }
         let counted = self.dir.read("cpu.stat");
         let io = self.dir.read("io.stat").unwrap_or_default();
         let (read, written) = io_totals(&io);
