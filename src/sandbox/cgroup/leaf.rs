@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use super::dir::{Dir, number_of};
+use super::limits::{Controller, Controllers};
 use crate::sys::process::{pidfd_open, pidfd_signal};
 
 /// How often a cgroup that keeps growing is looked at again, where the kernel
@@ -30,6 +31,7 @@ pub struct Leaf {
     pub(super) spent: bool,
     /// What those that were in it before have used.
     before: Totals,
+    counted: Controllers,
 }
 
 /// What an instance uses, all its processes together. `None`: not counted here.
@@ -55,9 +57,12 @@ struct Totals {
 }
 
 impl Leaf {
-    pub(super) fn new(dir: Dir, name: String, service: Rc<str>) -> Self {
-        // All of it dies together: half a server serves nobody.
-        let _ = dir.write("memory.oom.group", "1");
+    /// `counted`: what there are files for.
+    pub(super) fn new(dir: Dir, name: String, service: Rc<str>, counted: Controllers) -> Self {
+        if counted.has(Controller::Memory) {
+            // All of it dies together: half a server serves nobody.
+            let _ = dir.write("memory.oom.group", "1");
+        }
         Self {
             dir,
             name,
@@ -65,6 +70,7 @@ impl Leaf {
             isolated: true,
             spent: false,
             before: Totals::default(),
+            counted,
         }
     }
 
@@ -141,8 +147,7 @@ impl Leaf {
     pub fn usage(&self) -> io::Result<Usage> {
         let cpu = self.dir.read("cpu.stat")?;
         let number = |file| self.dir.read(file).ok()?.trim().parse::<u64>().ok();
-        let io = self.dir.read("io.stat").ok();
-        let io = io.as_deref().map(io_totals);
+        let io = self.all_io();
         let tasks = match number("pids.current") {
             Some(tasks) => tasks,
             None => self.dir.processes()?.len() as u64,
@@ -164,7 +169,16 @@ impl Leaf {
         since(self.all_oom_kills(), self.before.oom_kills)
     }
 
+    fn all_io(&self) -> Option<(u64, u64)> {
+        let counted = self.counted.has(Controller::Io);
+        let text = counted.then(|| self.dir.read("io.stat").ok())??;
+        Some(io_totals(&text))
+    }
+
     fn all_oom_kills(&self) -> Option<u64> {
+        if !self.counted.has(Controller::Memory) {
+            return None;
+        }
         number_of(&self.dir.read("memory.events").ok()?, "oom_kill")
     }
 
@@ -180,8 +194,7 @@ impl Leaf {
             return false;
         }
         let counted = self.dir.read("cpu.stat");
-        let io = self.dir.read("io.stat").unwrap_or_default();
-        let (read, written) = io_totals(&io);
+        let (read, written) = self.all_io().unwrap_or_default();
         self.before = Totals {
             cpu_micros: counted.map_or(0, |text| number_of(&text, "usage_usec").unwrap_or(0)),
             oom_kills: self.all_oom_kills().unwrap_or(0),

@@ -35,7 +35,12 @@ impl Cgroups {
         };
         let (file, made) = make_leaf(dir, &mut self.next)?;
         service.living += 1;
-        Ok(Some(Leaf::new(made, file, Rc::clone(name))))
+        Ok(Some(Leaf::new(
+            made,
+            file,
+            Rc::clone(name),
+            tree.controllers,
+        )))
     }
 
     /// An instance has ended: its cgroup is kept for the next one, or goes. If
@@ -146,7 +151,7 @@ impl Cgroups {
                 }
                 if let Ok(found) = dir.child(&leaf) {
                     service.living += 1;
-                    let mut leaf = Leaf::new(found, leaf, Rc::clone(&name));
+                    let mut leaf = Leaf::new(found, leaf, Rc::clone(&name), tree.controllers);
                     leaf.spend();
                     self.lingering.push_back(leaf);
                 }
