@@ -33,16 +33,16 @@ impl Helper {
                 if instance.phase == Ending::Stopping {
                     instance.end_sandbox();
                 }
-                ended.push(instance);
+                ended.push((instance, reaped.signalled && reaped.status == libc::SIGKILL));
+            } else if let Some(place) = self.lot.ended(reaped.pid) {
+                let failed = self.launcher.failure(reaped.pid);
+                let step = failed.map(|failed| failed.step.to_string());
+                log::debug!(pid = reaped.pid, step = step; "a parked child ended");
+                let leaf = place.leaf.into_iter();
+                leaf.for_each(|leaf| self.cgroups.retire(leaf));
             }
-            // A parked child that nobody needed any more, or that could not be parked.
+            // A parked child that nobody needed any more.
             else if self.launcher.failure(reaped.pid).is_some() {
-                if let Some(place) = self.lot.ended(reaped.pid) {
-                    place
-                        .leaf
-                        .into_iter()
-                        .for_each(|leaf| self.cgroups.retire(leaf));
-                }
             }
             // Anything else is a keeper, or an orphan that some server left to us.
             else if self.sandboxes.keeper_ended(reaped.pid) {

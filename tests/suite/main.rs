@@ -17,6 +17,7 @@ mod attack;
 mod bans;
 mod builtin;
 mod callers;
+mod cgroups;
 mod control;
 mod datagrams;
 mod examples;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         status_browser::TESTS,
         reload::TESTS,
         signals::TESTS,
+        cgroups::TESTS,
         helper::TESTS,
         logging::TESTS,
         matching::TESTS,
