@@ -64,6 +64,9 @@ _usherctl() {
             usherctl,reload)
                 cmd="usherctl__subcmd__reload"
                 ;;
+            usherctl,security)
+                cmd="usherctl__subcmd__security"
+                ;;
             usherctl,show)
                 cmd="usherctl__subcmd__show"
                 ;;
@@ -133,6 +136,9 @@ _usherctl() {
             usherctl__subcmd__help,reload)
                 cmd="usherctl__subcmd__help__subcmd__reload"
                 ;;
+            usherctl__subcmd__help,security)
+                cmd="usherctl__subcmd__help__subcmd__security"
+                ;;
             usherctl__subcmd__help,show)
                 cmd="usherctl__subcmd__help__subcmd__show"
                 ;;
@@ -161,7 +167,7 @@ _usherctl() {
 
     case "${cmd}" in
         usherctl)
-            opts="-h -V --runtime-dir --json --help --version status list show instances stats top explain check reload enable disable drain stop start kill log events ban unban bans completions generate help"
+            opts="-h -V --runtime-dir --json --help --version status list show instances stats top explain check security reload enable disable drain stop start kill log events ban unban bans completions generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -431,7 +437,7 @@ _usherctl() {
             return 0
             ;;
         usherctl__subcmd__help)
-            opts="status list show instances stats top explain check reload enable disable drain stop start kill log events ban unban bans completions generate help"
+            opts="status list show instances stats top explain check security reload enable disable drain stop start kill log events ban unban bans completions generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -668,6 +674,20 @@ _usherctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        usherctl__subcmd__help__subcmd__security)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         usherctl__subcmd__help__subcmd__show)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -853,6 +873,28 @@ _usherctl() {
                 return 0
             fi
             case "${prev}" in
+                --runtime-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        usherctl__subcmd__security)
+            opts="-h --config --offline --runtime-dir --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --runtime-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

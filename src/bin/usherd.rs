@@ -16,6 +16,11 @@ fn main() -> ExitCode {
         Some(first) if first == "--front" => return run_front(args).into(),
         Some(first) if first == "--keeper" => return run_keeper().into(),
         Some(first) if first == "--probe" => return run_probe(args).into(),
+        // Of the systemd unit, see there.
+        Some(first) if first == "--release" => {
+            usherd::sandbox::cgroup::release();
+            return Exit::Ok.into();
+        }
         _ => {}
     }
     let arguments = match Arguments::try_parse() {

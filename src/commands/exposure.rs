@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::control::types;
 use crate::ctl::grid::{Grid, elastic, left, right};
 use crate::sandbox::exposure::{Exposure, Score};
+use crate::sandbox::report::shown_exposure;
 use crate::table::{Service, Table};
 
 /// So many reasons are given for a service that is above the limit.
@@ -33,23 +34,7 @@ fn rated(service: &Service) -> Rated {
     Rated {
         service: service.name.clone(),
         score: exposure.as_ref().map(Exposure::score),
-        exposure: exposure.as_ref().map(shown),
-    }
-}
-
-/// As it goes over the socket.
-#[must_use]
-pub fn shown(exposure: &Exposure) -> types::Exposure {
-    let score = exposure.score();
-    let reasons = exposure.items.iter().map(|item| types::ExposureReason {
-        key: item.what.to_owned(),
-        adds: (exposure.share(item) * 100.0).round() / 100.0,
-        text: item.reason.clone(),
-    });
-    types::Exposure {
-        score: score.value(),
-        grade: score.grade().word().to_owned(),
-        reasons: reasons.collect(),
+        exposure: exposure.as_ref().map(shown_exposure),
     }
 }
 

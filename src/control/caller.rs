@@ -15,6 +15,8 @@ pub struct Who {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sees {
     Everything,
+    /// All that there is to look at; it changes nothing.
+    Looks,
     /// It is a server of this service.
     Service(ServiceId),
     Nothing,

@@ -83,7 +83,7 @@ fn rank(sees: Option<Sees>) -> u8 {
     match sees {
         Some(Sees::Nothing) => 3,
         None => 2,
-        Some(Sees::Service(_)) => 1,
+        Some(Sees::Service(_) | Sees::Looks) => 1,
         Some(Sees::Everything) => 0,
     }
 }

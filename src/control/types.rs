@@ -67,6 +67,8 @@ pub struct Exit {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
     pub core: bool,
+    #[serde(default)]
+    pub oom: bool,
     pub ran_us: u64,
     pub ago_ms: u64,
 }
@@ -85,6 +87,12 @@ pub struct Instance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_read: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_written: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured_ms: Option<u64>,
 }
 
@@ -99,6 +107,8 @@ pub struct Statistics {
     pub failed: BTreeMap<String, u64>,
     pub running: u64,
     pub exited: BTreeMap<String, u64>,
+    #[serde(default)]
+    pub oom_killed: u64,
     pub received: u64,
     pub sent: u64,
     pub user_us: u64,

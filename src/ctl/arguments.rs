@@ -109,6 +109,17 @@ pub enum Command {
         #[arg(long, value_name = "SCORE", conflicts_with = "effective", value_parser = Score::parse)]
         exposure: Option<Score>,
     },
+    /// How exposed each service leaves the host, from 0.0 to 10.0; of one service all reasons
+    Security {
+        /// Its name, as `usherctl list` shows it
+        service: Option<String>,
+        /// Judge this table, not the one in force; needs no daemon
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// The same with the table that a daemon started now would read
+        #[arg(long)]
+        offline: bool,
+    },
     /// Read the table again: show what would change, ask, do it
     Reload {
         /// Do not ask; reload even if nothing has changed

@@ -123,6 +123,9 @@ pub(super) fn figures(console: &Console, of: &Statistics) -> String {
     line("failed", split(&of.failed));
     line("running", of.running.to_string());
     line("exited", split(&of.exited));
+    if of.oom_killed > 0 {
+        line("oom killed", of.oom_killed.to_string());
+    }
     line(
         "bytes",
         format!("received {}, sent {}", bytes(of.received), bytes(of.sent)),

@@ -6,6 +6,7 @@
 //! - [`failure`]: errors as sentences, and exit codes
 //! - [`status`], [`show`], [`figures`], [`events`], [`bans`]: what there is
 //! - [`top`]: the same, live on the whole screen
+//! - [`security`]: how exposed services leave the host, and what keeps them from it
 //! - [`reload`], [`change`]: what is to be otherwise
 //! - [`offline`]: what needs no daemon
 //! - [`rates`], [`text`], [`grid`]: figures, words and columns; pure
@@ -30,6 +31,7 @@ mod manual;
 mod offline;
 mod rates;
 mod reload;
+mod security;
 mod show;
 mod status;
 mod text;
@@ -67,6 +69,11 @@ fn obey(console: &Console, command: Command) -> Result<(), Failure> {
             effective,
             exposure,
         } => offline::check(console, config, what_to_show(effective, exposure)),
+        Command::Security {
+            service,
+            config,
+            offline,
+        } => security::security(console, service, config, offline),
         Command::Reload { yes } => reload::reload(console, yes),
         Command::Enable { service } => change::enable(console, service, true),
         Command::Disable { service } => change::enable(console, service, false),

@@ -9,10 +9,11 @@ use super::console::Console;
 use super::failure::Failure;
 use super::figures::figures;
 use super::grid::Paint;
+use super::security;
 use super::status::{last_exit, running, state};
 use super::text::{escape, micros};
 use crate::control::types::{
-    Describe, GetServices, GetStatistics, Key, OfService, Service, Statistics,
+    Describe, GetServices, GetStatistics, Isolation, Key, OfService, Service, Statistics,
 };
 use crate::error::Exit;
 
@@ -22,6 +23,8 @@ struct Shown {
     statistics: Statistics,
     /// `null`: the caller may not see the table.
     keys: Option<Vec<Key>>,
+    /// The same.
+    isolation: Option<Isolation>,
 }
 
 pub fn show(console: &Console, name: String) -> Result<(), Failure> {
@@ -49,6 +52,7 @@ pub fn show(console: &Console, name: String) -> Result<(), Failure> {
         Err(failure) => return Err(failure),
     };
     let shown = Shown {
+        isolation: isolation(console, &service.name)?,
         service,
         statistics: total,
         keys,
@@ -61,11 +65,21 @@ fn describe(console: &Console, asked: &OfService) -> Result<Vec<Key>, Failure> {
     Ok(keys)
 }
 
+/// `None`: the caller may not see it, or there is nobody to ask.
+fn isolation(console: &Console, service: &str) -> Result<Option<Isolation>, Failure> {
+    match security::ask(console, service) {
+        Ok(isolation) => Ok(Some(isolation)),
+        Err(failure) if matches!(failure.exit, Exit::NotPermitted | Exit::Unavailable) => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
 fn page(console: &Console, shown: &Shown, note: Option<&str>) -> String {
     let Shown {
         service,
         statistics,
         keys,
+        isolation,
     } = shown;
     let mut out = head(console, service);
     heading(console, &mut out, "table");
@@ -74,6 +88,10 @@ fn page(console: &Console, shown: &Shown, note: Option<&str>) -> String {
     }
     if let Some(note) = note {
         let _ = writeln!(out, "  {}", console.paint(Paint::Faint, note));
+    }
+    if let Some(isolation) = isolation.as_ref().filter(|known| known.preset.is_some()) {
+        heading(console, &mut out, &security::headline(isolation));
+        out.push_str(&security::side_by_side(console, isolation));
     }
     heading(console, &mut out, "since usherd was started");
     out.push_str(&figures(console, statistics));

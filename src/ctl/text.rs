@@ -142,6 +142,9 @@ pub fn exit(exit: &Exit) -> String {
     if exit.core {
         out.push_str(", core");
     }
+    if exit.oom {
+        out.push_str(", out of memory");
+    }
     out
 }
 
@@ -262,6 +265,7 @@ mod tests {
             status,
             signal,
             core,
+            oom: false,
             ran_us: 0,
             ago_ms: 0,
         };

@@ -180,10 +180,10 @@ impl Front {
     fn usage_by_service(&self) -> HashMap<ServiceId, Usage> {
         let mut all: HashMap<ServiceId, Usage> = HashMap::new();
         for (_, running) in self.instances.running() {
-            let (cpu, memory) = running.usage.unwrap_or_default();
+            let used = running.usage.unwrap_or_default();
             let sum = all.entry(running.work.service).or_default();
-            sum.cpu_us = sum.cpu_us.saturating_add(cpu);
-            sum.memory = sum.memory.saturating_add(memory);
+            sum.cpu_us = sum.cpu_us.saturating_add(used.cpu);
+            sum.memory = sum.memory.saturating_add(used.memory);
         }
         all
     }

@@ -163,6 +163,7 @@ fn figures(counters: &Counters) -> Statistics {
             .exits()
             .map(|(kind, count)| (name(kind), count))
             .collect(),
+        oom_killed: counters.oom_killed,
         received: counters.received,
         sent: counters.sent,
         user_us: counters.user_micros,

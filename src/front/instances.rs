@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::front::peer::Peer;
 use crate::front::wait::SlotKey;
+use crate::helper::wire::Usage;
 use crate::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
 
 /// One admitted request, from admission until its server ended.
@@ -45,7 +46,7 @@ pub struct Running {
     pub pid: i32,
     pub since: Instant,
     /// Microseconds of CPU and resident octets, as the helper last told.
-    pub usage: Option<(u64, u64)>,
+    pub usage: Option<Usage>,
 }
 
 impl Instances {
@@ -87,7 +88,7 @@ impl Instances {
     }
 
     /// Takes note of what an instance uses.
-    pub fn measure(&mut self, instance: InstanceId, usage: (u64, u64)) {
+    pub fn measure(&mut self, instance: InstanceId, usage: Usage) {
         if let Some(running) = self.running.get_mut(&instance) {
             running.usage = Some(usage);
         }

@@ -89,11 +89,7 @@ impl Front {
                 }
             }
             Notice::Caller { caller, who } => self.know_caller(caller, who, now),
-            Notice::Usage {
-                instance,
-                cpu,
-                memory,
-            } => self.take_usage(instance, cpu, memory),
+            Notice::Usage { instance, usage } => self.instances.measure(instance, usage),
             Notice::Measured => self.measured(now),
             Notice::Hold { service, held } => self.halt(service, held),
             Notice::Bans => self.take_bans(descriptors.pop(), now),
@@ -298,6 +294,7 @@ fn show_exit(outcome: &Outcome) -> types::Exit {
         status: (!outcome.signalled).then_some(outcome.status),
         signal: outcome.signalled.then_some(outcome.status),
         core: outcome.core,
+        oom: outcome.oom_killed,
         ran_us: outcome.micros,
         ago_ms: 0,
     }
@@ -309,5 +306,6 @@ fn exit_text(exit: &types::Exit) -> String {
         (status, None) => format!("status {}", status.unwrap_or(0)),
     };
     let core = if exit.core { ", core dumped" } else { "" };
-    format!("{how}{core} after {} ms", exit.ran_us / 1000)
+    let oom = if exit.oom { ", out of memory" } else { "" };
+    format!("{how}{core}{oom} after {} ms", exit.ran_us / 1000)
 }

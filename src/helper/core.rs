@@ -14,6 +14,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use crate::error::Fatal;
 use crate::helper::admin::{Asked, Control};
 use crate::helper::announce;
+use crate::helper::cgroups::{Left, Sweeps};
 use crate::helper::foundation::Foundation;
 use crate::helper::front_process::{Front, Fronts, Order};
 use crate::helper::instances::Instances;
@@ -25,10 +26,10 @@ use crate::helper::services::Services;
 use crate::helper::sockets::registry::Registry;
 use crate::helper::start::{Answer, Ask, On, Starter};
 use crate::helper::timers::Timers;
-use crate::helper::tree::Member;
 use crate::helper::wire::{Notice, ProtocolError, Refusal, Request};
 use crate::ids::{ConnectionId, InstanceId, ServiceId};
 use crate::logging::Pace;
+use crate::sandbox::cgroup::Cgroups;
 use crate::sandbox::launch::Launcher;
 use crate::table::{Serve, Table};
 
@@ -66,7 +67,9 @@ pub struct Helper {
     /// When the next front may start, while there is none.
     pub(super) front_due: Option<Instant>,
     /// What servers that are gone left behind and still has to end.
-    pub(super) leftovers: HashMap<i32, Vec<Member>>,
+    pub(super) leftovers: HashMap<i32, Left>,
+    pub(super) cgroups: Cgroups,
+    pub(super) sweeps: Sweeps,
     /// What the front asked to end in this turn.
     pub(super) to_stop: Vec<InstanceId>,
     pub(super) phase: Phase,
@@ -92,6 +95,7 @@ pub struct Parts {
     pub registry: Registry,
     pub launcher: Launcher,
     pub foundation: Foundation,
+    pub cgroups: Cgroups,
     pub fronts: Fronts,
     pub null: OwnedFd,
     pub control: Control,
@@ -132,6 +136,7 @@ impl Helper {
             registry,
             launcher,
             foundation,
+            cgroups,
             fronts,
             null,
             control,
@@ -150,6 +155,8 @@ impl Helper {
             front: None,
             front_due: Some(Instant::now()),
             leftovers: HashMap::new(),
+            cgroups,
+            sweeps: Sweeps::default(),
             to_stop: Vec::new(),
             phase: Phase::Serving,
             announced: false,
@@ -170,6 +177,7 @@ impl Helper {
     pub fn run(&mut self) -> Result<(), Fatal> {
         let mut events = Events::with_capacity(64);
         self.open_admin();
+        self.sweep_later(Instant::now());
         while !self.is_finished() {
             let now = Instant::now();
             self.reload_next(now);
@@ -191,6 +199,7 @@ impl Helper {
             self.stop_all(&to_stop, now);
         }
         self.registry.close();
+        self.foundation.clear();
         self.close_admin();
         Ok(())
     }
@@ -371,6 +380,7 @@ impl Helper {
             instances: &mut self.instances,
             launcher: &mut self.launcher,
             sandboxes: &mut self.sandboxes,
+            cgroups: &mut self.cgroups,
             null: self.null.as_fd(),
             draining,
             halted: self.control.is_halted(service),

@@ -12,16 +12,18 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Token};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
+use crate::helper::belongings;
 use crate::helper::core::Helper;
 use crate::helper::sandboxes::Outcome;
 use crate::helper::start::{Answer, Ask};
 use crate::ids::ServiceId;
 use crate::sandbox::Step;
 use crate::sandbox::blueprint::Blueprint;
+use crate::sandbox::cgroup;
 use crate::sandbox::confinement::Ground;
 use crate::sandbox::launch::{Descriptors, NotStarted};
 use crate::sandbox::plan::ExecPlan;
-use crate::sandbox::probe::Probe;
+use crate::sandbox::probe::{Missing, Probe};
 use crate::sys::exec::Environment;
 use crate::table::Table;
 
@@ -38,24 +40,44 @@ pub struct Foundation {
 
 impl Foundation {
     #[must_use]
-    pub fn new(runtime_dir: Option<PathBuf>, state_dir: Option<PathBuf>) -> Self {
+    pub fn new(
+        runtime_dir: Option<PathBuf>,
+        state_dir: Option<PathBuf>,
+        cgroups: &cgroup::State,
+    ) -> Self {
+        let mut probe = Probe::take();
+        probe.set_cgroup(match cgroups {
+            cgroup::State::Ready { .. } => Ok("version 2".to_owned()),
+            cgroup::State::Degraded(lack) => Err(Missing {
+                reason: lack.why.clone(),
+                remedy: lack.remedy.clone(),
+            }),
+        });
         Self {
-            probe: Probe::take(),
+            probe,
             runtime_dir,
             state_dir,
         }
     }
 
-    /// What the services of `table` have in common.
+    /// What the services of `table` have in common; makes what belongs to single ones.
     #[must_use]
     pub fn ground(&self, table: &Table) -> Ground<'_> {
         let own = self.runtime_dir.iter().chain(&self.state_dir).cloned();
-        let credentials = self.runtime_dir.as_ref().map(|dir| dir.join("credentials"));
-        Ground::new(&self.probe, table, own.collect(), credentials)
+        let credentials = self.credentials();
+        let unprepared = belongings::lay(table, credentials.as_deref());
+        Ground::new(&self.probe, table, own.collect(), credentials, unprepared)
     }
 
-    /// Makes the directories that services of `table` are to have.
-    pub fn lay(&self, _table: &Table) {}
+    /// usherd ends, and no secret stays behind.
+    pub fn clear(&self) {
+        belongings::clear(self.credentials().as_ref());
+    }
+
+    fn credentials(&self) -> Option<PathBuf> {
+        let dir = self.runtime_dir.as_ref();
+        dir.map(|dir| dir.join("credentials"))
+    }
 }
 
 impl Helper {

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use crate::helper::sandboxes::Sandbox;
 use crate::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
+use crate::sandbox::cgroup::Leaf;
 use crate::table::{LogEvents, Stop};
 
 /// One server from clone to reap.
@@ -32,6 +33,10 @@ pub struct Instance {
     pub sandbox: Option<Rc<Sandbox>>,
     /// Nobody else runs in it.
     pub alone: bool,
+    /// Its cgroup, where it has one.
+    pub leaf: Option<Leaf>,
+    /// It has less rights than its user, be that root.
+    pub isolated: bool,
 }
 
 impl Instance {

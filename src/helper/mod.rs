@@ -50,6 +50,8 @@
 
 pub mod admin;
 pub mod announce;
+mod belongings;
+pub mod cgroups;
 pub mod core;
 pub mod filter;
 pub mod foundation;

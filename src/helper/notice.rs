@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::control::caller::{Sees, Who};
 use crate::control::types::EventKind;
 use crate::helper::octets::{Bytes, put_ip, put_u32, put_u64};
-use crate::helper::outcome::Outcome;
+use crate::helper::outcome::{Outcome, Usage};
 use crate::helper::wire::{MAX_DESCRIPTORS, ProtocolError, Refusal};
 use crate::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
 use crate::sandbox::Step;
@@ -58,12 +58,8 @@ pub enum Notice {
     StatusSocket,
     /// The answer to [`Request::Identify`].
     Caller { caller: u64, who: Who },
-    /// Of an instance's first process: microseconds of CPU, octets that are resident.
-    Usage {
-        instance: InstanceId,
-        cpu: u64,
-        memory: u64,
-    },
+    /// What an instance uses.
+    Usage { instance: InstanceId, usage: Usage },
     /// The answer to [`Request::Measure`] is complete.
     Measured,
     /// An operator drained this service, or let it go on.
@@ -151,15 +147,10 @@ impl Notice {
                 put_u64(out, *caller);
                 put_who(out, *who);
             }
-            Notice::Usage {
-                instance,
-                cpu,
-                memory,
-            } => {
+            Notice::Usage { instance, usage } => {
                 out.push(13);
                 put_u64(out, instance.0);
-                put_u64(out, *cpu);
-                put_u64(out, *memory);
+                usage.encode(out);
             }
             Notice::Measured => out.push(14),
             Notice::Hold { service, held } => {
@@ -248,8 +239,7 @@ impl Notice {
             },
             13 => Notice::Usage {
                 instance: InstanceId(bytes.u64()?),
-                cpu: bytes.u64()?,
-                memory: bytes.u64()?,
+                usage: Usage::decode(bytes)?,
             },
             14 => Notice::Measured,
             15 => Notice::Hold {
@@ -290,6 +280,8 @@ fn put_who(out: &mut Vec<u8>, who: Who) {
         Sees::Nothing => (0, ServiceId(0)),
         Sees::Everything => (1, ServiceId(0)),
         Sees::Service(service) => (2, service),
+        // To the front, who changes nothing, all that look are the same.
+        Sees::Looks => (1, ServiceId(0)),
     };
     out.push(sees);
     put_u32(out, service.0);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use crate::helper::core::{Helper, Phase};
-use crate::helper::instances::{self, Instance};
+use crate::helper::instances::{Instance, Phase as Ending};
 use crate::helper::reload::Change;
 use crate::helper::start::take_back;
 use crate::helper::timers::Due;
@@ -20,7 +20,7 @@ use crate::sys::process::{Reaped, reap};
 impl Helper {
     /// Reaps until nobody is left: one SIGCHLD may stand for many ends.
     pub(super) fn reap_all(&mut self, now: Instant) {
-        let mut stopped = Vec::new();
+        let mut ended = Vec::new();
         while let Some(reaped) = reap() {
             if self
                 .front
@@ -30,17 +30,17 @@ impl Helper {
                 self.front_ended(&reaped, now);
             } else if let Some(instance) = self.instances.remove(reaped.pid) {
                 self.instance_ended(&instance, &reaped, now);
-                if instance.phase == instances::Phase::Stopping {
-                    stopped.push(instance.pid);
+                if instance.phase == Ending::Stopping {
                     instance.end_sandbox();
                 }
+                ended.push(instance);
             }
             // Anything else is a keeper, or an orphan that some server left to us.
             else if self.sandboxes.keeper_ended(reaped.pid) {
                 log::warn!(pid = reaped.pid; "the keeper of a sandbox ended, and all that ran in it");
             }
         }
-        self.end_leftovers(&stopped, now);
+        self.end_leftovers(ended, now);
     }
 
     fn front_ended(&mut self, reaped: &Reaped, now: Instant) {
@@ -71,11 +71,13 @@ impl Helper {
             self.replace_sockets(now);
         }
         let failure = self.launcher.failure(reaped.pid);
+        let oom = self.out_of_memory(instance);
         let lasted = now.duration_since(instance.started);
         if let Some(failed) = &failure {
             self.log_failure(instance.service, instance.connection, failed);
         } else if instance.log.exit {
-            log_exit(instance, reaped, lasted.as_millis());
+            let oom = oom.as_deref();
+            log_exit(instance, reaped, oom, lasted.as_millis());
         }
         self.tell_ended(instance.service, now);
         let Some(front) = &mut self.front else { return };
@@ -97,6 +99,7 @@ impl Helper {
             max_rss: reaped.max_rss,
             blocks_read: reaped.blocks_read,
             blocks_written: reaped.blocks_written,
+            oom_killed: oom.is_some(),
         };
         front.link.notify(&Notice::Exited {
             instance: instance.id,
@@ -193,11 +196,21 @@ fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn log_exit(instance: &Instance, reaped: &Reaped, millis: u128) {
+/// `oom`: which memory was full.
+fn log_exit(instance: &Instance, reaped: &Reaped, oom: Option<&str>, millis: u128) {
     let how = match (reaped.signalled, reaped.core) {
         (true, true) => "killed, core dumped",
         (true, false) => "killed",
         (false, _) => "exited",
+    };
+    let how = match (oom, reaped.status) {
+        (Some(limit), libc::SIGKILL) if reaped.signalled => {
+            format!("killed by the kernel: out of memory ({limit})")
+        }
+        (Some(limit), _) => {
+            format!("{how}, processes of it killed by the kernel: out of memory ({limit})")
+        }
+        (None, _) => how.to_owned(),
     };
     let (status, signal) = if reaped.signalled {
         (None, Some(reaped.status))

@@ -14,6 +14,7 @@ use crate::control::message::CallError;
 use crate::control::types::EventKind;
 use crate::helper::admin::calls::{shown_reload, table_wrong, token_of};
 use crate::helper::announce::ready_line;
+use crate::helper::cgroups::put_in_force;
 use crate::helper::core::{Helper, Phase};
 use crate::helper::front_process::{Order, seal_plan};
 use crate::helper::services::Compiled;
@@ -209,8 +210,8 @@ impl Helper {
         self.services
             .put(compiled, |service| instances.of_service(service) > 0);
         self.sandboxes.drop_all();
-        self.foundation.lay(&self.table);
         self.tell_confinement();
+        put_in_force(&mut self.cgroups, &self.table);
         self.registry.commit(prepared);
         self.services.attach(&self.registry);
         self.forget_halted();

@@ -10,6 +10,7 @@ use nix::unistd::Uid;
 
 use crate::error::{Exit, Fatal};
 use crate::helper::admin::{Control, Sockets};
+use crate::helper::cgroups;
 use crate::helper::core::{Helper, Parts};
 use crate::helper::foundation::Foundation;
 use crate::helper::front_process::Fronts;
@@ -20,6 +21,7 @@ use crate::helper::services::{Inheritance, Services};
 use crate::helper::sockets::inherited::{self, is_datagram};
 use crate::helper::sockets::registry::{AGAIN, Registry, Trouble};
 use crate::logging;
+use crate::sandbox::cgroup::Cgroups;
 use crate::sandbox::launch::{Launcher, open_null};
 use crate::sys::process::reset_signals;
 use crate::table::host::InheritedKind;
@@ -102,9 +104,13 @@ fn serve(options: &Options, source: Source, table: Table, registry: Registry) ->
         log::warn!("unable to adopt orphans of servers: {err}");
     }
     let runtime_dir = pid_file.as_ref().map(|file| file.dir().to_owned());
+    let mut cgroups = Cgroups::open();
+    cgroups::tell_state(cgroups.state(), &table);
+    cgroups::put_in_force(&mut cgroups, &table);
     let inheritance = Inheritance {
         environment: env::vars_os().collect(),
         files: raise_files()?,
+        controllers: cgroups.controllers(),
     };
     let files = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or(inheritance.files);
     let mut parts = Parts {
@@ -113,7 +119,8 @@ fn serve(options: &Options, source: Source, table: Table, registry: Registry) ->
         registry,
         launcher: Launcher::new()
             .map_err(|err| Fatal(format!("unable to open /proc/self/ns/pid: {err}")))?,
-        foundation: Foundation::new(runtime_dir, state_dir(&table)),
+        foundation: Foundation::new(runtime_dir, state_dir(&table), cgroups.state()),
+        cgroups,
         fronts: Fronts::new(inheritance.clone(), files),
         null: open_null().map_err(|err| Fatal(format!("unable to open /dev/null: {err}")))?,
         control: Control::new(sockets, state_dir(&table)),
@@ -137,7 +144,6 @@ fn listen(parts: &mut Parts, inheritance: &Inheritance) -> Result<(), Fatal> {
         )
         .map_err(Fatal)?;
     parts.services.put(compiled, |_| false);
-    parts.foundation.lay(&parts.table);
     let numbered: Vec<_> = parts
         .table
         .services

@@ -84,9 +84,18 @@ struct Work {
     service: ServiceId,
     blueprint: Rc<Blueprint>,
     link: OwnedFd,
-    /// The keeper proper, once it is born.
+    /// The keeper proper, once it is known.
     keeper: Option<i32>,
+    /// It may be ready before we hear who it is.
+    ready: Option<(Vec<OwnedFd>, Announced)>,
     until: Instant,
+}
+
+/// Which descriptors a keeper sends.
+#[derive(Clone, Copy, Debug)]
+struct Announced {
+    landlock: bool,
+    users: bool,
 }
 
 /// What came of a keeper.
@@ -210,6 +219,7 @@ impl Sandboxes {
                 blueprint,
                 link,
                 keeper: None,
+                ready: None,
                 until,
             },
         );
@@ -244,12 +254,8 @@ impl Sandboxes {
             match report {
                 Ok(Report::Born(pid)) => work.keeper = Some(pid),
                 Ok(Report::Ready { landlock, users }) => {
-                    let stands = open_door(work, packet.descriptors, landlock, users);
-                    let stands = stands.map_err(|err| Failure {
-                        what: "enter a sandbox".to_owned(),
-                        errno: err.raw_os_error().unwrap_or(libc::EIO),
-                    });
-                    return self.finished(number, stands);
+                    let announced = Announced { landlock, users };
+                    work.ready = Some((packet.descriptors, announced));
                 }
                 Ok(Report::Failed(failure)) => return self.finished(number, Err(failure)),
                 Err(_) => {
@@ -259,6 +265,15 @@ impl Sandboxes {
                     };
                     return self.finished(number, Err(failure));
                 }
+            }
+            if let (Some(keeper), Some((descriptors, announced))) = (work.keeper, work.ready.take())
+            {
+                let door = open_door(work, keeper, descriptors, announced);
+                let stands = door.map(|door| (door, keeper)).map_err(|err| Failure {
+                    what: "enter a sandbox".to_owned(),
+                    errno: err.raw_os_error().unwrap_or(libc::EIO),
+                });
+                return self.finished(number, stands);
             }
         }
     }
@@ -353,13 +368,10 @@ impl Sandboxes {
 
 fn open_door(
     work: &Work,
+    keeper: i32,
     descriptors: Vec<OwnedFd>,
-    landlock: bool,
-    users: bool,
-) -> io::Result<(Door, i32)> {
-    let keeper = work
-        .keeper
-        .ok_or(io::Error::from_raw_os_error(libc::EPROTO))?;
+    announced: Announced,
+) -> io::Result<Door> {
     let raise = |fd: BorrowedFd<'_>| raise_any(fd, FIRST_LISTENER);
     let mut descriptors = descriptors.into_iter();
     let mut next = |announced: bool| match announced {
@@ -370,13 +382,12 @@ fn open_door(
         }
         false => Ok(None),
     };
-    let door = Door {
-        landlock: next(landlock)?,
-        users: next(users)?,
+    Ok(Door {
+        landlock: next(announced.landlock)?,
+        users: next(announced.users)?,
         keeper: raise(pidfd_open(keeper)?.as_fd())?,
         namespaces: namespaces(&work.blueprint),
-    };
-    Ok((door, keeper))
+    })
 }
 
 fn namespaces(of: &Blueprint) -> i32 {

@@ -12,9 +12,11 @@ use crate::helper::sockets::listener::Listener;
 use crate::helper::sockets::registry::Registry;
 use crate::ids::{ListenerId, ServiceId};
 use crate::sandbox::blueprint::Blueprint;
+use crate::sandbox::cgroup::{Controllers, fallback};
 use crate::sandbox::confinement::{Confinement, Ground};
 use crate::sandbox::plan::ExecPlan;
 use crate::table::address::Listen;
+use crate::table::isolation::{Level, Mechanism, Preset};
 use crate::table::show_rule;
 use crate::table::{Routing, Rules, Serve, Service, Stderr, Stop, Table};
 
@@ -79,6 +81,10 @@ pub struct Program {
     pub blocked: Option<String>,
     /// What it would prefer and this host lacks.
     pub degraded: Vec<String>,
+    /// Whether an instance gets a cgroup.
+    pub cgroup: Level,
+    /// Its servers have less rights than their user, be that root.
+    pub isolated: bool,
 }
 
 /// A pipe for what the instances of one service write to stderr. Both ends
@@ -95,6 +101,8 @@ pub struct Inheritance {
     pub environment: Vec<(OsString, OsString)>,
     /// NOFILE, soft and hard.
     pub files: (u64, u64),
+    /// What cgroups can limit here.
+    pub controllers: Controllers,
 }
 
 /// A table ready to be put in force.
@@ -121,6 +129,12 @@ impl Services {
         *self.ids.entry(name.to_owned()).or_insert(next)
     }
 
+    /// The number of a service that has had one.
+    #[must_use]
+    pub fn known(&self, name: &str) -> Option<ServiceId> {
+        self.ids.get(name).copied()
+    }
+
     #[must_use]
     pub fn find(&self, id: ServiceId) -> Option<&Active> {
         self.active.get(&id)
@@ -130,6 +144,13 @@ impl Services {
     pub fn programs(&self) -> impl Iterator<Item = (&str, &Program)> {
         let active = self.active.values();
         active.filter_map(|active| Some((&*active.name, &**active.program.as_ref()?)))
+    }
+
+    /// The number of a service of the table in force.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<ServiceId> {
+        let id = self.ids.get(name)?;
+        self.active.contains_key(id).then_some(*id)
     }
 
     #[must_use]
@@ -262,8 +283,10 @@ fn compile(
                 degraded,
             } = Confinement::of(&service.name, exec, ground)?;
             let (environment, files) = (&inheritance.environment, inheritance.files);
-            let plan = ExecPlan::compile(exec, environment, files, cage)
+            let mut plan = ExecPlan::compile(exec, environment, files, cage)
                 .map_err(|err| format!("service \"{}\": {err}", service.name))?;
+            plan.limits
+                .extend(fallback::limits(exec, inheritance.controllers));
             Some(Rc::new(Program {
                 plan: Rc::new(plan),
                 path: exec.program.display().to_string(),
@@ -273,6 +296,8 @@ fn compile(
                 per_instance,
                 blocked,
                 degraded,
+                cgroup: exec.isolation.level(Mechanism::Cgroup),
+                isolated: exec.isolation.preset != Preset::None,
             }))
         }
         Serve::Builtin(_) | Serve::Forward(_) => None,

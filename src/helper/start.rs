@@ -20,8 +20,11 @@ use crate::helper::sockets::registry::Registry;
 use crate::helper::told::{Proxied, Told};
 use crate::helper::wire::{Peer, Refusal};
 use crate::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
+use crate::sandbox::Step;
+use crate::sandbox::cgroup::{Cgroups, Leaf};
 use crate::sandbox::facts::{Ends, Facts, environment};
 use crate::sandbox::launch::{Descriptors, Launcher, NotStarted};
+use crate::table::isolation::Level;
 use crate::table::{Activation, Stderr};
 
 /// Which server, on what.
@@ -59,6 +62,7 @@ pub struct Starter<'a> {
     pub instances: &'a mut Instances,
     pub launcher: &'a mut Launcher,
     pub sandboxes: &'a mut Sandboxes,
+    pub cgroups: &'a mut Cgroups,
     pub null: BorrowedFd<'a>,
     pub draining: bool,
     /// An operator drained the service, and the front knows.
@@ -221,6 +225,7 @@ impl Starter<'_> {
         let Some(service) = self.services.find(ask.service) else {
             unreachable!("judged a moment ago");
         };
+        let leaf = leaf_for(self.cgroups, &service.name, program)?;
         let handed = self.handed_over(ask, service);
         let connection = match &ask.on {
             On::Connection(fd, _) => Some(fd.as_fd()),
@@ -253,12 +258,19 @@ impl Starter<'_> {
         let fds = Descriptors {
             null: self.null,
             stderr,
-            cgroup: None,
+            cgroup: leaf.as_ref().map(AsFd::as_fd),
             sockets: &sockets,
             sandbox: sandbox.as_ref().map(|sandbox| &sandbox.door),
         };
         let launched = self.launcher.launch(&program.plan, envp, &fds);
-        let pid = launched.inspect_err(|_| take_back(&handed))?;
+        let pid = match launched {
+            Ok(pid) => pid,
+            Err(failed) => {
+                take_back(&handed);
+                leaf.into_iter().for_each(|leaf| self.cgroups.retire(leaf));
+                return Err(failed);
+            }
+        };
         let id = self.instances.next_id();
         let log = service.rules.log;
         if log.start {
@@ -283,6 +295,8 @@ impl Starter<'_> {
             phase: Phase::Running,
             sandbox,
             alone: program.per_instance,
+            leaf,
+            isolated: program.isolated,
         });
         Ok(id)
     }
@@ -300,6 +314,34 @@ impl Starter<'_> {
         ids.iter()
             .filter_map(|id| Some((*id, Rc::clone(self.registry.find(*id)?.bound()?))))
             .collect()
+    }
+}
+
+/// The cgroup of one more instance. That of a service with limits may not be
+/// missed: outside of it nothing would hold.
+fn leaf_for(
+    cgroups: &mut Cgroups,
+    service: &Rc<str>,
+    program: &Program,
+) -> Result<Option<Leaf>, NotStarted> {
+    let failed = |errno| NotStarted {
+        step: Step::Cgroup,
+        errno,
+    };
+    if program.cgroup == Level::Off {
+        return Ok(None);
+    }
+    match cgroups.leaf(service) {
+        Ok(None) if program.cgroup == Level::Require => Err(failed(libc::EOPNOTSUPP)),
+        Ok(mut leaf) => {
+            let isolated = leaf.iter_mut().map(|leaf| &mut leaf.isolated);
+            isolated.for_each(|isolated| *isolated = program.isolated);
+            Ok(leaf)
+        }
+        Err(trouble) => {
+            log::error!(service = &**service; "{trouble}");
+            Err(failed(trouble.error.raw_os_error().unwrap_or(libc::EIO)))
+        }
     }
 }
 

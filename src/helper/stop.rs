@@ -3,11 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use crate::helper::cgroups::{Processes, kill_all};
 use crate::helper::core::{Helper, Phase};
 use crate::helper::front_process::Order;
 use crate::helper::instances::{self, Instance};
 use crate::helper::timers::Due;
-use crate::helper::tree::{self, Snapshot};
 use crate::ids::InstanceId;
 
 /// What a server gets between its stop signal and the end when usherd itself
@@ -30,11 +30,13 @@ impl Helper {
                 Due::DrainTaken => self.end_front(),
                 Due::PlanTaken => self.plan_overdue(now),
                 Due::KillLeftover(pid) => leftovers.push(pid),
+                Due::Sweep => self.sweep(now),
             }
         }
         self.stop_all(&stops, now);
         self.kill_all(&kills);
         self.kill_leftovers(&leftovers);
+        self.sweep_later(now);
         self.retry_addresses(now);
         self.expire_sandboxes(now);
     }
@@ -63,13 +65,13 @@ impl Helper {
         if running.is_empty() {
             return;
         }
-        let processes = Snapshot::take();
+        let mut processes = Processes::default();
         for id in running {
-            self.stop(id, &processes, now);
+            self.stop(id, &mut processes, now);
         }
     }
 
-    fn stop(&mut self, id: InstanceId, processes: &Snapshot, now: Instant) {
+    fn stop(&mut self, id: InstanceId, processes: &mut Processes, now: Instant) {
         let draining = self.phase == Phase::Draining;
         let Some(instance) = self.instances.find_mut(id) else {
             return;
@@ -84,9 +86,7 @@ impl Helper {
             service = &*instance.name, conn:% = instance.connection, pid = instance.pid;
             "stopping"
         );
-        for member in processes.members(instance.pid) {
-            member.signal(instance.stop.signal);
-        }
+        processes.signal(instance);
         self.timers.set(now + grace, Due::Kill(id));
     }
 
@@ -102,38 +102,15 @@ impl Helper {
             );
         }
         instances.iter().for_each(|instance| instance.end_sandbox());
-        let roots: Vec<_> = instances.iter().map(|instance| instance.pid).collect();
-        if !roots.is_empty() {
-            tree::kill_all(&roots);
-        }
+        kill_all(&instances);
     }
 
-    fn kill_leftovers(&mut self, pids: &[i32]) {
-        let found = pids.iter().filter_map(|pid| self.leftovers.remove(pid));
-        let members: Vec<_> = found.flatten().collect();
-        if !members.is_empty() {
-            tree::kill_leftovers(pids, &members);
-        }
-    }
-
-    /// The servers of stopped instances are gone: what they started and left
-    /// in their sessions gets the rest of the grace.
-    pub(super) fn end_leftovers(&mut self, gone: &[i32], now: Instant) {
-        if gone.is_empty() {
-            return;
-        }
-        let at = if self.phase == Phase::Draining {
-            now
-        } else {
-            now + LAST_WORD
-        };
-        let processes = Snapshot::take();
-        for pid in gone {
-            let left = processes.leftovers(*pid);
-            if !left.is_empty() {
-                self.leftovers.entry(*pid).or_default().extend(left);
-                self.timers.set(at, Due::KillLeftover(*pid));
-            }
+    /// When what a stopped server leaves behind has to end: at once while
+    /// usherd ends.
+    pub(super) fn last_word(&self, now: Instant) -> Instant {
+        match self.phase {
+            Phase::Draining => now,
+            Phase::Serving => now + LAST_WORD,
         }
     }
 
@@ -183,11 +160,10 @@ impl Helper {
 
     fn end_now(&mut self) {
         log::warn!("ending {} instances now", self.instances.len());
-        let roots: Vec<i32> = self.instances.iter().map(|instance| instance.pid).collect();
         self.instances.iter().for_each(Instance::end_sandbox);
         let gone: Vec<i32> = self.leftovers.keys().copied().collect();
         self.kill_leftovers(&gone);
-        tree::kill_all(&roots);
+        kill_all(&self.instances.iter().collect::<Vec<_>>());
         self.end_front();
     }
 }

@@ -16,6 +16,8 @@ pub enum Due {
     Kill(InstanceId),
     /// The same for what a server that is gone left behind.
     KillLeftover(i32),
+    /// Cgroups that could not be taken away may be empty by now.
+    Sweep,
     /// The front should have taken the new table.
     PlanTaken,
     /// The front should have heard that usherd ends.

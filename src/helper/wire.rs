@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 pub use crate::helper::notice::{MAX_EVENT, Notice};
 use crate::helper::octets::{Bytes, put_ip, put_u32, put_u64};
-pub use crate::helper::outcome::Outcome;
+pub use crate::helper::outcome::{Outcome, Usage};
 use crate::helper::told::Told;
 use crate::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
 

@@ -95,6 +95,7 @@ fn notices_can_share_a_packet() {
         max_rss: 4_096,
         blocks_read: 16,
         blocks_written: 8,
+        oom_killed: true,
     };
     let notices = vec![
         Notice::Started {
@@ -137,8 +138,13 @@ fn notices_can_share_a_packet() {
         },
         Notice::Usage {
             instance: InstanceId(1),
-            cpu: 2,
-            memory: 3,
+            usage: Usage {
+                cpu: 2,
+                memory: 3,
+                tasks: Some(4),
+                read: None,
+                written: Some(6),
+            },
         },
         Notice::Measured,
         Notice::Hold {

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::CString;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -26,6 +27,8 @@ pub struct Ground<'a> {
     pub credentials: Option<PathBuf>,
     pub states: Vec<String>,
     pub tty: Option<u32>,
+    /// What a service was to own and could not be given, by name.
+    unprepared: HashMap<String, String>,
     /// Services of equal settings share a program.
     calls: RefCell<calls::Compiled>,
 }
@@ -51,6 +54,7 @@ impl<'a> Ground<'a> {
         table: &Table,
         own: Vec<PathBuf>,
         credentials: Option<PathBuf>,
+        unprepared: HashMap<String, String>,
     ) -> Self {
         let execs = table
             .services
@@ -72,6 +76,7 @@ impl<'a> Ground<'a> {
                 .ok()
                 .flatten()
                 .map(|group| group.gid.as_raw()),
+            unprepared,
             calls: RefCell::default(),
         }
     }
@@ -86,11 +91,12 @@ impl Confinement {
             let (reason, remedy) = (&lack.missing.reason, &lack.missing.remedy);
             format!("{}: {reason}; {remedy}", lack.mechanism.name())
         };
-        let required: Vec<String> = lacks
+        let unprepared = ground.unprepared.get(service).cloned();
+        let required = lacks
             .iter()
             .filter(|lack| lack.level == Level::Require)
-            .map(tell)
-            .collect();
+            .map(tell);
+        let required: Vec<String> = required.chain(unprepared).collect();
         let degraded = lacks.iter().filter(|lack| lack.level == Level::Prefer);
         let degraded: Vec<String> = degraded.map(tell).collect();
         let has = |mechanism| !lacks.iter().any(|lack| lack.mechanism == mechanism);
@@ -107,7 +113,10 @@ impl Confinement {
         let blueprint = Blueprint::of(exec, &around, ground.own_user, has);
         Ok(Self {
             per_instance: isolation.per_instance() && blueprint.is_some(),
-            cage: cage(exec, ground, blueprint.is_some(), has)?,
+            cage: Cage {
+                credentials: around.credentials,
+                ..cage(exec, ground, blueprint.is_some(), has)?
+            },
             blueprint: blueprint.map(Rc::new),
             blocked: (!required.is_empty()).then(|| required.join("; ")),
             degraded,
@@ -138,6 +147,7 @@ fn cage(
         filter: use_of(Mechanism::Seccomp)
             .then(|| ground.calls.borrow_mut().program(isolation))
             .transpose()?,
+        credentials: None,
     })
 }
 

@@ -10,12 +10,14 @@ pub mod blueprint;
 pub mod calls;
 pub mod cgroup;
 pub mod confinement;
+pub mod effective;
 pub mod exposure;
 pub mod facts;
 pub mod keeper;
 pub mod launch;
 pub mod plan;
 pub mod probe;
+pub mod report;
 
 /// The steps between "start" and a running server, in the order they are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::sandbox::blueprint::STATE;
 use crate::sys::bpf::Instruction;
 use crate::sys::exec::{Argv, Environment};
 use crate::table::{Activation, Exec, Identity, Limit};
@@ -47,6 +48,8 @@ pub struct Cage {
     pub keyring: bool,
     pub no_new_privs: bool,
     pub filter: Option<Arc<[Instruction]>>,
+    /// Where the service finds its credentials.
+    pub credentials: Option<PathBuf>,
 }
 
 /// What an LSM is told about the next exec.
@@ -99,7 +102,7 @@ impl ExecPlan {
         Ok(Self {
             program: CString::new(exec.program.as_os_str().as_bytes())?,
             argv: Argv::new(argv),
-            environment: environment(exec, own_environment),
+            environment: environment(exec, own_environment, cage.credentials.as_deref()),
             fixed: exec.env.iter().map(|(name, _)| name.clone()).collect(),
             credentials: exec.user.as_ref().map(|id| Credentials {
                 uid: id.uid,
@@ -132,7 +135,11 @@ fn last_part(path: &Path) -> PathBuf {
 
 /// Nothing of usherd's own environment but what `pass_env` names; who the
 /// server is, as login(1) would say it; then `env`, which may override all.
-fn environment(exec: &Exec, own: &[(std::ffi::OsString, std::ffi::OsString)]) -> Environment {
+fn environment(
+    exec: &Exec,
+    own: &[(std::ffi::OsString, std::ffi::OsString)],
+    credentials: Option<&Path>,
+) -> Environment {
     let mut pairs: Vec<(String, Vec<u8>)> = vec![("PATH".into(), PATH.to_vec())];
     if let Some(Identity {
         user, home, shell, ..
@@ -142,6 +149,14 @@ fn environment(exec: &Exec, own: &[(std::ffi::OsString, std::ffi::OsString)]) ->
         pairs.push(("USER".into(), user.clone().into_bytes()));
         pairs.push(("LOGNAME".into(), user.clone().into_bytes()));
         pairs.push(("SHELL".into(), shell.as_os_str().as_bytes().to_vec()));
+    }
+    if let Some(state) = &exec.state {
+        let dir = Path::new(STATE).join(state);
+        pairs.push(("STATE_DIRECTORY".into(), dir.into_os_string().into_vec()));
+    }
+    if let Some(dir) = credentials.filter(|_| !exec.credentials.is_empty()) {
+        let dir = dir.as_os_str().as_bytes();
+        pairs.push(("CREDENTIALS_DIRECTORY".into(), dir.to_vec()));
     }
     for name in &exec.pass_env {
         if let Some((_, value)) = own.iter().find(|(own_name, _)| own_name == name.as_str()) {

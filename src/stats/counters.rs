@@ -21,6 +21,8 @@ pub struct Counters {
     failed: Vec<(Step, u64)>,
     turned_down: [u64; Refusal::ALL.len()],
     exits: Exits,
+    /// Servers that the kernel killed, whole or in part, for want of memory.
+    pub oom_killed: u64,
     pub received: u64,
     pub sent: u64,
     pub user_micros: u64,
@@ -58,6 +60,7 @@ impl Counters {
     /// A server has ended.
     pub fn exit(&mut self, outcome: &Outcome) {
         self.exits.add(Kind::of(outcome));
+        self.oom_killed += u64::from(outcome.oom_killed);
         self.run_time.record(outcome.micros);
     }
 

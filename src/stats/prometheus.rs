@@ -140,6 +140,11 @@ const FAMILIES: &[Family] = &[
         Value::By("exit", |s| &s.exited),
     ),
     Family::new(
+        "oom_killed_instances_total",
+        "Servers that the kernel killed for want of memory.",
+        Value::Counter(|s| s.oom_killed),
+    ),
+    Family::new(
         "received_bytes_total",
         "Bytes from peers, of built-in services and relays.",
         Value::Counter(|s| s.received),

@@ -29,6 +29,7 @@ mod sharing;
 mod sockets;
 
 use accounts::Directory;
+pub use daemon::FREE_UIDS;
 
 /// A table that can be used, and what is doubtful about it.
 #[derive(Debug)]
@@ -50,6 +51,7 @@ pub fn load(source: Source<'_>, host: &Host) -> Result<Loaded, Complaints> {
         partial: written.partial,
         found: HashMap::new(),
         lent: HashSet::new(),
+        states: HashMap::new(),
     };
     let daemon = check.daemon(&written.daemon);
     check.lent.extend(daemon.user.as_ref().map(|user| user.uid));
@@ -81,6 +83,8 @@ struct Check<'a> {
     found: HashMap<PathBuf, Found>,
     /// User numbers that belong to no account and are in use all the same.
     lent: HashSet<u32>,
+    /// Who has each `state`, in words.
+    states: HashMap<String, String>,
 }
 
 /// A service on its way through the check, with the defaults behind it.

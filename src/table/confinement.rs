@@ -41,13 +41,20 @@ pub fn confinement_lines(lines: &mut Lines, exec: &Exec) {
 /// Every key of it, so that nobody has to know what a preset stands for.
 #[must_use]
 pub fn show_isolation(isolation: &Isolation) -> String {
+    let mut parts = vec![("preset", text(isolation.preset.name()))];
+    for mechanism in Mechanism::ALL {
+        parts.push((mechanism.name(), text(isolation.level(mechanism).name())));
+    }
+    parts.extend(isolation_settings(isolation));
+    inline(parts)
+}
+
+/// The keys of it that are neither the preset nor a mechanism.
+#[must_use]
+pub fn isolation_settings(isolation: &Isolation) -> Lines {
     let word = |word: &str| text(word);
     let paths = |paths: &[PathBuf]| list(paths.iter().map(|p| path(p)));
-    let mut parts = vec![("preset", word(isolation.preset.name()))];
-    for mechanism in Mechanism::ALL {
-        parts.push((mechanism.name(), word(isolation.level(mechanism).name())));
-    }
-    parts.push((
+    let mut parts = vec![(
         "capabilities",
         all_or(
             isolation
@@ -55,7 +62,7 @@ pub fn show_isolation(isolation: &Isolation) -> String {
                 .as_ref()
                 .map(|all| all.iter().map(|c| c.name())),
         ),
-    ));
+    )];
     if isolation.wants(Mechanism::MountNamespace) {
         parts.push(("root", word(word_of(&ROOTS, isolation.root))));
         parts.push(("visible", paths(&isolation.visible)));
@@ -93,7 +100,7 @@ pub fn show_isolation(isolation: &Isolation) -> String {
             .map(|name| ("apparmor", text(name))),
     );
     parts.extend(isolation.selinux.iter().map(|name| ("selinux", text(name))));
-    inline(parts)
+    parts
 }
 
 fn all_or<'a>(words: Option<impl Iterator<Item = &'a str>>) -> String {
@@ -102,6 +109,11 @@ fn all_or<'a>(words: Option<impl Iterator<Item = &'a str>>) -> String {
 
 #[must_use]
 pub fn show_resources(resources: &Resources) -> String {
+    inline(resource_settings(resources))
+}
+
+#[must_use]
+pub fn resource_settings(resources: &Resources) -> Lines {
     let size = |n: Option<u64>| n.map(|n| text(&show_size(n)));
     let parts = [
         ("memory", size(resources.memory)),
@@ -113,11 +125,8 @@ pub fn show_resources(resources: &Resources) -> String {
             (!resources.io.is_empty()).then(|| show_io(&resources.io)),
         ),
     ];
-    inline(
-        parts
-            .into_iter()
-            .filter_map(|(key, part)| Some((key, part?))),
-    )
+    let parts = parts.into_iter();
+    parts.filter_map(|(key, part)| Some((key, part?))).collect()
 }
 
 fn show_io(limits: &[IoLimit]) -> String {

@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use super::confinement::{confinement_lines, show_resources};
+pub use super::confinement::{isolation_settings, resource_settings};
 use super::schema::{LIMITS, LOG_EVENTS, Unit};
 use super::show_rule::show_rules;
 use super::value::{show_duration, show_hours, show_rate, show_signal, show_size};

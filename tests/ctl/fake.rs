@@ -204,7 +204,7 @@ pub fn services() -> Value {
                     {"address": "unix:/run/git", "bound": false},
                 ],
                 "running": 3, "instances": 100, "accepted": 120, "refused": 2,
-                "last_exit": {"status": 0, "core": false, "ran_us": 497_000, "ago_ms": 12_300},
+                "last_exit": {"status": 0, "core": false, "oom": false, "ran_us": 497_000, "ago_ms": 12_300},
             })
         ),
         service(
@@ -214,7 +214,7 @@ pub fn services() -> Value {
                 "reason": "unable to exec /usr/bin/webd: No such file or directory",
                 "listeners": [{"address": "tcp:80", "bound": true}],
                 "failed": 4,
-                "last_exit": {"signal": 11, "core": true, "ran_us": 900, "ago_ms": 5_000},
+                "last_exit": {"signal": 11, "core": true, "oom": false, "ran_us": 900, "ago_ms": 5_000},
             })
         ),
         service(
@@ -240,7 +240,7 @@ pub fn statistics(accepted: u64) -> Value {
     json!({
         "accepted": accepted, "admitted": accepted, "refused": {"deny": 2, "per_source": 1},
         "matched": {"ssh = true": 7}, "undecided": 1, "started": accepted,
-        "failed": {"exec": 4}, "running": 3, "exited": {"status 0": 110, "signal 9": 7},
+        "failed": {"exec": 4}, "running": 3, "exited": {"status 0": 110, "signal 9": 7}, "oom_killed": 0,
         "received": 1536, "sent": 20 << 20, "user_us": 1_200_000, "system_us": 300_000,
         "memory_peak": 20 << 20, "blocks_read": 12, "blocks_written": 4,
         "match_latency": histogram(json!([{"up_to_us": 10, "count": 9}, {"up_to_us": 20, "count": 1}])),

@@ -184,5 +184,6 @@ fn what_else_is_written_to_a_log_file_does_not_go_over_the_log() {
         (lines.first(), lines.last()),
         (Some(&"before"), Some(&"after 71"))
     );
-    assert!(lines[1].contains("unable to bind"), "{said}");
+    let told = lines.iter().any(|line| line.contains("unable to bind"));
+    assert!(told, "{said}");
 }

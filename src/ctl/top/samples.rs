@@ -35,6 +35,9 @@ pub fn instance(id: u64, service: &str, cpu_us: u64) -> Instance {
         age_ms: 1_000,
         cpu_us: Some(cpu_us),
         memory: Some(1 << 20),
+        tasks: None,
+        bytes_read: None,
+        bytes_written: None,
         measured_ms: Some(0),
     }
 }

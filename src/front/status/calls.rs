@@ -126,7 +126,7 @@ impl Front {
     /// of it, or else all that he may know of.
     fn scope(&self, who: Who, name: Option<String>) -> Result<Option<ServiceId>, CallError> {
         let own = match who.sees {
-            Sees::Everything => None,
+            Sees::Everything | Sees::Looks => None,
             Sees::Service(id) => Some(id),
             Sees::Nothing => return Err(CallError::PermissionDenied),
         };

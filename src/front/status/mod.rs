@@ -19,7 +19,7 @@ use crate::front::events::About;
 use crate::front::events::Watcher;
 use crate::front::slots::Source;
 use crate::helper::wire::Request;
-use crate::ids::{InstanceId, ServiceId};
+use crate::ids::ServiceId;
 use crate::logging::Pace;
 
 mod calls;
@@ -196,10 +196,6 @@ impl Front {
                 .server
                 .answer(place, &reply, &self.registry, now);
         }
-    }
-
-    pub(super) fn take_usage(&mut self, instance: InstanceId, cpu: u64, memory: u64) {
-        self.instances.measure(instance, (cpu, memory));
     }
 
     /// All that was asked for has been told.

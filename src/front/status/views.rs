@@ -196,8 +196,11 @@ impl Front {
             connection: running.connection.to_string(),
             peer: running.work.peer.map(|peer| peer.to_string()),
             age_ms: millis(running.since, now),
-            cpu_us: running.usage.map(|(cpu, _)| cpu),
-            memory: running.usage.map(|(_, memory)| memory),
+            cpu_us: running.usage.map(|usage| usage.cpu),
+            memory: running.usage.map(|usage| usage.memory),
+            tasks: running.usage.and_then(|usage| usage.tasks),
+            bytes_read: running.usage.and_then(|usage| usage.read),
+            bytes_written: running.usage.and_then(|usage| usage.written),
             measured_ms: measured.filter(|_| running.usage.is_some()),
         });
         types::GetInstances {

@@ -30,7 +30,10 @@ impl Helper {
         mut call: Call,
         now: Instant,
     ) -> Answer<Wait> {
-        if who.sees != Sees::Everything {
+        let (_, method) = call.target();
+        let looks = who.sees == Sees::Looks && method == "GetIsolation";
+        if who.sees != Sees::Everything && !looks {
+            self.tell_denied(who, now);
             return CallError::PermissionDenied.into();
         }
         let answered = self.carry_out_call(caller, &mut call, now);
@@ -67,6 +70,7 @@ impl Helper {
                 Ok(Answer::Later(Wait::Reload))
             }
             "Describe" => self.describe(call).map(Answer::Reply),
+            "GetIsolation" => self.get_isolation(call).map(Answer::Reply),
             "Enable" | "Disable" => {
                 let enabled = method == "Enable";
                 let types::TheService { service } = call.take()?;

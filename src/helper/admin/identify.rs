@@ -10,10 +10,13 @@ use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::Uid;
 
 use crate::control::caller::{Sees, Who};
+use crate::helper::cgroups::Left;
 use crate::helper::core::Helper;
+use crate::helper::instances::Instance;
 use crate::helper::tree::{self, Process};
 use crate::helper::wire::Notice;
 use crate::ids::ServiceId;
+use crate::sandbox::cgroup::Leaf;
 use crate::sys::peer::{peer_groups, peer_pidfd};
 use crate::sys::process::pidfd_open;
 
@@ -25,28 +28,43 @@ const DEEPEST: usize = 64;
 enum Origin {
     /// Nothing that usherd started.
     Elsewhere,
-    Server(ServiceId),
+    /// A server, or something that one started. `isolated`: it has less rights
+    /// than its user, be that root.
+    Server { service: ServiceId, isolated: bool },
     /// Some server left it behind; whose it was cannot be told any more.
     Orphan,
 }
 
 impl Helper {
-    pub(super) fn admin_group(&self) -> Vec<u32> {
+    fn admin_group(&self) -> Vec<u32> {
         let group = self.table.daemon.admin_group.iter();
         group.map(|group| group.gid).collect()
     }
 
+    /// Whoever may change everything may look at it.
+    fn status_groups(&self) -> Vec<u32> {
+        let daemon = &self.table.daemon;
+        let groups = [&daemon.status_group, &daemon.admin_group].into_iter();
+        groups.flatten().map(|group| group.gid).collect()
+    }
+
+    /// Who calls on the admin socket. A server is a stranger here: refused
+    /// unread, and counted.
+    pub(super) fn identify_operator(&self, socket: BorrowedFd<'_>) -> Who {
+        let mut who = self.identify(socket, &self.admin_group());
+        if who.sees == Sees::Nothing {
+            let looks = self.identify(socket, &self.status_groups()).sees == Sees::Everything;
+            who.sees = if looks { Sees::Looks } else { Sees::Nothing };
+        }
+        if matches!(who.sees, Sees::Service(_)) {
+            who.sees = Sees::Nothing;
+        }
+        who
+    }
+
     /// Answers the front about a caller of the status socket.
     pub(in crate::helper) fn tell_caller(&mut self, caller: u64, socket: &OwnedFd) {
-        let daemon = &self.table.daemon;
-        // Whoever may change everything may look at it.
-        let groups = [&daemon.status_group, &daemon.admin_group];
-        let groups: Vec<u32> = groups
-            .into_iter()
-            .flatten()
-            .map(|group| group.gid)
-            .collect();
-        let who = self.identify(socket.as_fd(), &groups);
+        let who = self.identify(socket.as_fd(), &self.status_groups());
         if let Some(front) = &mut self.front {
             front.link.notify(&Notice::Caller { caller, who });
         }
@@ -73,18 +91,55 @@ impl Helper {
             || peer_groups(socket).is_ok_and(|all| all.iter().any(|gid| groups.contains(gid)));
         let sees = match origin {
             _ if !is_there => Sees::Nothing,
-            // TODO: once servers are sandboxed, a root of a sandbox is none here.
+            // A root of a sandbox is none here.
+            Origin::Server { service, isolated } if uid != 0 || isolated => Sees::Service(service),
+            Origin::Orphan if uid != 0 || !has_our_namespaces(pid) => Sees::Nothing,
             _ if uid == 0 => Sees::Everything,
-            Origin::Server(service) => Sees::Service(service),
-            Origin::Orphan => Sees::Nothing,
+            Origin::Server { .. } | Origin::Orphan => Sees::Nothing,
             Origin::Elsewhere if has_rights => Sees::Everything,
             Origin::Elsewhere => Sees::Nothing,
         };
         Who { uid, pid, sees }
     }
 
-    /// Follows a process up to a server, by session and parentage.
+    /// Its cgroup says surely whose a process is. Where servers have none, it is
+    /// followed up to one by session and parentage.
     fn origin_of(&self, pid: i32) -> Origin {
+        let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup"));
+        match cgroup.ok().and_then(|cgroup| self.in_leaf_of(&cgroup)) {
+            Some(origin) => origin,
+            None => self.descent_of(pid),
+        }
+    }
+
+    fn in_leaf_of(&self, cgroup: &str) -> Option<Origin> {
+        let (name, leaf) = self.cgroups.owner_of(cgroup)?;
+        let is_it = |known: &Leaf| known.is(name, leaf);
+        let mut servers = self.instances.iter();
+        let server = servers.find(|server| server.leaf.as_ref().is_some_and(is_it));
+        if let Some(Instance {
+            service, isolated, ..
+        }) = server
+        {
+            return Some(Origin::Server {
+                service: *service,
+                isolated: *isolated,
+            });
+        }
+        // What a server left behind, whose end the leaf outlives.
+        let left = self.leftovers.values().filter_map(Left::leaf);
+        let known = left
+            .chain(self.cgroups.lingering())
+            .find(|leaf| is_it(leaf));
+        let isolated = known.is_none_or(|leaf| leaf.isolated);
+        let service = self.services.named(name);
+        Some(service.map_or(Origin::Orphan, |service| Origin::Server {
+            service,
+            isolated,
+        }))
+    }
+
+    fn descent_of(&self, pid: i32) -> Origin {
         let own = i32::try_from(std::process::id()).unwrap_or(0);
         let Some(mut process) = look(pid) else {
             // Outside of our namespace of processes, or gone.
@@ -94,7 +149,10 @@ impl Helper {
             let ids = [process.pid, process.session];
             let mut servers = self.instances.iter();
             if let Some(server) = servers.find(|server| ids.contains(&server.pid)) {
-                return Origin::Server(server.service);
+                return Origin::Server {
+                    service: server.service,
+                    isolated: server.isolated,
+                };
             }
             match process.parent {
                 parent if parent == own => return Origin::Orphan,
@@ -116,6 +174,14 @@ impl Helper {
         }
         Origin::Orphan
     }
+}
+
+/// Whether a process sees the host as we do.
+fn has_our_namespaces(pid: i32) -> bool {
+    ["mnt", "pid", "user"].iter().all(|kind| {
+        let of = |who: &str| fs::read_link(format!("/proc/{who}/ns/{kind}"));
+        matches!((of("self"), of(&pid.to_string())), (Ok(ours), Ok(its)) if ours == its)
+    })
 }
 
 fn look(pid: i32) -> Option<Process> {

@@ -1,4 +1,5 @@
-//! What instances use: CPU time and memory of their first processes, for the front.
+//! What instances use, for the front: all of it where they have a cgroup, else
+//! CPU time and memory of their first processes.
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -7,7 +8,8 @@ use std::time::{Duration, Instant};
 use nix::unistd::{SysconfVar, sysconf};
 
 use crate::helper::core::Helper;
-use crate::helper::wire::Notice;
+use crate::helper::instances::Instance;
+use crate::helper::wire::{Notice, Usage};
 
 /// The front gets new figures no more often than this.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -22,13 +24,9 @@ impl Helper {
             self.control.last_measured = Some(now);
             let units = Units::ask();
             for instance in self.instances.iter().take(MOST) {
-                let stat = fs::read(format!("/proc/{}/stat", instance.pid));
-                if let Some((cpu, memory)) = stat.ok().and_then(|stat| units.read(&stat)) {
-                    front.link.notify(&Notice::Usage {
-                        instance: instance.id,
-                        cpu,
-                        memory,
-                    });
+                if let Some(usage) = units.measure(instance) {
+                    let instance = instance.id;
+                    front.link.notify(&Notice::Usage { instance, usage });
                 }
             }
         }
@@ -53,6 +51,33 @@ impl Units {
             ticks_per_second: ask(SysconfVar::CLK_TCK, 100).max(1),
             page: ask(SysconfVar::PAGE_SIZE, 4096),
         }
+    }
+
+    fn measure(self, instance: &Instance) -> Option<Usage> {
+        let leaf = instance.leaf.as_ref();
+        let whole = leaf.and_then(|leaf| leaf.usage().ok());
+        // One that left its cgroup uses nothing there.
+        let whole = whole.filter(|whole| whole.tasks > 0);
+        if let Some(whole) = whole
+            && let Some(memory) = whole.memory
+        {
+            return Some(Usage {
+                cpu: whole.cpu_micros,
+                memory,
+                tasks: Some(whole.tasks),
+                read: whole.read,
+                written: whole.written,
+            });
+        }
+        let stat = fs::read(format!("/proc/{}/stat", instance.pid)).ok()?;
+        let (cpu, memory) = self.read(&stat)?;
+        Some(Usage {
+            cpu: whole.map_or(cpu, |whole| whole.cpu_micros),
+            memory,
+            tasks: whole.map(|whole| whole.tasks),
+            read: None,
+            written: None,
+        })
     }
 
     /// Microseconds of CPU and resident octets: fields 14, 15 and 24 of proc_pid_stat(5).

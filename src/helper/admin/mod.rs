@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use mio::Token;
 
 use crate::admin::bans::{Banned, Bans};
-use crate::control::caller::{Sees, denied_text};
+use crate::control::caller::{Who, denied_text};
 use crate::control::message::{CallError, Reply};
 use crate::control::server::Server;
 use crate::control::types::EventKind;
@@ -28,6 +28,7 @@ mod bans;
 pub(in crate::helper) mod calls;
 mod hold;
 mod identify;
+mod isolation;
 mod measure;
 mod sockets;
 mod toggle;
@@ -208,17 +209,10 @@ impl Helper {
         let (places, more) = self.control.server.accept(registry, token_of, now);
         self.control.more_callers = more;
         for place in places {
-            let who = self
-                .control
-                .server
-                .connection(place)
-                .map(|connection| self.identify(connection.as_fd(), &self.admin_group()));
+            let connection = self.control.server.connection(place);
+            let who = connection.map(|connection| self.identify_operator(connection.as_fd()));
             let number = self.control.server.number(place);
-            if let (Some(mut who), Some(number)) = (who, number) {
-                // A server is a stranger here: refused unread, and counted.
-                if who.sees != Sees::Everything {
-                    who.sees = Sees::Nothing;
-                }
+            if let (Some(who), Some(number)) = (who, number) {
                 self.control.server.know(number, who);
                 self.admin_ready(place, now);
             }
@@ -238,9 +232,14 @@ impl Helper {
         }
         let denied = server.take_denied();
         self.control.server = server;
-        if let Some(who) = denied
-            && let Some(held_back) = self.control.denials.admit(now)
-        {
+        if let Some(who) = denied {
+            self.tell_denied(who, now);
+        }
+    }
+
+    /// Somebody asked who may not.
+    fn tell_denied(&mut self, who: Who, now: Instant) {
+        if let Some(held_back) = self.control.denials.admit(now) {
             let text = denied_text(who, ADMIN_SOCKET, held_back);
             log::warn!("{text}");
             self.tell_event(EventKind::Refused, None, &text);

@@ -1,10 +1,10 @@
 //! Rules as a classic BPF program over `struct seccomp_data` (seccomp(2)).
 //!
-//! The number is searched for by halves, so that every call costs the same few
-//! steps. It matters twice: at each call whose arguments are looked at, and at
-//! each start, where the kernel runs a new filter once for every number to
-//! learn which ones it need not be asked about. seccompiler, which asks for one
-//! number after the other, makes that take 30 times as long.
+//! The number is searched for by halves. It matters at each call whose arguments
+//! are looked at, and more at each start: the kernel then runs a new filter
+//! once for every number, to learn which ones it need not be asked about.
+//! seccompiler's programs ask for one number after the other, and installing
+//! them takes 4 (deny-list) to 12 times (allow-list) as long.
 #![forbid(unsafe_code)]
 
 use super::rules::{Look, Verdict, Wanted};

@@ -181,6 +181,30 @@ fn numbers_of_other_machines_are_no_way_round() {
 }
 
 #[test]
+fn aarch64_has_numbers_of_its_own() {
+    let (refused, absent) = (error(libc::EPERM), error(libc::ENOSYS));
+    let in_both = [
+        (63, &[][..], ALLOW),                    // read
+        (221, &[], ALLOW),                       // execve
+        (117, &[], refused),                     // ptrace
+        (220, &[17], ALLOW),                     // clone
+        (220, &[0x1000_0000], refused),          // clone
+        (435, &[], absent),                      // clone3
+        (29, &[0, UPPER | 0x5412], refused),     // ioctl
+        (198, &[16], error(libc::EAFNOSUPPORT)), // socket
+        (250, &[], absent),                      // of no architecture
+    ];
+    for isolation in [standard(), strict()] {
+        let program = program_on(Aarch64, &isolation);
+        for (number, arguments, expected) in in_both {
+            let judged = judge(&program, Aarch64.audit(), number, arguments);
+            assert_eq!(judged, expected, "{number} {arguments:x?}");
+        }
+        assert_eq!(judge(&program, X86_64.audit(), 63, &[]), KILL_PROCESS);
+    }
+}
+
+#[test]
 fn any_family_may_be_named_and_so_may_none() {
     let mut isolation = standard();
     let socket = |by: &Isolation, family| on_x86_64(by, "socket", &[family]);

@@ -22,6 +22,8 @@ pub struct Leaf {
     pub(super) name: String,
     /// The name of the service.
     pub service: Rc<str>,
+    /// What is in it has less rights than its user, be that root.
+    pub isolated: bool,
     /// What those that were in it before have used.
     before: Totals,
 }
@@ -56,14 +58,27 @@ impl Leaf {
             dir,
             name,
             service,
+            isolated: true,
             before: Totals::default(),
         }
+    }
+
+    /// Whether it is the one of this name, of this service.
+    #[must_use]
+    pub fn is(&self, service: &str, name: &str) -> bool {
+        *self.service == *service && self.name == name
     }
 
     /// Whether any process is in it, or below it.
     pub fn is_populated(&self) -> io::Result<bool> {
         let events = self.dir.read("cgroup.events")?;
         Ok(number_of(&events, "populated") != Some(0))
+    }
+
+    /// Whether a process is in it itself.
+    #[must_use]
+    pub fn has(&self, pid: i32) -> bool {
+        self.dir.processes().is_ok_and(|pids| pids.contains(&pid))
     }
 
     /// Kills everything in it and below it, whatever forks meanwhile.
@@ -159,12 +174,9 @@ impl Leaf {
             read,
             written,
         };
-        // A server of root may have divided it further.
-        self.dir.children().is_ok_and(|below| below.is_empty())
-            && self
-                .dir
-                .read("cgroup.subtree_control")
-                .is_ok_and(|text| text.trim().is_empty())
+        // A server of root may have divided it further: a directory has a link
+        // more for each one in it.
+        self.dir.stat().is_ok_and(|stat| stat.st_nlink <= 2)
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod device;
 mod dir;
+pub mod fallback;
 mod leaf;
 mod limits;
 mod place;
@@ -262,16 +263,21 @@ impl Cgroups {
         own.map(|limit| (limit, false))
             .or_else(|| Some((all()?, true)))
     }
+}
 
-    /// usherd ends: nothing is left behind but what servers are still in.
-    pub fn close(&mut self) {
-        self.sweep();
-        for service in self.services.values_mut() {
-            service.spare.clear();
-        }
+/// usherd ends: nothing is left behind but what servers are still in.
+impl Drop for Cgroups {
+    fn drop(&mut self) {
         if let Some(tree) = &self.tree {
             tree.leave();
         }
+    }
+}
+
+/// `usherd --release`: systemd runs it after a usherd that died, to be able to start the next one.
+pub fn release() {
+    if let Ok(place) = Place::find() {
+        tree::release(&place);
     }
 }
 

@@ -27,6 +27,7 @@ use super::{Lack, Trouble};
 
 /// So many usherds find a place under one cgroup.
 const MOST: u32 = 256;
+const NAME: &str = "usherd";
 pub(super) const HELPER: &str = "helper";
 pub(super) const SERVERS: &str = "servers";
 /// Before the name of a service.
@@ -153,18 +154,12 @@ impl Tree {
     }
 
     /// Leaves nothing behind but what servers are still in, and the top cgroup
-    /// as it was: systemd puts the next usherd into it.
+    /// as it was.
     pub fn leave(&self) {
         let _ = self.servers.prune(1);
-        for name in self.servers.children().unwrap_or_default() {
-            if let Ok(service) = self.servers.child(&name) {
-                disable_all(&service);
-            }
-        }
-        [&self.servers, &self.base, &self.top]
-            .into_iter()
-            .for_each(disable_all);
+        disable_below(&self.base);
         if self.moved {
+            disable_all(&self.top);
             let own = std::process::id().to_string();
             let _ = self.top.write("cgroup.procs", &own);
         }
@@ -172,6 +167,40 @@ impl Tree {
         let _ = self.base.remove(SERVERS);
         let _ = self.top.remove(&self.base_name);
     }
+}
+
+/// Opens the top cgroup for a process again, if no usherd lives below it.
+/// systemd puts a unit's next process there, and cannot while servers of the
+/// last one are below it and controllers are handed on to them.
+pub fn release(place: &Place) {
+    let mut is_free = true;
+    for name in place.top.children().unwrap_or_default() {
+        let ours = name == NAME || name.starts_with(&format!("{NAME}-"));
+        let Some(base) = ours.then(|| place.top.child(&name).ok()).flatten() else {
+            continue;
+        };
+        match lock(&base) {
+            Ok(Some(_held)) => disable_below(&base),
+            _ => is_free = false,
+        }
+    }
+    // The root of all is not ours alone.
+    if is_free && !place.is_own {
+        disable_all(&place.top);
+    }
+}
+
+/// From the services up: a controller can be taken away only where it is not handed on.
+fn disable_below(base: &Dir) {
+    if let Ok(servers) = base.child(SERVERS) {
+        for name in servers.children().unwrap_or_default() {
+            if let Ok(service) = servers.child(&name) {
+                disable_all(&service);
+            }
+        }
+        disable_all(&servers);
+    }
+    disable_all(base);
 }
 
 fn disable_all(dir: &Dir) {
@@ -190,8 +219,8 @@ fn disable_all(dir: &Dir) {
 fn claim(top: &Dir) -> Result<(String, Dir, Flock<OwnedFd>), Trouble> {
     for number in 1..=MOST {
         let name = match number {
-            1 => "usherd".to_owned(),
-            more => format!("usherd-{more}"),
+            1 => NAME.to_owned(),
+            more => format!("{NAME}-{more}"),
         };
         let failed = |err| Trouble::new(format!("make a cgroup \"{name}\""), err);
         // Once more, if it was taken away between the opening and the lock.

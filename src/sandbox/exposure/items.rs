@@ -4,27 +4,22 @@
 //! what only tells something or only helps, 100 to 500.
 #![forbid(unsafe_code)]
 
-use std::path::{Path, PathBuf};
-
-use super::Item;
+use super::{Item, places};
 use crate::table::capability::Capability;
-use crate::table::isolation::{
-    Dev, FAMILIES, Family, Home, Isolation, Mechanism, Network, Proc, Root, Sys, SystemCalls, Tmp,
-    word_of,
-};
+use crate::table::isolation::{FAMILIES, Family, Isolation, Mechanism, SystemCalls, word_of};
 use crate::table::{Exec, Identity};
 
 /// Whether a mechanism is in force.
-type Has<'a> = &'a dyn Fn(Mechanism) -> bool;
+pub(super) type Has<'a> = &'a dyn Fn(Mechanism) -> bool;
 
 /// Badness and reason; nobody reads the reason of a 0.
-type Found = (u32, String);
+pub(super) type Found = (u32, String);
 
-fn found(badness: u32, reason: &str) -> Found {
+pub(super) fn found(badness: u32, reason: &str) -> Found {
     (badness, reason.to_owned())
 }
 
-fn item(what: &'static str, weight: u32, (badness, reason): Found) -> Item {
+pub(super) fn item(what: &'static str, weight: u32, (badness, reason): Found) -> Item {
     Item {
         what,
         weight,
@@ -36,8 +31,8 @@ fn item(what: &'static str, weight: u32, (badness, reason): Found) -> Item {
 pub(super) fn all(exec: &Exec, has: Has) -> Vec<Item> {
     let mut items = who(exec, has);
     items.extend(capabilities(exec, has));
-    items.extend(files(&exec.isolation, has));
-    items.extend(surroundings(exec, has));
+    items.extend(places::files(&exec.isolation, has));
+    items.extend(places::surroundings(exec, has));
     items.extend(kernel(&exec.isolation, has));
     items.extend(limits(exec, has));
     items
@@ -141,173 +136,38 @@ const KINDS: [(u32, &[&str]); 12] = [
 ];
 
 fn capabilities(exec: &Exec, has: Has) -> Vec<Item> {
-    let root = exec.user.as_ref().is_some_and(|user| user.uid == 0);
     let kept = match &exec.isolation.capabilities {
         Some(kept) if has(Mechanism::CapabilityBounds) => Some(kept),
         _ => None,
     };
-    let badness = |name: &str| match kept {
-        Some(kept) => {
-            let kept = Capability::named(name).is_some_and(|cap| kept.contains(&cap));
-            (10 * u32::from(kept), "is kept")
-        }
-        None if root => (10, "is root's"),
-        None if !has(Mechanism::NoNewPrivs) => (5, "may come from a set-uid program"),
-        None => (0, ""),
+    // How it comes by those that it may have.
+    let (badness, verb, rest) = match kept {
+        Some(_) => (10, "keeps", ""),
+        None if is_root(exec) => (10, "has", ", as root"),
+        None if !has(Mechanism::NoNewPrivs) => (5, "may get", " by a set-uid program"),
+        None => (0, "", ""),
+    };
+    let holds = |name: &&str| match kept {
+        Some(kept) => Capability::named(name).is_some_and(|one| kept.contains(&one)),
+        None => true,
     };
     let kinds = KINDS.into_iter().map(|(weight, names)| {
-        let held: Vec<&str> = names
-            .iter()
-            .copied()
-            .filter(|name| badness(name).0 > 0)
-            .collect();
-        let (worst, how) = held.first().map_or((0, ""), |name| badness(name));
-        let which = match held.as_slice() {
-            [one] => format!("capability {one} {how}"),
-            [one, ..] => format!("capability {one} and its like: {how}"),
-            [] => String::new(),
+        let held: Vec<&str> = names.iter().copied().filter(holds).collect();
+        let found = match held.as_slice() {
+            [] => found(0, ""),
+            [one] => (badness, format!("{verb} capability {one}{rest}")),
+            [one, ..] => (
+                badness,
+                format!("{verb} capability {one} and its like{rest}"),
+            ),
         };
-        item("capability", weight, (worst, which))
+        item("capability", weight, found)
     });
     kinds.collect()
 }
 
-/// What is seen of the host's files, and what may be changed.
-fn files(isolation: &Isolation, has: Has) -> Vec<Item> {
-    let mounts = has(Mechanism::MountNamespace);
-    let root = match isolation.root {
-        Root::Host => found(10, "may write wherever its user may"),
-        _ if !mounts || reaches(&isolation.writable, Path::new("/")) => {
-            found(10, "may write wherever its user may")
-        }
-        Root::ReadOnly => found(3, "sees the host's files, read-only"),
-        Root::Minimal => found(0, ""),
-    };
-    let writable = match isolation.writable.as_slice() {
-        [] => found(0, ""),
-        [one] => (2, format!("may write to {}", one.display())),
-        [one, more @ ..] => (
-            2 + u32::try_from(more.len()).unwrap_or(8),
-            format!(
-                "may write to {} and {} more places",
-                one.display(),
-                more.len()
-            ),
-        ),
-    };
-    let homes = ["/home", "/root", "/run/user"].map(Path::new);
-    let opened = |places: &[PathBuf]| homes.iter().any(|home| reaches(places, home));
-    let home = match isolation.home {
-        Home::Host => found(10, "sees /home, and may write there as its user"),
-        _ if !mounts => found(10, "sees /home, and may write there as its user"),
-        _ if opened(&isolation.writable) => found(8, "may write to a part of /home"),
-        Home::ReadOnly => found(5, "sees /home"),
-        Home::Hidden if opened(&isolation.visible) => found(3, "sees a part of /home"),
-        Home::Hidden => found(0, ""),
-    };
-    let tmp = match isolation.tmp {
-        Tmp::Private if mounts => found(0, ""),
-        Tmp::Private | Tmp::Host => found(10, "shares /tmp with the host"),
-    };
-    let dev = match isolation.dev {
-        Dev::Host => found(10, "sees the host's devices"),
-        _ if !mounts => found(10, "sees the host's devices"),
-        Dev::Minimal => found(2, "may open terminals and write to the system's log"),
-        Dev::Bare => found(0, ""),
-    };
-    let sys = match isolation.sys {
-        Sys::Host => found(10, "sees /sys, and may write there as its user"),
-        _ if !mounts => found(10, "sees /sys, and may write there as its user"),
-        Sys::ReadOnly => found(4, "sees /sys: hardware and kernel"),
-        Sys::None => found(0, ""),
-    };
-    vec![
-        item("root", 1000, root),
-        item("writable", 300, writable),
-        item("home", 1000, home),
-        item("tmp", 800, tmp),
-        item("dev", 800, dev),
-        item("sys", 500, sys),
-    ]
-}
-
-/// Whether one of `places` is `path`, below it, or above it.
-fn reaches(places: &[PathBuf], path: &Path) -> bool {
-    let mut places = places.iter();
-    match path.parent() {
-        None => places.any(|place| place == path),
-        Some(_) => places.any(|place| place.starts_with(path) || path.starts_with(place)),
-    }
-}
-
-/// Processes, networks and names of others.
-fn surroundings(exec: &Exec, has: Has) -> Vec<Item> {
-    let isolation = &exec.isolation;
-    let unless = |mechanism, reason: &str| match has(mechanism) {
-        true => found(0, ""),
-        false => found(10, reason),
-    };
-    let proc = match isolation.proc {
-        Proc::None if has(Mechanism::MountNamespace) => found(0, ""),
-        _ if !has(Mechanism::MountNamespace) || !has(Mechanism::PidNamespace) => {
-            found(10, "sees all processes in /proc")
-        }
-        Proc::Host => found(10, "sees all processes in /proc"),
-        Proc::Own => found(3, "sees the kernel's settings in /proc"),
-        Proc::Subset | Proc::None => found(0, ""),
-    };
-    let network = match isolation.network {
-        _ if !has(Mechanism::NetworkNamespace) => found(10, "may reach the network"),
-        Network::Host => found(10, "may reach the network"),
-        Network::Loopback => found(1, "has a loopback of its own"),
-        Network::None => found(0, ""),
-    };
-    let shared = match isolation.per_instance() {
-        true => found(0, ""),
-        false => found(10, "its instances see one another"),
-    };
-    vec![
-        item("network", 2000, network),
-        item("proc", 700, proc),
-        item(
-            "pid_namespace",
-            1000,
-            unless(
-                Mechanism::PidNamespace,
-                "may signal other processes of its user",
-            ),
-        ),
-        item(
-            "ipc_namespace",
-            400,
-            unless(
-                Mechanism::IpcNamespace,
-                "shares System V IPC and message queues",
-            ),
-        ),
-        item(
-            "uts_namespace",
-            100,
-            unless(
-                Mechanism::UtsNamespace,
-                "sees and, as root, changes the host's name",
-            ),
-        ),
-        item(
-            "cgroup_namespace",
-            200,
-            unless(
-                Mechanism::CgroupNamespace,
-                "sees where in the cgroups it is",
-            ),
-        ),
-        item(
-            "user_namespace",
-            600,
-            unless(Mechanism::UserNamespace, "its user is the host's"),
-        ),
-        item("preset", 500, shared),
-    ]
+pub(super) fn is_root(exec: &Exec) -> bool {
+    exec.user.as_ref().is_some_and(|user| user.uid == 0)
 }
 
 /// What it may ask of the kernel.

@@ -13,6 +13,7 @@ use crate::table::isolation::Mechanism;
 use crate::table::{Exec, Serve};
 
 mod items;
+mod places;
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -68,7 +68,7 @@ fn every_key_that_opens_something_is_a_reason() {
         ("isolation = { root = \"host\" }", "may write wherever"),
         (
             "isolation = { capabilities = [\"sys_admin\"] }",
-            "capability sys_admin is kept",
+            "keeps capability sys_admin",
         ),
         ("isolation = { no_new_privs = \"off\" }", "set-uid programs"),
         ("isolation = { seccomp = \"off\" }", "every system call"),

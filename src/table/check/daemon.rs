@@ -10,7 +10,7 @@ use crate::table::{Daemon, FrontUser, NamedGroup};
 /// The account of the front if the table names none.
 const USUAL_NAME: &str = "usherd";
 /// Numbers that no distribution gives to accounts; systemd takes its dynamic users from here.
-pub(super) const FREE_UIDS: std::ops::RangeInclusive<u32> = 61_184..=65_519;
+pub const FREE_UIDS: std::ops::RangeInclusive<u32> = 61_184..=65_519;
 
 impl Check<'_> {
     pub(super) fn daemon(&mut self, raw: &RawDaemon) -> Daemon {

@@ -78,7 +78,7 @@ impl Check<'_> {
             io_priority: self.io_priority(draft),
             isolation: self.isolation(draft, &program),
             resources: draft.value(|k| &k.resources).unwrap_or_default(),
-            state: draft.value(|k| &k.state),
+            state: self.state(draft),
             credentials: draft.value(|k| &k.credentials).unwrap_or_default(),
             pam: self.pam(draft),
             program,
@@ -144,6 +144,32 @@ impl Check<'_> {
             self.complain(priority.place, fault);
         }
         Some(*priority.value)
+    }
+
+    /// A directory has one owner, so services that share one have one user.
+    fn state(&mut self, draft: Draft<'_>) -> Option<String> {
+        let state = draft.own.state.as_ref()?;
+        if !self.host.root {
+            let problem = format!(
+                "state \"{}\" is a directory under /var/lib, which needs root",
+                state.value
+            );
+            let help = "leave it out and name a directory of yours in isolation.writable";
+            self.complain(state.place, draft.fault(&problem).help(help));
+        }
+        let user = draft.value(|k| &k.user).unwrap_or_default();
+        let user = match user.as_str() {
+            DYNAMIC => format!("the dynamic user of service \"{}\"", draft.raw.name.value),
+            known => format!("user \"{known}\""),
+        };
+        let known = self.states.entry(state.value.clone());
+        let owner = known.or_insert_with(|| user.clone()).clone();
+        if owner != user {
+            let problem = format!("state \"{}\" belongs to {owner} already", state.value);
+            let help = "services that share a state directory need the same `user`";
+            self.complain(state.place, draft.fault(&problem).help(help));
+        }
+        Some(state.value.clone())
     }
 
     fn pam(&mut self, draft: Draft<'_>) -> Option<String> {

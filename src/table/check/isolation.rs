@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Check, Draft};
 use crate::sandbox::blueprint::{HOMES, SYSTEM, TMP};
+use crate::sandbox::calls;
 use crate::table::complaint::Place;
 use crate::table::isolation::{
     Dev, Family, Home, Isolation, Level, Mechanism, Network, Preset, Proc, Root, Sys, Tmp,
@@ -176,6 +177,12 @@ impl Check<'_> {
 
     fn settle_calls(&mut self, draft: Draft<'_>, to: &Isolation, written: &Written<'_>) {
         if to.wants(Mechanism::Seccomp) {
+            if let Some(call) = calls::refuses_to_start(to) {
+                let place = written.place_of("deny_calls").unwrap_or(written.place);
+                let problem = format!("no server can be started without the system call `{call}`");
+                let help = "deny single calls instead of its group, or leave it out";
+                self.contradiction(draft, place, &problem, help);
+            }
             return;
         }
         const MADE_OF_IT: [&str; 4] = [

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use super::read::keep;
+use crate::sandbox::calls;
 use crate::table::capability::{self, Capability};
 use crate::table::complaint::{At, Fault, did_you_mean};
 use crate::table::isolation::{
@@ -201,13 +202,35 @@ fn size(r: &mut Reader<'_>, v: &Value<'_>) -> Option<u64> {
     r.parsed(v, "a size such as \"64M\"", value::size)
 }
 
-/// Names of system calls and groups; whether they exist is `check`'s affair.
+/// Names of system calls and groups.
 fn calls(r: &mut Reader<'_>, v: &Value<'_>) -> Option<Vec<String>> {
-    r.list(
-        v,
-        "a list of system calls, or of groups such as \"@mount\"",
-        |r, v| r.word(v, "the name of a system call"),
-    )
+    let wanted = "a list of system calls, or of groups such as \"@mount\"";
+    r.list(v, wanted, |r, v| {
+        let name = r.word(v, "the name of a system call")?;
+        if calls::is_known(&name) {
+            return Some(name);
+        }
+        r.complain(v, unknown_call(&name))
+    })
+}
+
+fn unknown_call(name: &str) -> Fault {
+    let is_group = name.starts_with('@');
+    let what = if is_group {
+        "group of system calls"
+    } else {
+        "system call"
+    };
+    let fault = Fault::new(format!("no {what} is named \"{name}\""));
+    let of_its_kind = calls::names().filter(|known| known.starts_with('@') == is_group);
+    if let Some(near) = did_you_mean(name, of_its_kind) {
+        return fault.help(format!("did you mean \"{near}\"?"));
+    }
+    if is_group {
+        let names: Vec<&str> = calls::groups().map(|group| group.name).collect();
+        return fault.help(format!("there are {}", names.join(", ")));
+    }
+    fault.help("they are those of syscalls(2) on x86_64 and aarch64")
 }
 
 fn label(r: &mut Reader<'_>, v: &Value<'_>, wanted: &str) -> Option<Option<String>> {

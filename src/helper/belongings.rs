@@ -1,0 +1,147 @@
+//! What services own on the host: a directory for their state, and files with
+//! secrets that nobody else can read.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown, lchown};
+use std::path::{Path, PathBuf};
+
+use crate::sandbox::blueprint::STATE;
+use crate::table::check::FREE_UIDS;
+use crate::table::{Exec, Identity, Serve, Table};
+
+/// The longest credential, in octets.
+const LONGEST: u64 = 1 << 20;
+
+/// Makes all that the services of `table` are to have. Returns what is wrong,
+/// by the name of the service, which must not be started then.
+pub fn lay(table: &Table, credentials: Option<&Path>) -> HashMap<String, String> {
+    let mut wrong = HashMap::new();
+    let enabled = table.services.iter().filter(|service| service.enabled);
+    for service in enabled {
+        let Serve::Exec(exec) = &service.serve else {
+            continue;
+        };
+        if let Err(why) = lay_one(&service.name, exec, credentials) {
+            wrong.insert(service.name.clone(), why);
+        }
+    }
+    wrong
+}
+
+fn lay_one(name: &str, exec: &Exec, credentials: Option<&Path>) -> Result<(), String> {
+    if let (Some(state), Some(user)) = (&exec.state, &exec.user) {
+        make_state(&Path::new(STATE).join(state), user)?;
+    }
+    if exec.credentials.is_empty() {
+        return Ok(());
+    }
+    let Some(dir) = credentials else {
+        return Err("credentials need a runtime directory; see --runtime-dir".to_owned());
+    };
+    make_credentials(&dir.join(name), exec)
+}
+
+/// The directory may be there. It is never taken from somebody else, except
+/// from a dynamic user, who has no account any more.
+fn make_state(dir: &Path, user: &Identity) -> Result<(), String> {
+    let failed = |err: io::Error| format!("unable to make {}: {err}", dir.display());
+    match DirBuilder::new().mode(0o750).create(dir) {
+        Ok(()) => {
+            let made = open_directory(dir).map_err(failed)?;
+            return fchown(&made, Some(user.uid), Some(user.gid)).map_err(failed);
+        }
+        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(err) => return Err(failed(err)),
+    }
+    let there = open_directory(dir).map_err(failed)?;
+    let owner = there.metadata().map_err(failed)?.uid();
+    if owner == user.uid {
+        return Ok(());
+    }
+    if !FREE_UIDS.contains(&owner) {
+        return Err(format!(
+            "{shown} belongs to uid {owner}, not to its user; chown -R {} {shown} if it is meant, or choose another `state`",
+            user.uid,
+            shown = dir.display(),
+        ));
+    }
+    give(dir, user).map_err(|err| format!("unable to give {} to its user: {err}", dir.display()))
+}
+
+fn open_directory(dir: &Path) -> io::Result<File> {
+    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    OpenOptions::new().read(true).custom_flags(flags).open(dir)
+}
+
+/// All that a former dynamic user left; links are not followed.
+fn give(path: &Path, user: &Identity) -> io::Result<()> {
+    if fs::symlink_metadata(path)?.is_dir() {
+        for entry in fs::read_dir(path)? {
+            give(&entry?.path(), user)?;
+        }
+    }
+    lchown(path, Some(user.uid), Some(user.gid))
+}
+
+/// Built beside the old ones and put in their place.
+fn make_credentials(dir: &Path, exec: &Exec) -> Result<(), String> {
+    let failed = |err: io::Error| format!("unable to make {}: {err}", dir.display());
+    let parent = dir.parent().unwrap_or(dir);
+    let mut builder = DirBuilder::new();
+    builder
+        .recursive(true)
+        .mode(0o711)
+        .create(parent)
+        .map_err(failed)?;
+    let new = parent.join(".new");
+    remove(&new).map_err(failed)?;
+    DirBuilder::new().mode(0o700).create(&new).map_err(failed)?;
+    for (name, from) in &exec.credentials {
+        let copied = copy_secret(from, &new.join(name), exec.user.as_ref());
+        copied.map_err(|err| format!("unable to read the credential {}: {err}", from.display()))?;
+    }
+    if let Some(user) = &exec.user {
+        lchown(&new, Some(user.uid), Some(user.gid)).map_err(failed)?;
+    }
+    let read_only = std::os::unix::fs::PermissionsExt::from_mode(0o500);
+    fs::set_permissions(&new, read_only).map_err(failed)?;
+    remove(dir).map_err(failed)?;
+    fs::rename(&new, dir).map_err(failed)
+}
+
+fn copy_secret(from: &Path, to: &Path, user: Option<&Identity>) -> io::Result<()> {
+    let mut secret = Vec::new();
+    File::open(from)?
+        .take(LONGEST + 1)
+        .read_to_end(&mut secret)?;
+    if secret.len() as u64 > LONGEST {
+        return Err(io::Error::other("it is longer than 1 MiB"));
+    }
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o400).open(to)?;
+    file.write_all(&secret)?;
+    match user {
+        Some(user) => fchown(&file, Some(user.uid), Some(user.gid)),
+        None => Ok(()),
+    }
+}
+
+/// Removes a directory of credentials, if it is there.
+fn remove(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
+        _ => Ok(()),
+    }
+}
+
+/// usherd ends, and no secret stays behind.
+pub fn clear(credentials: Option<&PathBuf>) {
+    if let Some(dir) = credentials
+        && let Err(err) = remove(dir)
+    {
+        log::warn!("unable to remove {}: {err}", dir.display());
+    }
+}
