@@ -25,6 +25,7 @@ import argparse
 import importlib.util
 import json
 import os
+import pwd
 import subprocess
 import sys
 import tomllib
@@ -71,6 +72,14 @@ def places_added(isolation, job, unpacked):
     return table
 
 
+def is_account(user):
+    """The account of a package that is only unpacked is missing: then the matrix has one."""
+    try:
+        return user == "dynamic" or bool(pwd.getpwnam(user))
+    except KeyError:
+        return False
+
+
 def word(value):
     """A value as TOML has it, on one line."""
     if isinstance(value, dict):
@@ -90,6 +99,8 @@ def backend(runner):
             if preset:
                 service = {"isolation": preset, "user": job.user, "group": job.group}
             keys = {key: service[key] for key in REFINEMENTS if service.get(key) is not None}
+            if not is_account(keys["user"]):
+                keys["user"] = job.user
             if keys["user"] != job.user:
                 subprocess.check_call(["chmod", "-R", "a+rwX", job.d])
             keys["isolation"] = places_added(keys.get("isolation", "standard"), job, self.u)
