@@ -164,9 +164,17 @@ impl Helper {
             _ => String::new(),
         };
         let hint = hint(failed).map_or(String::new(), |hint| format!("; {hint}"));
+        let hidden = match (failed.step, Errno::from_raw(failed.errno)) {
+            (Step::Exec | Step::Directory, Errno::ENOENT | Errno::EACCES)
+                if program.is_some_and(|program| program.blueprint.is_some()) =>
+            {
+                ". If it is there on the host, the service's sandbox does not show it: see isolation.visible"
+            }
+            _ => "",
+        };
         log::error!(
             service = name, conn:% = connection, step:% = failed.step, errno = failed.errno;
-            "unable to start {path}: {}{about}: {err}{hint}", failed.step
+            "unable to start {path}: {}{about}: {err}{hint}{hidden}", failed.step
         );
     }
 
