@@ -11,6 +11,7 @@ use nix::sys::socket::{getsockopt, sockopt};
 use socket2::{Domain, SockAddr, SockRef, Type};
 
 use crate::admin::bans::Banned;
+use crate::helper::cgroups::leaf_for;
 use crate::helper::instances::{Instance, Instances, Phase};
 use crate::helper::policy::{self, Load};
 use crate::helper::services::{Active, Program, Services, StderrPipe};
@@ -19,11 +20,9 @@ use crate::helper::sockets::registry::Registry;
 use crate::helper::told::{Proxied, Told};
 use crate::helper::wire::{Peer, Refusal};
 use crate::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
-use crate::sandbox::Step;
-use crate::sandbox::cgroup::{Cgroups, Leaf};
+use crate::sandbox::cgroup::Cgroups;
 use crate::sandbox::facts::{Ends, Facts, environment};
 use crate::sandbox::launch::{Descriptors, Launcher, NotStarted};
-use crate::table::isolation::Level;
 use crate::table::{Activation, Stderr};
 
 /// Which server, on what.
@@ -285,34 +284,6 @@ impl Starter<'_> {
         ids.iter()
             .filter_map(|id| Some((*id, Rc::clone(self.registry.find(*id)?.bound()?))))
             .collect()
-    }
-}
-
-/// The cgroup of one more instance. That of a service with limits may not be
-/// missed: outside of it nothing would hold.
-fn leaf_for(
-    cgroups: &mut Cgroups,
-    service: &Rc<str>,
-    program: &Program,
-) -> Result<Option<Leaf>, NotStarted> {
-    let failed = |errno| NotStarted {
-        step: Step::Cgroup,
-        errno,
-    };
-    if program.cgroup == Level::Off {
-        return Ok(None);
-    }
-    match cgroups.leaf(service) {
-        Ok(None) if program.cgroup == Level::Require => Err(failed(libc::EOPNOTSUPP)),
-        Ok(mut leaf) => {
-            let isolated = leaf.iter_mut().map(|leaf| &mut leaf.isolated);
-            isolated.for_each(|isolated| *isolated = program.isolated);
-            Ok(leaf)
-        }
-        Err(trouble) => {
-            log::error!(service = &**service; "{trouble}");
-            Err(failed(trouble.error.raw_os_error().unwrap_or(libc::EIO)))
-        }
     }
 }
 

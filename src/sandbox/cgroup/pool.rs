@@ -159,6 +159,10 @@ impl Cgroups {
             if service.living == 0 {
                 let _ = tree.servers.remove(&file);
             } else {
+                // It may have been released since.
+                if let Err(err) = tree.hand_on(&dir) {
+                    log::warn!("unable to take over the cgroup {file}: {err}");
+                }
                 service.dir = Some(dir);
                 self.services.insert(name, service);
             }
@@ -173,14 +177,19 @@ impl Tree {
         let failed = |err| Trouble::new(format!("make the cgroup {file}"), err);
         let dir = self.servers.ensure(&file).map_err(failed)?;
         limits.write(&dir, self.controllers)?;
-        // Instances are counted one by one, and limited together.
+        self.hand_on(&dir).map_err(failed)?;
+        Ok(dir)
+    }
+
+    /// Instances are counted one by one, and limited together.
+    fn hand_on(&self, service: &Dir) -> io::Result<()> {
         for controller in [Controller::Memory, Controller::Pids, Controller::Io] {
             if self.controllers.has(controller) {
                 let word = format!("+{}", controller.name());
-                dir.write("cgroup.subtree_control", &word).map_err(failed)?;
+                service.write("cgroup.subtree_control", &word)?;
             }
         }
-        Ok(dir)
+        Ok(())
     }
 }
 
