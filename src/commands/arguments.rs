@@ -29,7 +29,7 @@ Signals:
 
 Exit codes:
   0   ended on request, or nothing to complain about
-  1   `check --exposure`: a service is above the score; `doctor`: this host lacks what
+  1   `check --exposure`: a service is above the score; `doctor`: this host cannot do what
       isolation = \"standard\" requires
   64  the command line makes no sense
   71  the system refused something usherd cannot do without

@@ -13,11 +13,15 @@ use crate::sandbox::probe::feature::{self, Feature};
 use crate::sandbox::probe::{Host, Missing, Probe, Role, feature_of_setting};
 use crate::table::isolation::{Isolation, Level, Mechanism, Preset};
 
+/// So many reasons are told for one remedy.
+const REASONS: usize = 3;
+const CGROUPS: &str = "cgroups of version 2";
+
 /// What was found out: by root for both, by a user for himself.
 #[derive(Debug)]
 struct Findings {
     own: Probe,
-    /// As an ordinary user, if `own` is root's.
+    /// As an ordinary user, if `own` is root's and root may become one.
     user: Option<Probe>,
 }
 
@@ -26,7 +30,10 @@ struct Findings {
 pub fn doctor(as_json: bool) -> Exit {
     let findings = Findings {
         own: Probe::take(),
-        user: Uid::effective().is_root().then(Probe::take_as_user),
+        user: match Uid::effective().is_root() {
+            true => Probe::take_as_user().ok(),
+            false => None,
+        },
     };
     let text = match as_json {
         true => match serde_json::to_string_pretty(&document(&findings)) {
@@ -65,7 +72,7 @@ fn page(findings: &Findings) -> String {
         row.push(wanted_by(feature).into());
         grid.row(row);
     }
-    let mut row: Vec<Cell> = vec!["cgroups of version 2".into()];
+    let mut row: Vec<Cell> = vec![CGROUPS.into()];
     row.extend(
         probes
             .iter()
@@ -74,6 +81,9 @@ fn page(findings: &Findings) -> String {
     row.push("all presets, if there".into());
     grid.row(row);
     let _ = write!(out, "\n{}", grid.render(None, false));
+    if own.role == Role::Root && user.is_none() {
+        out.push_str("\nnot tried as an ordinary user: usherd may not become one here\n");
+    }
     out.push_str(&remedies(&probes));
     out.push_str(&conclusion(own));
     out
@@ -145,9 +155,17 @@ fn wanted_by(feature: Feature) -> &'static str {
     }
 }
 
+/// Things with one remedy, and why each is not there.
+#[derive(Debug)]
+struct Ailment {
+    names: Vec<String>,
+    reasons: Vec<String>,
+    remedy: String,
+}
+
 /// What to do, once for all that have the same answer.
 fn remedies(probes: &[&Probe]) -> String {
-    let mut told: Vec<(Missing, Vec<String>)> = Vec::new();
+    let mut told: Vec<Ailment> = Vec::new();
     for probe in probes {
         let whom = match (probes.len(), probe.role) {
             (1, _) => "",
@@ -156,28 +174,34 @@ fn remedies(probes: &[&Probe]) -> String {
         };
         let facts = probe.facts().iter();
         let features = facts.filter_map(|f| Some((f.feature.title(), f.outcome.as_ref().err()?)));
-        let cgroup = probe
-            .cgroup()
-            .err()
-            .map(|why| ("cgroups of version 2", why));
-        for (what, missing) in features.chain(cgroup) {
-            let what = format!("{what}{whom}");
-            match told.iter_mut().find(|(known, _)| known == missing) {
-                Some((_, names)) => names.push(what),
-                None => told.push((missing.clone(), vec![what])),
+        let cgroup = probe.cgroup().err().map(|why| (CGROUPS, why));
+        for (what, Missing { reason, remedy }) in features.chain(cgroup) {
+            let name = format!("{what}{whom}");
+            let Some(known) = told.iter_mut().find(|known| known.remedy == *remedy) else {
+                told.push(Ailment {
+                    names: vec![name],
+                    reasons: vec![reason.clone()],
+                    remedy: remedy.clone(),
+                });
+                continue;
+            };
+            known.names.push(name);
+            if !known.reasons.contains(reason) {
+                known.reasons.push(reason.clone());
             }
         }
     }
-    let mut out = String::new();
-    for (missing, names) in told {
-        let names = merged(&names);
-        let _ = write!(
-            out,
-            "\n{names}\n  why  {}\n  do   {}\n",
-            missing.reason, missing.remedy
-        );
-    }
-    out
+    let shown = told.iter().map(|ailment| {
+        let names = merged(&ailment.names);
+        let (first, more) = ailment.reasons.split_at(ailment.reasons.len().min(REASONS));
+        let more = match more.len() {
+            0 => String::new(),
+            more => format!("; and {more} more like these"),
+        };
+        let reasons = first.join("; ") + &more;
+        format!("\n{names}\n  why  {reasons}\n  do   {}\n", ailment.remedy)
+    });
+    shown.collect()
 }
 
 /// What root and users lack alike is named once.

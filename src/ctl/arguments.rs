@@ -28,8 +28,7 @@ Signals:
 
 Exit codes:
   0   done
-  1   refused: by usherd, which says why and what to do, or by you when asked;
-      `check --exposure`: a service is above the score
+  1   refused: by usherd, which says why and what to do, by you when asked, or by `--exposure`
   64  the command line makes no sense
   69  usherd is not running, not where it was looked for, or does not answer as it should
   71  the system refused something usherctl cannot do without

@@ -157,12 +157,15 @@ impl Helper {
         })
     }
 
-    /// Instances are gone. What stopped ones started and left behind gets the
+    /// Instances are gone, by SIGKILL or otherwise. What stopped ones started and left behind gets the
     /// rest of the grace; what the others left goes on.
-    pub(super) fn end_leftovers(&mut self, ended: Vec<Instance>, now: Instant) {
+    pub(super) fn end_leftovers(&mut self, ended: Vec<(Instance, bool)>, now: Instant) {
         let at = self.last_word(now);
         let mut processes = Processes::default();
-        for instance in ended {
+        for (mut instance, was_killed) in ended {
+            if let Some(leaf) = instance.leaf.as_mut().filter(|_| was_killed) {
+                leaf.spend();
+            }
             let was_stopped = instance.phase == Phase::Stopping;
             let left = match instance.leaf {
                 Some(leaf) if was_stopped && leaf.is_populated().unwrap_or(true) => {
@@ -189,7 +192,8 @@ impl Helper {
         let (mut gone, mut members) = (Vec::new(), Vec::new());
         for pid in pids {
             match self.leftovers.remove(pid) {
-                Some(Left::Cgroup(leaf)) => {
+                Some(Left::Cgroup(mut leaf)) => {
+                    leaf.spend();
                     if let Err(err) = leaf.kill() {
                         log::warn!(service = &*leaf.service; "unable to kill a cgroup: {err}");
                     }

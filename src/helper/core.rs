@@ -20,6 +20,7 @@ use crate::helper::front_process::{Front, Fronts, Order};
 use crate::helper::instances::Instances;
 use crate::helper::link::LinkError;
 use crate::helper::load::Source;
+use crate::helper::lot::Lot;
 use crate::helper::reload::Change;
 use crate::helper::sandboxes::Sandboxes;
 use crate::helper::services::Services;
@@ -61,6 +62,7 @@ pub struct Helper {
     pub(super) timers: Timers,
     pub(super) launcher: Launcher,
     pub(super) sandboxes: Sandboxes,
+    pub(super) lot: Lot,
     pub(super) foundation: Foundation,
     pub(super) fronts: Fronts,
     pub(super) front: Option<Front>,
@@ -150,6 +152,7 @@ impl Helper {
             timers: Timers::default(),
             launcher,
             sandboxes: Sandboxes::default(),
+            lot: Lot::default(),
             foundation,
             fronts,
             front: None,
@@ -185,6 +188,7 @@ impl Helper {
             self.orders_without_front(now);
             self.build_sandboxes(now);
             self.flush();
+            self.park();
             self.wait(&mut events)?;
             let now = Instant::now();
             self.handle_signals(now);
@@ -212,6 +216,7 @@ impl Helper {
             self.front.as_ref().and_then(Front::patience_ends),
             self.control.next_due(),
             self.sandboxes.next_due(),
+            self.lot.next_due(),
         ];
         let timeout = deadlines
             .into_iter()
@@ -380,6 +385,7 @@ impl Helper {
             instances: &mut self.instances,
             launcher: &mut self.launcher,
             sandboxes: &mut self.sandboxes,
+            lot: &mut self.lot,
             cgroups: &mut self.cgroups,
             null: self.null.as_fd(),
             draining,

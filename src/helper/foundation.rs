@@ -23,7 +23,7 @@ use crate::sandbox::cgroup;
 use crate::sandbox::confinement::Ground;
 use crate::sandbox::launch::{Descriptors, NotStarted};
 use crate::sandbox::plan::ExecPlan;
-use crate::sandbox::probe::{Missing, Probe};
+use crate::sandbox::probe::{Missing, Probe, Role};
 use crate::sys::exec::Environment;
 use crate::table::Table;
 
@@ -69,6 +69,12 @@ impl Foundation {
         Ground::new(&self.probe, table, own.collect(), credentials, unprepared)
     }
 
+    /// Whether usherd is an ordinary user, whose servers are his as well.
+    #[must_use]
+    pub fn is_user(&self) -> bool {
+        self.probe.role == Role::User
+    }
+
     /// usherd ends, and no secret stays behind.
     pub fn clear(&self) {
         belongings::clear(self.credentials().as_ref());
@@ -95,7 +101,7 @@ impl Helper {
 
     /// Starts keepers for what is missing.
     pub(super) fn build_sandboxes(&mut self, now: Instant) {
-        while let Some((service, blueprint)) = self.sandboxes.to_build() {
+        while let Some((service, blueprint)) = self.sandboxes.to_build(|id| self.lot.count(id)) {
             if let Err(err) = self.start_keeper(service, blueprint, now) {
                 let asks = self.sandboxes.gave_up(service);
                 log::error!("unable to start the keeper of a sandbox: {err}");
@@ -146,6 +152,7 @@ impl Helper {
     }
 
     pub(super) fn expire_sandboxes(&mut self, now: Instant) {
+        self.clear_lot(Some(now));
         for (service, outcome) in self.sandboxes.expire(now) {
             self.keeper_is_done(service, outcome, now);
         }

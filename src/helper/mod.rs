@@ -60,6 +60,7 @@ pub mod instances;
 pub mod link;
 pub mod load;
 pub mod logs;
+mod lot;
 mod notice;
 mod octets;
 mod outcome;

@@ -33,7 +33,16 @@ impl Helper {
                 if instance.phase == Ending::Stopping {
                     instance.end_sandbox();
                 }
-                ended.push(instance);
+                ended.push((instance, reaped.signalled && reaped.status == libc::SIGKILL));
+            } else if let Some(place) = self.lot.ended(reaped.pid) {
+                let failed = self.launcher.failure(reaped.pid);
+                let step = failed.map(|failed| failed.step.to_string());
+                log::debug!(pid = reaped.pid, step = step; "a parked child ended");
+                let leaf = place.leaf.into_iter();
+                leaf.for_each(|leaf| self.cgroups.retire(leaf));
+            }
+            // A parked child that nobody needed any more.
+            else if self.launcher.failure(reaped.pid).is_some() {
             }
             // Anything else is a keeper, or an orphan that some server left to us.
             else if self.sandboxes.keeper_ended(reaped.pid) {
@@ -155,9 +164,17 @@ impl Helper {
             _ => String::new(),
         };
         let hint = hint(failed).map_or(String::new(), |hint| format!("; {hint}"));
+        let hidden = match (failed.step, Errno::from_raw(failed.errno)) {
+            (Step::Exec | Step::Directory, Errno::ENOENT | Errno::EACCES)
+                if program.is_some_and(|program| program.blueprint.is_some()) =>
+            {
+                ". If it is there on the host, the service's sandbox does not show it: see isolation.visible"
+            }
+            _ => "",
+        };
         log::error!(
             service = name, conn:% = connection, step:% = failed.step, errno = failed.errno;
-            "unable to start {path}: {}{about}: {err}{hint}", failed.step
+            "unable to start {path}: {}{about}: {err}{hint}{hidden}", failed.step
         );
     }
 

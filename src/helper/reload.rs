@@ -209,6 +209,7 @@ impl Helper {
         let instances = &self.instances;
         self.services
             .put(compiled, |service| instances.of_service(service) > 0);
+        self.clear_lot(None);
         self.sandboxes.drop_all();
         self.tell_confinement();
         put_in_force(&mut self.cgroups, &self.table);

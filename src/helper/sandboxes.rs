@@ -69,12 +69,17 @@ struct Home {
 }
 
 impl Home {
-    fn lacks(&self) -> usize {
-        let want = match self.per_instance {
-            true => self.want + self.waiting.len(),
+    /// `parked` children wait in sandboxes of their own, and are as good as one that stands.
+    fn lacks(&self, parked: usize) -> usize {
+        let spare = match self.per_instance {
+            true => self.want.saturating_sub(parked),
+            false => 0,
+        };
+        let needed = match self.per_instance {
+            true => self.waiting.len(),
             false => usize::from(!self.waiting.is_empty()),
         };
-        want.saturating_sub(self.ready.len() + self.at_work)
+        (spare + needed).saturating_sub(self.ready.len() + self.at_work)
     }
 }
 
@@ -157,6 +162,25 @@ impl Sandboxes {
         stands.map_or(Found::Nothing, Found::Sandbox)
     }
 
+    /// A sandbox to park a child in, if one stands that nobody waits for.
+    pub fn spare(&mut self, service: ServiceId, blueprint: &Rc<Blueprint>) -> Option<Rc<Sandbox>> {
+        let home = self.homes.get_mut(&service)?;
+        if !Rc::ptr_eq(&home.blueprint, blueprint) || !home.waiting.is_empty() {
+            return None;
+        }
+        if !home.per_instance {
+            return home.ready.first().map(Rc::clone);
+        }
+        home.ready.pop()
+    }
+
+    /// A request was served by a parked child.
+    pub fn touch(&mut self, service: ServiceId, now: Instant) {
+        if let Some(home) = self.homes.get_mut(&service) {
+            home.last_asked = now;
+        }
+    }
+
     /// Keeps a request until a sandbox stands.
     pub fn wait(&mut self, ask: Ask) {
         let Some(home) = self.homes.get_mut(&ask.service) else {
@@ -186,13 +210,18 @@ impl Sandboxes {
     }
 
     /// The next service that lacks a sandbox, and may have one built now.
-    #[must_use]
-    pub fn to_build(&self) -> Option<(ServiceId, Rc<Blueprint>)> {
+    pub fn to_build(
+        &self,
+        parked: impl Fn(ServiceId) -> usize,
+    ) -> Option<(ServiceId, Rc<Blueprint>)> {
         if self.work.len() >= MOST_AT_WORK {
             return None;
         }
         // Those that are waited for come first.
-        let lacking = self.homes.iter().filter(|(_, home)| home.lacks() > 0);
+        let lacking = self
+            .homes
+            .iter()
+            .filter(|(id, home)| home.lacks(parked(**id)) > 0);
         let (id, home) = lacking.max_by_key(|(_, home)| home.waiting.len())?;
         Some((*id, Rc::clone(&home.blueprint)))
     }

@@ -12,8 +12,9 @@ use socket2::{Domain, SockAddr, SockRef, Type};
 
 use crate::admin::bans::Banned;
 use crate::helper::instances::{Instance, Instances, Phase};
+use crate::helper::lot::Lot;
 use crate::helper::policy::{self, Load};
-use crate::helper::sandboxes::{Found as Room, Sandbox, Sandboxes};
+use crate::helper::sandboxes::{Found as Sandboxed, Sandbox, Sandboxes};
 use crate::helper::services::{Active, Program, Services, StderrPipe};
 use crate::helper::sockets::bind::Bound;
 use crate::helper::sockets::registry::Registry;
@@ -62,6 +63,7 @@ pub struct Starter<'a> {
     pub instances: &'a mut Instances,
     pub launcher: &'a mut Launcher,
     pub sandboxes: &'a mut Sandboxes,
+    pub lot: &'a mut Lot,
     pub cgroups: &'a mut Cgroups,
     pub null: BorrowedFd<'a>,
     pub draining: bool,
@@ -104,13 +106,16 @@ impl Starter<'_> {
     pub fn answer(&mut self, ask: Ask, now: Instant) -> (Answer, bool) {
         match self.judge(&ask, now) {
             Ok((program, found)) => {
+                if let Some(answer) = self.start_parked(&ask, &program, &found, now) {
+                    return (answer, false);
+                }
                 let sandbox = match &program.blueprint {
                     None => None,
                     Some(blueprint) => {
                         let (service, alone) = (ask.service, program.per_instance);
                         match self.sandboxes.take(service, blueprint, alone, now) {
-                            Room::Sandbox(sandbox) => Some(sandbox),
-                            Room::Nothing => {
+                            Sandboxed::Sandbox(sandbox) => Some(sandbox),
+                            Sandboxed::Nothing => {
                                 self.sandboxes.wait(ask);
                                 return (Answer::Later, false);
                             }
@@ -247,14 +252,7 @@ impl Starter<'_> {
         let names = listen_names(program, service, &handed, ask);
         let facts = facts(ask, service, found, names.as_deref());
         let envp = environment(&program.plan, &facts).seal();
-        let stderr = match program.stderr {
-            Stderr::Socket => None,
-            Stderr::Null => Some(self.null),
-            Stderr::Log => {
-                let pipe = self.services.pipes.get(&ask.service);
-                Some(pipe.map_or(self.null, |pipe| pipe.write.as_fd()))
-            }
-        };
+        let stderr = stderr_of(program, self.services, ask.service, self.null);
         let fds = Descriptors {
             null: self.null,
             stderr,
@@ -271,8 +269,62 @@ impl Starter<'_> {
                 return Err(failed);
             }
         };
+        let place = Room { pid, sandbox, leaf };
+        Ok(self.add(ask, program, found, place, now))
+    }
+
+    /// Wakes a child that waits for a request of this service.
+    fn start_parked(
+        &mut self,
+        ask: &Ask,
+        program: &Rc<Program>,
+        found: &Found,
+        now: Instant,
+    ) -> Option<Answer> {
+        let On::Connection(connection, _) = &ask.on else {
+            return None;
+        };
+        let place = self.lot.take(ask.service, &program.plan, now)?;
+        self.sandboxes.touch(ask.service, now);
+        let service = self.services.find(ask.service)?;
+        let names = listen_names(program, service, &[], ask);
+        let facts = facts(ask, service, found, names.as_deref());
+        let envp = environment(&program.plan, &facts).seal();
+        match place.parked.wake(envp, connection.as_fd()) {
+            Ok(pid) => {
+                let room = Room {
+                    pid,
+                    sandbox: place.sandbox,
+                    leaf: place.leaf,
+                };
+                Some(Answer::Started(self.add(ask, program, found, room, now)))
+            }
+            Err(_) => {
+                // It has died; the long way tells why, or does without it.
+                place
+                    .leaf
+                    .into_iter()
+                    .for_each(|leaf| self.cgroups.retire(leaf));
+                None
+            }
+        }
+    }
+
+    /// Takes note of a server that was started.
+    fn add(
+        &mut self,
+        ask: &Ask,
+        program: &Program,
+        found: &Found,
+        room: Room,
+        now: Instant,
+    ) -> InstanceId {
+        let Some(service) = self.services.find(ask.service) else {
+            unreachable!("judged a moment ago");
+        };
         let id = self.instances.next_id();
         let log = service.rules.log;
+        let pid = room.pid;
         if log.start {
             log::info!(
                 service = &*service.name, conn:% = ask.connection, peer = found.peer.as_str(), pid = pid;
@@ -293,12 +345,12 @@ impl Starter<'_> {
             stop: program.stop.clone(),
             log,
             phase: Phase::Running,
-            sandbox,
+            sandbox: room.sandbox,
             alone: program.per_instance,
-            leaf,
+            leaf: room.leaf,
             isolated: program.isolated,
         });
-        Ok(id)
+        id
     }
 
     /// The listeners a wait server gets: its own, or all of the service.
@@ -317,9 +369,33 @@ impl Starter<'_> {
     }
 }
 
+/// Where a server runs.
+struct Room {
+    pid: i32,
+    sandbox: Option<Rc<Sandbox>>,
+    leaf: Option<Leaf>,
+}
+
+/// Where descriptor 2 of a server goes; `None` is its socket.
+pub fn stderr_of<'a>(
+    program: &Program,
+    services: &'a Services,
+    service: ServiceId,
+    null: BorrowedFd<'a>,
+) -> Option<BorrowedFd<'a>> {
+    match program.stderr {
+        Stderr::Socket => None,
+        Stderr::Null => Some(null),
+        Stderr::Log => {
+            let pipe = services.pipes.get(&service);
+            Some(pipe.map_or(null, |pipe| pipe.write.as_fd()))
+        }
+    }
+}
+
 /// The cgroup of one more instance. That of a service with limits may not be
 /// missed: outside of it nothing would hold.
-fn leaf_for(
+pub fn leaf_for(
     cgroups: &mut Cgroups,
     service: &Rc<str>,
     program: &Program,

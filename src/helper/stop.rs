@@ -141,6 +141,7 @@ impl Helper {
     /// finish within their grace, servers that own a listener never would and
     /// are told at once.
     pub(super) fn drained(&mut self, now: Instant) {
+        self.clear_lot(None);
         self.registry.close();
         let mut waits = Vec::new();
         let mut front_time = FRONT_GRACE;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::table::Exec;
+use crate::table::capability::Capability;
 use crate::table::isolation::{
     Dev, Home, Isolation, Mechanism, Network, Preset, Proc, Root, Sys, Tmp,
 };
@@ -79,6 +80,8 @@ pub struct Tree {
     pub tmp_no_exec: bool,
     pub dev: Dev,
     pub proc: Proc,
+    /// In a new /proc, processes may write what is theirs: pam_loginuid(8).
+    pub proc_for_log_in: bool,
     /// The new /proc belongs to a new pid namespace.
     pub own_pids: bool,
     pub shown: Vec<Shown>,
@@ -206,6 +209,10 @@ impl Tree {
             tmp_no_exec: isolation.preset == Preset::Strict,
             dev: isolation.dev,
             proc: isolation.proc,
+            proc_for_log_in: isolation.capabilities.as_ref().is_none_or(|kept| {
+                let writes = Capability::named("audit_control");
+                writes.is_some_and(|writes| kept.contains(&writes))
+            }),
             own_pids,
             shown,
             hidden,

@@ -4,13 +4,16 @@
 use std::convert::Infallible;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use crate::sandbox::Step;
 use crate::sandbox::plan::ExecPlan;
 use crate::sys::child::{Berths, Errand};
-use crate::sys::exec::Envp;
+use crate::sys::exec::{Envp, LateEnvp};
+use crate::sys::link;
 use crate::sys::raw::{self, Errno};
 use crate::table::Activation;
 
@@ -26,7 +29,7 @@ pub struct Descriptors<'a> {
     pub stderr: Option<BorrowedFd<'a>>,
     /// The directory of the cgroup to be born in.
     pub cgroup: Option<BorrowedFd<'a>>,
-    /// With [`Activation::Inetd`] exactly one; with [`Activation::ListenFds`] all of them, from 3 on.
+    /// None for who is parked. With [`Activation::Inetd`] exactly one; with [`Activation::ListenFds`] all of them, from 3 on.
     pub sockets: &'a [BorrowedFd<'a>],
     /// What the server runs in, if there is anything.
     pub sandbox: Option<&'a Door>,
@@ -76,33 +79,51 @@ impl Launcher {
         envp: Envp,
         fds: &Descriptors,
     ) -> Result<i32, NotStarted> {
-        let start = Start {
-            plan: Rc::clone(plan),
+        let late = LateEnvp::default();
+        late.put(envp);
+        self.send(Start::new(plan, Rc::new(late), fds, None), fds)
+    }
+
+    /// Clones a child that goes as far as it can without a request, and waits
+    /// for one. `fds` has no sockets.
+    pub fn park(&mut self, plan: &Rc<ExecPlan>, fds: &Descriptors) -> Result<Parked, NotStarted> {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags);
+        let (ours, theirs) = pair.map_err(|errno| NotStarted {
+            step: Step::Clone,
+            errno: errno as i32,
+        })?;
+        let envp = Rc::new(LateEnvp::default());
+        let channel = Some(theirs.as_raw_fd());
+        let pid = self.send(Start::new(plan, Rc::clone(&envp), fds, channel), fds)?;
+        Ok(Parked {
+            pid,
+            channel: ours,
             envp,
-            null: fds.null.as_raw_fd(),
-            stderr: fds.stderr.map(|fd| fd.as_raw_fd()),
-            sockets: fds.sockets.iter().map(AsRawFd::as_raw_fd).collect(),
-            entry: fds.sandbox.map(Entry::of),
-        };
+        })
+    }
+
+    fn send(&mut self, start: Start, fds: &Descriptors) -> Result<i32, NotStarted> {
         let failed = |errno| NotStarted {
             step: Step::Clone,
             errno,
         };
-        if start
-            .entry
-            .as_ref()
-            .is_some_and(|entry| entry.has(libc::CLONE_NEWUSER))
-        {
+        let has = |namespace| {
+            start
+                .entry
+                .as_ref()
+                .is_some_and(|entry| entry.has(namespace))
+        };
+        if has(libc::CLONE_NEWUSER) {
             // Only from inside of it, for who is not root outside.
             let sent = self.berths.send_through(start, fds.cgroup);
             let sent = sent.map_err(|err| failed(err.raw_os_error().unwrap_or(libc::EIO)))?;
             return sent.map_err(not_started);
         }
-        let pids = start
-            .entry
-            .as_ref()
-            .filter(|entry| entry.has(libc::CLONE_NEWPID));
-        let keeper = pids.map(|entry| entry.keeper);
+        let entry = start.entry.as_ref();
+        let keeper = entry
+            .filter(|_| has(libc::CLONE_NEWPID))
+            .map(|entry| entry.keeper);
         if let Some(keeper) = keeper {
             raw::enter(keeper, libc::CLONE_NEWPID).map_err(failed)?;
         }
@@ -139,16 +160,36 @@ fn leave(step: Step, errno: Errno) -> u32 {
     u32::from(step.code()) << 24 | errno.unsigned_abs() & 0x00ff_ffff
 }
 
+/// A child that waits for its request. Dropping it ends the child.
+#[derive(Debug)]
+pub struct Parked {
+    pub pid: i32,
+    channel: OwnedFd,
+    envp: Rc<LateEnvp>,
+}
+
+impl Parked {
+    /// Gives the child its request: from now on it is a server like any other.
+    /// Fails if it is gone.
+    pub fn wake(self, envp: Envp, socket: BorrowedFd<'_>) -> io::Result<i32> {
+        self.envp.put(envp);
+        link::send(self.channel.as_fd(), b"!", &[socket])?;
+        Ok(self.pid)
+    }
+}
+
 /// All that a child needs, with the descriptors as numbers of its own table,
 /// which is a copy of ours.
 #[derive(Debug)]
 struct Start {
     plan: Rc<ExecPlan>,
-    envp: Envp,
+    envp: Rc<LateEnvp>,
     null: i32,
     stderr: Option<i32>,
     sockets: Vec<i32>,
     entry: Option<Entry>,
+    /// Where a parked child hears of its request.
+    channel: Option<i32>,
 }
 
 /// A [`Door`] by numbers.
@@ -191,6 +232,23 @@ impl Errand for Start {
 }
 
 impl Start {
+    fn new(
+        plan: &Rc<ExecPlan>,
+        envp: Rc<LateEnvp>,
+        fds: &Descriptors,
+        channel: Option<i32>,
+    ) -> Self {
+        Self {
+            plan: Rc::clone(plan),
+            envp,
+            null: fds.null.as_raw_fd(),
+            stderr: fds.stderr.map(|fd| fd.as_raw_fd()),
+            sockets: fds.sockets.iter().map(AsRawFd::as_raw_fd).collect(),
+            entry: fds.sandbox.map(Entry::of),
+            channel,
+        }
+    }
+
     /// The child's whole life before exec, in our memory: no allocation, no
     /// logging, nothing that can panic, only system calls, in the order that
     /// [`Step`] gives reasons for.
@@ -217,36 +275,78 @@ impl Start {
                 raw::enter(entry.keeper, others).map_err(at(Step::Namespaces))?;
             }
         }
-        self.place_descriptors().map_err(at(Step::Descriptors))?;
         let (soft, hard) = plan.inherited_files;
         raw::set_limit(NOFILE, soft, hard).map_err(at(Step::Limits))?;
         for limit in &plan.limits {
             raw::set_limit(limit.resource, limit.soft, limit.hard).map_err(at(Step::Limits))?;
         }
         self.set_priorities().map_err(at(Step::Priority))?;
+        self.close_cage()?;
+        match self.channel {
+            None => self.place_descriptors().map_err(at(Step::Descriptors))?,
+            Some(channel) => self.await_request(channel).map_err(at(Step::Descriptors))?,
+        }
+        self.become_user().map_err(at(Step::Credentials))?;
+        raw::set_umask(plan.umask);
+        raw::change_directory(&plan.dir).map_err(at(Step::Directory))?;
+        let Some(envp) = self.envp.take_in_child() else {
+            return Err((Step::Exec, libc::EFAULT));
+        };
+        envp.fill_listen_pid();
+        Err((Step::Exec, raw::exec(&plan.program, &plan.argv, envp)))
+    }
+
+    /// What the child can never undo. While it is root: without no_new_privs
+    /// nobody else may, and a parked child must not be one that its service's
+    /// user can stop or kill.
+    fn close_cage(&self) -> Result<(), (Step, Errno)> {
+        let at = |step: Step| move |errno: Errno| (step, errno);
+        let cage = &self.plan.cage;
         if let Some(users) = self.entry.as_ref().and_then(|entry| entry.users) {
             raw::enter(users, libc::CLONE_NEWUSER).map_err(at(Step::UserNamespace))?;
         }
-        let cage = &plan.cage;
         if let Some(keep) = cage.capabilities {
             raw::drop_bounds(keep).map_err(at(Step::Capabilities))?;
         }
-        // With rights still to come, by set-uid programs, only root may close the cage.
-        if !cage.no_new_privs {
-            self.close_cage()?;
-        }
-        self.become_user().map_err(at(Step::Credentials))?;
-        if cage.keyring && cage.no_new_privs {
+        if cage.keyring {
             raw::new_session_keyring().map_err(at(Step::Keyring))?;
         }
-        raw::set_umask(plan.umask);
-        raw::change_directory(&plan.dir).map_err(at(Step::Directory))?;
         if cage.no_new_privs {
             raw::forbid_new_privileges().map_err(at(Step::NoNewPrivs))?;
-            self.close_cage()?;
         }
-        self.envp.fill_listen_pid();
-        Err((Step::Exec, raw::exec(&plan.program, &plan.argv, &self.envp)))
+        if let Some(landlock) = self.entry.as_ref().and_then(|entry| entry.landlock) {
+            raw::restrict_self(landlock).map_err(at(Step::Landlock))?;
+        }
+        if let Some(filter) = &cage.filter {
+            raw::set_filter(filter).map_err(at(Step::Seccomp))?;
+        }
+        Ok(())
+    }
+
+    /// Lets go of everything that is the helper's, listeners and connections
+    /// above all, and waits. Who waited for nothing ends.
+    fn await_request(&self, channel: i32) -> Result<(), Errno> {
+        const CHANNEL: i32 = 3;
+        raw::place(self.null, 0)?;
+        raw::place(self.stderr.unwrap_or(self.null), 1)?;
+        raw::place(self.stderr.unwrap_or(self.null), 2)?;
+        raw::place(channel, CHANNEL)?;
+        raw::close_from(CHANNEL + 1)?;
+        let socket = raw::receive_descriptor(CHANNEL)?;
+        match self.plan.activation {
+            Activation::Inetd => {
+                raw::place(socket, 0)?;
+                raw::place(socket, 1)?;
+                if self.stderr.is_none() {
+                    raw::place(socket, 2)?;
+                }
+                raw::close_on_exec_from(CHANNEL)
+            }
+            Activation::ListenFds => {
+                raw::place(socket, CHANNEL)?;
+                raw::close_on_exec_from(CHANNEL + 1)
+            }
+        }
     }
 
     fn set_priorities(&self) -> Result<(), Errno> {
@@ -278,21 +378,6 @@ impl Start {
         }
         raw::become_user(who.uid, who.gid, &who.groups)?;
         raw::set_capabilities(keep)
-    }
-
-    /// Landlock and the filter for system calls; a keyring before, if the filter would forbid it.
-    fn close_cage(&self) -> Result<(), (Step, Errno)> {
-        let cage = &self.plan.cage;
-        if cage.keyring && !cage.no_new_privs {
-            raw::new_session_keyring().map_err(|errno| (Step::Keyring, errno))?;
-        }
-        if let Some(landlock) = self.entry.as_ref().and_then(|entry| entry.landlock) {
-            raw::restrict_self(landlock).map_err(|errno| (Step::Landlock, errno))?;
-        }
-        if let Some(filter) = &cage.filter {
-            raw::set_filter(filter).map_err(|errno| (Step::Seccomp, errno))?;
-        }
-        Ok(())
     }
 
     /// The helper keeps 0, 1 and 2 open all its life, so no socket ever has one

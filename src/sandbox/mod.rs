@@ -42,8 +42,6 @@ pub enum Step {
     CgroupNamespace,
     /// setns(2) into all namespaces of the sandbox at once.
     Namespaces,
-    /// Socket, stderr, null device onto their numbers; all others close on exec.
-    Descriptors,
     /// setrlimit(2): before the user switch, for a lowered hard limit can only be set by root.
     Limits,
     /// setpriority(2), sched_setaffinity(2), ioprio_set(2): some values need root.
@@ -52,18 +50,22 @@ pub enum Step {
     UserNamespace,
     /// The bounding set: to enter a user namespace would have filled it again.
     Capabilities,
-    /// setgroups, setresgid, setresuid: groups first, root is needed for them.
-    Credentials,
-    /// A new session keyring, owned by the new user.
+    /// A new session keyring, before seccomp forbids to make one.
     Keyring,
-    /// chdir(2) as the target user, so that nothing is entered that it may not enter.
-    Directory,
-    /// PR_SET_NO_NEW_PRIVS: without it the next two would need root.
+    /// PR_SET_NO_NEW_PRIVS.
     NoNewPrivs,
     /// landlock_restrict_self(2): after all mounts, which it forbids.
     Landlock,
-    /// seccomp(2): last, for it forbids most of the above.
+    /// seccomp(2): it forbids most of the above. Still as root, who needs no no_new_privs for it.
     Seccomp,
+    /// Socket, stderr, null device onto their numbers; all others close on exec. A parked child
+    /// waits here for its request.
+    Descriptors,
+    /// setgroups, setresgid, setresuid: groups first, root is needed for them; then what
+    /// capabilities the new user keeps.
+    Credentials,
+    /// chdir(2) as the target user, so that nothing is entered that it may not enter.
+    Directory,
     /// execve(2).
     Exec,
 }
@@ -79,17 +81,17 @@ impl Step {
         Step::Label,
         Step::CgroupNamespace,
         Step::Namespaces,
-        Step::Descriptors,
         Step::Limits,
         Step::Priority,
         Step::UserNamespace,
         Step::Capabilities,
-        Step::Credentials,
         Step::Keyring,
-        Step::Directory,
         Step::NoNewPrivs,
         Step::Landlock,
         Step::Seccomp,
+        Step::Descriptors,
+        Step::Credentials,
+        Step::Directory,
         Step::Exec,
     ];
 

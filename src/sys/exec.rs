@@ -2,6 +2,7 @@
 
 use std::ffi::{CString, c_char};
 use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// `argv`: owns its strings and the null-terminated array of pointers to them.
 #[derive(Debug)]
@@ -115,6 +116,44 @@ impl Envp {
         // SAFETY: `at` starts PID_ROOM bytes inside the buffer that this value
         // owns, and a pid has fewer digits than that.
         unsafe { ptr::copy_nonoverlapping(digits.as_ptr(), at, digits.len()) };
+    }
+}
+
+/// An environment for a child that is there before its request: put here by
+/// the parent, taken by the child when it is told to.
+#[derive(Debug, Default)]
+pub struct LateEnvp(AtomicPtr<Envp>);
+
+impl LateEnvp {
+    /// Replaces nothing: only the first one counts.
+    pub fn put(&self, envp: Envp) {
+        let new = Box::into_raw(Box::new(envp));
+        let order = Ordering::AcqRel;
+        let put = self
+            .0
+            .compare_exchange(ptr::null_mut(), new, order, Ordering::Acquire);
+        if put.is_err() {
+            // SAFETY: made by `into_raw` above, and nobody else has seen it.
+            drop(unsafe { Box::from_raw(new) });
+        }
+    }
+
+    /// In the child, which is the only one to use it from then on.
+    pub fn take_in_child(&self) -> Option<&mut Envp> {
+        // SAFETY: null or made by `put`, which does not touch it again, and
+        // freed only with this value, which the parent keeps while the child is in
+        // its memory. Whoever has a LateEnvp gives it to one child, which asks once.
+        unsafe { self.0.load(Ordering::Acquire).as_mut() }
+    }
+}
+
+impl Drop for LateEnvp {
+    fn drop(&mut self) {
+        let envp = *self.0.get_mut();
+        if !envp.is_null() {
+            // SAFETY: made by `into_raw` in `put`, and freed here only.
+            drop(unsafe { Box::from_raw(envp) });
+        }
     }
 }
 

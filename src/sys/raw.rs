@@ -164,6 +164,48 @@ pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
     unsafe { call(libc::SYS_setresuid, [uid, uid, uid, 0]) }.map(drop)
 }
 
+/// close_range(2): every descriptor from `first` on, now.
+pub fn close_from(first: i32) -> Result<(), Errno> {
+    // SAFETY: no pointers; the caller is a child in which nobody uses these numbers any more.
+    unsafe { call(libc::SYS_close_range, [word(first), u32::MAX as usize, 0]) }.map(drop)
+}
+
+/// recvmsg(2): waits for a packet with one descriptor, which is close-on-exec.
+/// `ECONNRESET` if the other end is gone.
+pub fn receive_descriptor(channel: i32) -> Result<i32, Errno> {
+    /// Of SCM_RIGHTS with one descriptor: header, number, padding.
+    #[repr(C, align(8))]
+    struct Control {
+        header: libc::cmsghdr,
+        fd: i32,
+        _pad: i32,
+    }
+    let mut byte = 0_u8;
+    let mut part = libc::iovec {
+        iov_base: (&raw mut byte).cast(),
+        iov_len: 1,
+    };
+    // SAFETY: plain old data, for which zeroes are valid.
+    let mut control: Control = unsafe { std::mem::zeroed() };
+    // SAFETY: as above.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut control).cast();
+    message.msg_controllen = size_of::<Control>() as _;
+    let (message, flags) = (&raw mut message, word(libc::MSG_CMSG_CLOEXEC));
+    loop {
+        // SAFETY: the message names live locals with their true sizes.
+        match unsafe { call(libc::SYS_recvmsg, [word(channel), message as usize, flags]) } {
+            Err(libc::EINTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(0) => return Err(libc::ECONNRESET),
+            Ok(_) if control.header.cmsg_type != libc::SCM_RIGHTS => return Err(libc::EBADMSG),
+            Ok(_) => return Ok(control.fd),
+        }
+    }
+}
+
 /// setns(2): into the namespaces of `flags` of the process behind a pidfd, or
 /// into the one that `fd` stands for.
 pub fn enter(fd: i32, flags: i32) -> Result<(), Errno> {

@@ -282,6 +282,29 @@ fn a_service_with_its_own_user_does_not_get_the_default_group() {
 }
 
 #[test]
+fn a_disabled_service_may_wait_for_its_account() {
+    let service = |accounts: &str, enabled: bool| {
+        format!(
+            "[service.x]\nlisten = \"tcp:1\"\nexec = [\"/bin/x\"]\n{accounts}\nenabled = {enabled}\n"
+        )
+    };
+    for accounts in [
+        "user = \"absent\"",
+        "user = \"git\"\ngroup = \"absent\"",
+        "user = \"git\"\ngroups = [\"adm\", \"absent\"]",
+    ] {
+        let table = load_ok(&service(accounts, false));
+        let Serve::Exec(exec) = &table.services[0].serve else {
+            panic!("not a program");
+        };
+        // No root, whoever might come to start it.
+        assert_eq!(exec.user.as_ref().unwrap().uid, 65534);
+        let said = complaints(&service(accounts, true), true);
+        assert!(said.contains("named \"absent\""), "{said}");
+    }
+}
+
+#[test]
 fn addresses_meet_only_where_one_covers_the_other() {
     let pair = |a: &str, b: &str| {
         let text = format!(

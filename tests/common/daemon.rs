@@ -317,12 +317,14 @@ impl Daemon {
         })
     }
 
-    /// Running servers and what they started: every descendant but the front.
+    /// Running servers and what they started: every descendant that is not
+    /// usherd itself, as the front, keepers and parked children are.
     #[must_use]
     pub fn servers(&self) -> Vec<Pid> {
-        let front = self.front();
+        let program = |pid| fs::read_link(format!("/proc/{pid}/exe")).ok();
+        let own = program(self.pid);
         let mut found = process::descendants(self.pid);
-        found.retain(|&pid| pid != front);
+        found.retain(|&pid| own.is_none() || program(pid) != own);
         found
     }
 

@@ -257,6 +257,36 @@ pub fn instances() -> Value {
     ])
 }
 
+/// A service that lacks one thing and has a secret place.
+pub fn isolation() -> Value {
+    json!({
+        "service": "git", "preset": "standard",
+        "settings": [
+            {"key": "capabilities", "value": "[]"},
+            {"key": "hidden", "value": "[]"},
+            {"key": "root", "value": "\"read-only\""},
+            {"key": "network", "value": "\"none\""},
+        ],
+        "mechanisms": [
+            {"name": "mount_namespace", "level": "require", "effective": true, "note": "14 mounts"},
+            {"name": "user_namespace", "level": "off", "effective": false},
+            {"name": "seccomp", "level": "require", "effective": false},
+            {"name": "landlock", "level": "prefer", "note": "only the process itself can tell"},
+            {"name": "keyring", "level": "prefer",
+             "missing": {"reason": "keyctl: no\u{1b}[2J", "remedy": "a kernel with CONFIG_KEYS"}},
+        ],
+        "instance": {"id": 7, "pid": 4711, "facts": [
+            {"key": "uid", "value": "33"},
+            {"key": "capabilities", "value": "none"},
+            {"key": "root", "value": "read-only"},
+        ]},
+        "exposure": {"score": 1.5, "grade": "ok", "reasons": [
+            {"key": "system_calls", "adds": 0.34, "text": "may make most system calls"},
+            {"key": "keyring", "adds": 0.07, "text": "shares a keyring with usherd"},
+        ]},
+    })
+}
+
 fn canned() -> Vec<(&'static str, Value)> {
     let mut keyed = json!({});
     for service in services().as_array().unwrap() {
@@ -290,6 +320,7 @@ fn canned() -> Vec<(&'static str, Value)> {
                 {"key": "instances", "value": "100"},
             ]}),
         ),
+        ("Admin.GetIsolation", json!({"isolation": isolation()})),
         ("Admin.Enable", json!({})),
         ("Admin.Disable", json!({})),
         ("Admin.Drain", json!({"running": 3})),

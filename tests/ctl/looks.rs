@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::fake::{Fake, run, services, statistics, usherctl};
+use crate::fake::{Fake, isolation, run, services, statistics, usherctl};
 
 #[test]
 fn status_tells_the_services_and_what_is_wrong() {
@@ -80,6 +80,18 @@ fn show_has_the_table_and_what_came_of_it() {
            listen = [\"tcp:9418\", \"unix:/run/git\"]\n  \
            instances = 100\n\
          \n\
+         isolation: standard, exposure 1.5 (ok); found in instance 7 (pid 4711)\n\
+         KEY              ASKED FOR    IN FORCE   NOTE\n\
+         mount_namespace  require      yes        14 mounts\n\
+         user_namespace   off          no\n\
+         seccomp          require      no\n\
+         landlock         prefer       unknown    only the process itself can tell\n\
+         keyring          prefer       unknown    missing: keyctl: no\\x1b[2J; a kernel with CONFIG_KEYS\n\
+         capabilities     []           none\n\
+         root             \"read-only\"  read-only\n\
+         network          \"none\"\n\
+         uid                           33\n\
+         \n\
          since usherd was started\n  \
            accepted     120\n  \
            admitted     120\n  \
@@ -107,12 +119,15 @@ fn show_has_the_table_and_what_came_of_it() {
         document["keys"][1],
         json!({"key": "instances", "value": "100"})
     );
+    assert_eq!(document["isolation"], isolation());
 }
 
 #[test]
 fn show_goes_on_without_rights() {
     let fake = Fake::start();
-    fake.refuses("Admin.Describe", "PermissionDenied", json!({}));
+    for method in ["Admin.Describe", "Admin.GetIsolation"] {
+        fake.refuses(method, "PermissionDenied", json!({}));
+    }
     let ended = fake.run(&["show", "git"]);
     assert_eq!((ended.code, ended.err.as_str()), (0, ""));
     assert!(

@@ -122,7 +122,7 @@ def ask(path, name, *calls):
 of = {"service": "cat"}
 ask(sys.argv[1], "org.usherd.Status", ("GetDaemon", {}), ("GetServices", {}),
     ("GetInstances", of), ("GetStatistics", of), ("GetMetrics", {}), ("WatchEvents", {"backlog": 9}))
-ask(sys.argv[2], "org.usherd.Admin", ("Describe", of), ("Drain", of), ("Start", of), ("Stop", of),
+ask(sys.argv[2], "org.usherd.Admin", ("Describe", of), ("GetIsolation", of), ("Drain", of), ("Start", of), ("Stop", of),
     ("Start", of), ("Disable", of), ("Enable", of), ("Reload", {"check_only": True}), ("Reload", {}),
     ("Ban", {"prefix": "192.0.2.0/24", "for_s": 60, "reason": "test"}), ("GetBans", {}),
     ("Unban", {"prefix": "192.0.2.0/24"}))

@@ -17,6 +17,7 @@ mod attack;
 mod bans;
 mod builtin;
 mod callers;
+mod cgroups;
 mod control;
 mod datagrams;
 mod escape;
@@ -38,6 +39,7 @@ mod pending;
 mod proxied;
 mod regression;
 mod reload;
+mod security;
 mod serve;
 mod servers;
 mod signals;
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         status_browser::TESTS,
         reload::TESTS,
         signals::TESTS,
+        cgroups::TESTS,
         helper::TESTS,
         logging::TESTS,
         matching::TESTS,
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         traffic::TESTS,
         datagrams::TESTS,
         examples::TESTS,
+        security::TESTS,
         explain::TESTS,
         control::TESTS,
         usherctl::TESTS,

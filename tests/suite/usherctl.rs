@@ -42,6 +42,9 @@ fn every_command_works_on_a_running_daemon() {
     assert!(shown.to_string().contains("\"cat\""), "{shown}");
     assert!(says(&dir, "list").contains(&format!("tcp:127.0.0.1:{port}")));
     assert!(says(&dir, "show cat").contains("exec = [\"/bin/cat\"]"));
+    assert!(says(&dir, "show cat").contains("mount_namespace "));
+    assert!(says(&dir, "security").contains("in usherd's front"));
+    assert!(says(&dir, "security cat").starts_with("cat: exposure "));
     assert!(says(&dir, "stats cat").contains("accepted"));
     assert!(says(&dir, "stats --prometheus").contains("usherd_service_accepted_requests_total"));
     assert!(says(&dir, "log -n 9").contains("started service=cat"));

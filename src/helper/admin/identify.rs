@@ -51,14 +51,12 @@ impl Helper {
     /// Who calls on the admin socket. A server is a stranger here: refused
     /// unread, and counted.
     pub(super) fn identify_operator(&self, socket: BorrowedFd<'_>) -> Who {
-        let mut who = self.identify(socket, &self.admin_group());
-        if who.sees == Sees::Nothing {
-            let looks = self.identify(socket, &self.status_groups()).sees == Sees::Everything;
-            who.sees = if looks { Sees::Looks } else { Sees::Nothing };
-        }
-        if matches!(who.sees, Sees::Service(_)) {
-            who.sees = Sees::Nothing;
-        }
+        let mut who = self.identify(socket, &self.status_groups());
+        who.sees = match who.sees {
+            Sees::Everything if has_rights(socket, &self.admin_group()) => Sees::Everything,
+            Sees::Everything | Sees::Looks => Sees::Looks,
+            Sees::Service(_) | Sees::Nothing => Sees::Nothing,
+        };
         who
     }
 
@@ -85,10 +83,7 @@ impl Helper {
         let origin = self.origin_of(pid);
         // Only now: had the process ended before, the number could have been another's.
         let is_there = pidfd.is_ok_and(|pidfd| is_alive(pidfd.as_fd()));
-        let has_rights = uid == 0
-            || uid == Uid::effective().as_raw()
-            || groups.contains(&peer.gid())
-            || peer_groups(socket).is_ok_and(|all| all.iter().any(|gid| groups.contains(gid)));
+        let has_rights = has_rights(socket, groups);
         let sees = match origin {
             _ if !is_there => Sees::Nothing,
             // A root of a sandbox is none here.
@@ -186,6 +181,18 @@ fn has_our_namespaces(pid: i32) -> bool {
 
 fn look(pid: i32) -> Option<Process> {
     tree::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Whether the peer is root, who we are, or in one of `groups`.
+fn has_rights(socket: BorrowedFd<'_>, groups: &[u32]) -> bool {
+    let Ok(peer) = getsockopt(&socket, sockopt::PeerCredentials) else {
+        return false;
+    };
+    let uid = peer.uid();
+    uid == 0
+        || uid == Uid::effective().as_raw()
+        || groups.contains(&peer.gid())
+        || peer_groups(socket).is_ok_and(|all| all.iter().any(|gid| groups.contains(gid)))
 }
 
 fn nobody() -> Who {

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use crate::sys::bpf::Instruction;
-use crate::table::isolation::{Isolation, Mechanism};
+use crate::table::isolation::Isolation;
 
 mod program;
 mod rules;
@@ -47,9 +47,19 @@ pub fn permits(isolation: &Isolation, call: &str) -> bool {
 /// what a child does once the filter is on.
 #[must_use]
 pub fn refuses_to_start(isolation: &Isolation) -> Option<&'static str> {
-    const ALWAYS: [&str; 6] = ["execve", "execveat", "exit", "exit_group", "write", "prctl"];
-    /// Only root may install a filter without no_new_privs, so the user
-    /// is switched under it.
+    const ALWAYS: [&str; 10] = [
+        "execve",
+        "execveat",
+        "exit",
+        "exit_group",
+        "write",
+        "prctl",
+        "recvmsg",
+        "dup3",
+        "fcntl",
+        "close_range",
+    ];
+    /// The user is switched under the filter.
     const AS_ROOT: [&str; 6] = [
         "setgroups",
         "setresgid",
@@ -58,11 +68,7 @@ pub fn refuses_to_start(isolation: &Isolation) -> Option<&'static str> {
         "chdir",
         "umask",
     ];
-    let later = match isolation.wants(Mechanism::NoNewPrivs) {
-        true => &[][..],
-        false => &AS_ROOT,
-    };
-    let mut needed = ALWAYS.iter().chain(later).copied();
+    let mut needed = ALWAYS.iter().chain(&AS_ROOT).copied();
     needed.find(|call| !permits(isolation, call))
 }
 

@@ -58,11 +58,23 @@ impl Dir {
         fstatat(&self.0, file, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
     }
 
-    pub fn read(&self, file: &str) -> io::Result<String> {
+    fn open_file(&self, file: &str) -> io::Result<File> {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let mut text = String::new();
-        File::from(openat(&self.0, file, flags, Mode::empty())?).read_to_string(&mut text)?;
-        Ok(text)
+        Ok(File::from(openat(&self.0, file, flags, Mode::empty())?))
+    }
+
+    /// One of those files that the kernel writes in one go: all of it is there at
+    /// once, and nobody has to ask for the end. This is done for every instance.
+    pub fn read(&self, file: &str) -> io::Result<String> {
+        const PAGE: usize = 4096;
+        let mut file = self.open_file(file)?;
+        let mut text = vec![0; PAGE];
+        let length = file.read(&mut text)?;
+        text.truncate(length);
+        if length == PAGE {
+            file.read_to_end(&mut text)?;
+        }
+        String::from_utf8(text).map_err(|_| io::ErrorKind::InvalidData.into())
     }
 
     /// Does not wait: a limit below what is in use is brought about by those
@@ -79,7 +91,8 @@ impl Dir {
 
     /// The processes in it, as it says at this moment.
     pub fn processes(&self) -> io::Result<Vec<i32>> {
-        let text = self.read("cgroup.procs")?;
+        let mut text = String::new();
+        self.open_file("cgroup.procs")?.read_to_string(&mut text)?;
         let pids = text.lines().filter_map(|line| line.parse().ok());
         // 0 stands for one that is outside of our namespace of processes.
         Ok(pids.filter(|pid| *pid > 0).collect())

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use super::dir::{Dir, number_of};
+use super::limits::{Controller, Controllers};
 use crate::sys::process::{pidfd_open, pidfd_signal};
 
 /// How often a cgroup that keeps growing is looked at again, where the kernel
@@ -24,8 +25,13 @@ pub struct Leaf {
     pub service: Rc<str>,
     /// What is in it has less rights than its user, be that root.
     pub isolated: bool,
+    /// It serves no other instance: something in it was killed by who knows
+    /// whom. What is cloned into a cgroup that was ever killed as a whole is
+    /// killed at birth (Linux 6.14 and on), and nothing tells which ones were.
+    pub(super) spent: bool,
     /// What those that were in it before have used.
     before: Totals,
+    counted: Controllers,
 }
 
 /// What an instance uses, all its processes together. `None`: not counted here.
@@ -51,15 +57,20 @@ struct Totals {
 }
 
 impl Leaf {
-    pub(super) fn new(dir: Dir, name: String, service: Rc<str>) -> Self {
-        // All of it dies together: half a server serves nobody.
-        let _ = dir.write("memory.oom.group", "1");
+    /// `counted`: what there are files for.
+    pub(super) fn new(dir: Dir, name: String, service: Rc<str>, counted: Controllers) -> Self {
+        if counted.has(Controller::Memory) {
+            // All of it dies together: half a server serves nobody.
+            let _ = dir.write("memory.oom.group", "1");
+        }
         Self {
             dir,
             name,
             service,
             isolated: true,
+            spent: false,
             before: Totals::default(),
+            counted,
         }
     }
 
@@ -81,7 +92,8 @@ impl Leaf {
         self.dir.processes().is_ok_and(|pids| pids.contains(&pid))
     }
 
-    /// Kills everything in it and below it, whatever forks meanwhile.
+    /// Kills everything in it and below it, whatever forks meanwhile. Its
+    /// server then ends by SIGKILL, which makes it [`Self::spend`].
     pub fn kill(&self) -> io::Result<()> {
         match self.dir.write("cgroup.kill", "1") {
             // Before Linux 5.14.
@@ -135,8 +147,7 @@ impl Leaf {
     pub fn usage(&self) -> io::Result<Usage> {
         let cpu = self.dir.read("cpu.stat")?;
         let number = |file| self.dir.read(file).ok()?.trim().parse::<u64>().ok();
-        let io = self.dir.read("io.stat").ok();
-        let io = io.as_deref().map(io_totals);
+        let io = self.all_io();
         let tasks = match number("pids.current") {
             Some(tasks) => tasks,
             None => self.dir.processes()?.len() as u64,
@@ -158,16 +169,32 @@ impl Leaf {
         since(self.all_oom_kills(), self.before.oom_kills)
     }
 
+    fn all_io(&self) -> Option<(u64, u64)> {
+        let counted = self.counted.has(Controller::Io);
+        let text = counted.then(|| self.dir.read("io.stat").ok())??;
+        Some(io_totals(&text))
+    }
+
     fn all_oom_kills(&self) -> Option<u64> {
+        if !self.counted.has(Controller::Memory) {
+            return None;
+        }
         number_of(&self.dir.read("memory.events").ok()?, "oom_kill")
+    }
+
+    /// It is not to be used again.
+    pub fn spend(&mut self) {
+        self.spent = true;
     }
 
     /// Makes it as good as new for the next instance of the same service: the
     /// counts begin anew. `false` if it is not.
     pub(super) fn renew(&mut self) -> bool {
+        if self.spent {
+            return false;
+        }
         let counted = self.dir.read("cpu.stat");
-        let io = self.dir.read("io.stat").unwrap_or_default();
-        let (read, written) = io_totals(&io);
+        let (read, written) = self.all_io().unwrap_or_default();
         self.before = Totals {
             cpu_micros: counted.map_or(0, |text| number_of(&text, "usage_usec").unwrap_or(0)),
             oom_kills: self.all_oom_kills().unwrap_or(0),

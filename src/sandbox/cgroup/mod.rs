@@ -138,25 +138,27 @@ impl Cgroups {
     /// calls it may be moved to another cgroup.
     #[must_use]
     pub fn open() -> Self {
-        let mut all = Self::none("", "");
-        let made = Place::find().and_then(|place| {
-            Tree::make(place).map_err(|trouble| {
-                let remedy =
-                    "start usherd as a systemd unit with Delegate=yes, or let it write there";
-                Lack::new(trouble.to_string(), remedy)
-            })
-        });
-        match made {
-            Ok((tree, lack)) => {
-                all.state = State::Ready {
-                    controllers: tree.controllers,
-                    lack,
-                };
-                all.tree = Some(tree);
-                all.take_over();
-            }
-            Err(lack) => all.state = State::Degraded(lack),
+        match Place::find() {
+            Ok(place) => Self::at(place),
+            Err(lack) => Self::none(&lack.why, &lack.remedy),
         }
+    }
+
+    fn at(place: Place) -> Self {
+        let (tree, lack) = match Tree::make(place) {
+            Ok(made) => made,
+            Err(trouble) => {
+                let remedy = "start usherd as a systemd unit with Delegate=yes";
+                return Self::none(&trouble.to_string(), remedy);
+            }
+        };
+        let mut all = Self::none("", "");
+        all.state = State::Ready {
+            controllers: tree.controllers,
+            lack,
+        };
+        all.tree = Some(tree);
+        all.take_over();
         all
     }
 
@@ -291,36 +293,4 @@ fn split_path<'a>(path: &'a str, servers: &str) -> Option<(&'a str, &'a str)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_tells_service_and_leaf() {
-        let servers = "/usherd/servers";
-        for (path, owner) in [
-            ("/usherd/servers/s-a@b+c.max/i7", Some(("a@b+c.max", "i7"))),
-            ("/usherd/servers/s-x/i7/more/s-y/i8", Some(("x", "i7"))),
-            ("/usherd/servers/s-x", None),
-            ("/usherd/servers-2/s-x/i1", None),
-            ("/usherd-2/servers/s-x/i1", None),
-            ("/usherd/helper", None),
-            ("/", None),
-        ] {
-            assert_eq!(split_path(path, servers), owner, "{path}");
-        }
-    }
-
-    #[test]
-    fn without_cgroups_there_is_no_leaf_and_no_error() {
-        let mut none = Cgroups::none("it is a test", "none");
-        let name: Rc<str> = "x".into();
-        let wanted = Resources {
-            tasks: Some(4),
-            ..Resources::default()
-        };
-        none.prepare(&name, &wanted).ok();
-        assert!(matches!(none.leaf(&name), Ok(None)));
-        assert_eq!(none.unenforced(Some("x")).len(), 1);
-        assert_eq!(none.owner_of("0::/usherd/servers/s-x/i1"), None);
-    }
-}
+mod tests;

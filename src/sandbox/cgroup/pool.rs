@@ -35,15 +35,23 @@ impl Cgroups {
         };
         let (file, made) = make_leaf(dir, &mut self.next)?;
         service.living += 1;
-        Ok(Some(Leaf::new(made, file, Rc::clone(name))))
+        Ok(Some(Leaf::new(
+            made,
+            file,
+            Rc::clone(name),
+            tree.controllers,
+        )))
     }
 
     /// An instance has ended: its cgroup is kept for the next one, or goes. If
     /// processes are left in it, that is tried again by [`Self::sweep`].
-    pub fn retire(&mut self, leaf: Leaf) {
+    pub fn retire(&mut self, mut leaf: Leaf) {
         match leaf.is_populated() {
             Ok(false) => self.put_back(leaf),
-            _ => self.lingering.push_back(leaf),
+            _ => {
+                leaf.spend();
+                self.lingering.push_back(leaf);
+            }
         }
     }
 
@@ -143,8 +151,9 @@ impl Cgroups {
                 }
                 if let Ok(found) = dir.child(&leaf) {
                     service.living += 1;
-                    self.lingering
-                        .push_back(Leaf::new(found, leaf, Rc::clone(&name)));
+                    let mut leaf = Leaf::new(found, leaf, Rc::clone(&name), tree.controllers);
+                    leaf.spend();
+                    self.lingering.push_back(leaf);
                 }
             }
             if service.living == 0 {

@@ -73,13 +73,18 @@ impl Tree {
             moved: false,
             _lock: lock,
         };
-        let lack = tree.take_controllers(place.is_own).err();
+        // The host's root has no such file, and processes may stay in it.
+        let is_root = !tree.top.has("cgroup.events");
+        if place.is_own && !is_root {
+            tree.move_to_helper()
+                .map_err(|err| Trouble::new(format!("move to {}/{HELPER}", tree.base_name), err))?;
+        }
+        let lack = tree.take_controllers().err();
         Ok((tree, lack))
     }
 
-    /// Finds out what can be limited. Leaves the top cgroup for that, if we
-    /// are in it and it is no root: no process may be where controllers are handed on.
-    fn take_controllers(&mut self, is_own: bool) -> Result<(), Lack> {
+    /// Finds out what can be limited.
+    fn take_controllers(&mut self) -> Result<(), Lack> {
         let text = self.top.read("cgroup.controllers").unwrap_or_default();
         self.controllers = Controllers::listed(&text);
         if self.controllers.is_empty() {
@@ -88,10 +93,8 @@ impl Tree {
                 "boot with systemd.unified_cgroup_hierarchy=1, or mount cgroup2 alone",
             ));
         }
-        // The host's root has no such file, and processes may stay in it.
-        let is_root = !self.top.has("cgroup.events");
-        if is_own && !is_root {
-            self.leave_top()?;
+        if self.moved {
+            self.is_left_alone()?;
         }
         for controller in [Controller::Memory, Controller::Pids, Controller::Io] {
             self.enable(controller);
@@ -110,26 +113,25 @@ impl Tree {
         ))
     }
 
-    fn leave_top(&mut self) -> Result<(), Lack> {
-        let own = i32::try_from(std::process::id()).unwrap_or(0);
-        let others = self.top.processes().unwrap_or_default();
-        let others = others.into_iter().filter(|pid| *pid != own).count();
-        let left = match others {
-            0 => self.move_to_helper(own).map_err(|err| err.to_string()),
-            _ => Err(format!("{others} other processes are in it")),
-        };
-        left.map_err(|why| {
-            self.controllers = Controllers::default();
-            Lack::new(
-                format!("usherd's own cgroup cannot hand on controllers: {why}"),
-                "start usherd in a cgroup of its own, as a systemd unit with Delegate=yes does",
-            )
-        })
+    /// Nobody may be where controllers are handed on, and not only we were there.
+    fn is_left_alone(&mut self) -> Result<(), Lack> {
+        let others = self.top.processes().unwrap_or_default().len();
+        if others == 0 {
+            return Ok(());
+        }
+        self.controllers = Controllers::default();
+        Err(Lack::new(
+            format!("{others} other processes are in usherd's own cgroup: no `resources`"),
+            "start usherd in a cgroup of its own, as a systemd unit with Delegate=yes does",
+        ))
     }
 
-    fn move_to_helper(&mut self, own: i32) -> io::Result<()> {
+    /// Into a new cgroup: what is cloned by a process in one that was ever
+    /// killed as a whole, into one that was not, is killed at birth (Linux 6.14 and on).
+    fn move_to_helper(&mut self) -> io::Result<()> {
+        let _ = self.base.remove(HELPER);
         let helper = self.base.ensure(HELPER)?;
-        helper.write("cgroup.procs", &own.to_string())?;
+        helper.write("cgroup.procs", &std::process::id().to_string())?;
         self.moved = true;
         Ok(())
     }
@@ -152,6 +154,10 @@ impl Tree {
         }
         self.enabled.add(controller);
     }
+
+    /// As if we had died: lets go of the name, and of nothing else.
+    #[cfg(test)]
+    pub(super) fn forsake(self) {}
 
     /// Leaves nothing behind but what servers are still in, and the top cgroup
     /// as it was.

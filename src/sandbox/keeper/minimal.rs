@@ -20,7 +20,7 @@ const BASE: &str = "/proc";
 
 /// Files of /etc that programs read whatever they are for. Copies: they are
 /// small, and a mount for each would cost more.
-const ETC: [&str; 27] = [
+const ETC: [&str; 28] = [
     "ld.so.cache",
     "passwd",
     "group",
@@ -33,6 +33,7 @@ const ETC: [&str; 27] = [
     "protocols",
     "rpc",
     "networks",
+    "netconfig",
     "ethers",
     "localtime",
     "timezone",

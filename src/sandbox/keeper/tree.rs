@@ -8,6 +8,7 @@ use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{Mode, mkdirat};
@@ -64,10 +65,11 @@ pub fn raise(tree: &Tree, privileged: bool) -> Result<(), Failure> {
         devices.attach(&at(Path::new("/dev")), scratch.as_fd())?;
     }
     if let Some(proc) = proc {
-        to(
-            "mount a new /proc",
-            mount::attach(proc.as_fd(), &at(Path::new("/proc"))),
-        )?;
+        let at = at(Path::new("/proc"));
+        to(NEW_PROC, mount::attach(proc.as_fd(), &at))?;
+        if tree.proc_for_log_in {
+            to(NEW_PROC, seal_settings(&at))?;
+        }
     }
     for copy in &copies {
         put(copy, &at(&copy.shown.path))?;
@@ -94,23 +96,40 @@ fn join(base: &Path, path: &Path) -> PathBuf {
     base.join(path.strip_prefix("/").unwrap_or(path))
 }
 
+const NEW_PROC: &str = "mount a new /proc";
+
 /// Read-only: what root may write there without any capability is the host's
-/// settings, and /proc/self/mem is of use to attackers alone.
+/// settings, and /proc/self/mem is of use to attackers alone. Whoever logs
+/// users in has to write what is in the directories of processes.
 fn new_proc(tree: &Tree) -> Result<Option<OwnedFd>, Failure> {
     let option = match tree.proc {
         Proc::Host | Proc::None => return Ok(None),
         Proc::Own => (c"hidepid", Some(c"invisible")),
         Proc::Subset => (c"subset", Some(c"pid")),
     };
-    let how = Attributes::READ_ONLY
-        .and(Attributes::NO_SUID)
+    let how = Attributes::NO_SUID
         .and(Attributes::NO_DEV)
-        .and(Attributes::NO_EXEC);
-    to(
-        "mount a new /proc",
-        mount::new_file_system(c"proc", &[option], how),
-    )
-    .map(Some)
+        .and(Attributes::NO_EXEC)
+        .and_if(Attributes::READ_ONLY, !tree.proc_for_log_in);
+    to(NEW_PROC, mount::new_file_system(c"proc", &[option], how)).map(Some)
+}
+
+/// Makes read-only what belongs to no process in the /proc that is mounted at `proc`.
+fn seal_settings(proc: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(proc)? {
+        let entry = entry?;
+        let is_process = entry.file_name().as_encoded_bytes()[0].is_ascii_digit();
+        let meta = entry.metadata()?;
+        let is_writable = meta.is_dir() || meta.is_file() && meta.permissions().mode() & 0o222 != 0;
+        if is_process || !is_writable {
+            continue;
+        }
+        let seal = mount::clone_tree(None, &entry.path(), false)?;
+        let none = Attributes::default();
+        mount::change(seal.as_fd(), Attributes::READ_ONLY, none, false)?;
+        mount::attach(seal.as_fd(), &entry.path())?;
+    }
+    Ok(())
 }
 
 fn take(tree: &Tree) -> Result<Vec<Copy<'_>>, Failure> {

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use super::Missing;
+use crate::sandbox::effective::parse::status;
 
 /// Controllers without which a cgroup limits nothing that matters here.
 const CONTROLLERS: [&str; 2] = ["memory", "pids"];
@@ -17,6 +18,8 @@ pub struct Host {
     pub kernel: String,
     /// What kind of container this is, if it is one.
     pub container: Option<String>,
+    /// Our own effective ones, as in /proc/PID/status.
+    pub capabilities: Option<u64>,
     /// Security modules in force, as far as they are known.
     pub modules: Vec<String>,
     /// SELinux denies rather than only logs.
@@ -45,6 +48,9 @@ impl Host {
         Self {
             kernel: line("/proc/sys/kernel/osrelease").unwrap_or_default(),
             container: container(),
+            capabilities: fs::read_to_string("/proc/self/status")
+                .ok()
+                .and_then(|text| status(&text).effective),
             modules: modules(),
             selinux_enforces: number("/sys/fs/selinux/enforce") == Some(1),
             apparmor_restricts: sysctl("kernel/apparmor_restrict_unprivileged_userns"),

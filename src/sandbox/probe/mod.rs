@@ -34,6 +34,8 @@ use trial::Line;
 
 /// What has not answered by then hangs.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// The last line, if no trial is left.
+const ENDED: &str = "ended";
 /// Who stands for all ordinary users: nobody.
 const ORDINARY: u32 = 65534;
 
@@ -87,20 +89,19 @@ impl Probe {
         Self::of(role, Host::read(), &try_all(&[]))
     }
 
-    /// The same as an ordinary user, for root.
-    #[must_use]
-    pub fn take_as_user() -> Self {
+    /// The same as an ordinary user, for root. Fails if root may not become one.
+    pub fn take_as_user() -> io::Result<Self> {
         let who = ORDINARY.to_string();
-        Self::of(Role::User, Host::read(), &try_all(&[&who, &who]))
+        let told = try_all(&[&who, &who])?;
+        Ok(Self::of(Role::User, Host::read(), &Ok(told)))
     }
 
-    /// What the trials told, understood.
+    /// What the trials told, understood. `told` ends with [`ENDED`] if none is left.
     #[must_use]
     pub fn of(role: Role, host: Host, told: &Result<String, io::Error>) -> Self {
-        let lines: Vec<Line> = match told {
-            Ok(text) => text.lines().filter_map(Line::parse).collect(),
-            Err(_) => Vec::new(),
-        };
+        let text = told.as_deref().unwrap_or_default();
+        let lines: Vec<Line> = text.lines().filter_map(Line::parse).collect();
+        let ended = text.lines().any(|line| line == ENDED);
         let tried = Feature::ALL
             .into_iter()
             .filter(|feature| role == Role::Root || *feature != Feature::SwitchUser);
@@ -111,6 +112,7 @@ impl Probe {
                     Ok(version) => Ok(Some(*version).filter(|version| *version > 0)),
                     Err(failed) => Err(remedy::missing(feature, failed, role, &host)),
                 },
+                (None, Ok(_)) if ended => Err(remedy::killed()),
                 (None, Ok(_)) => Err(remedy::hangs(feature, PATIENCE)),
                 (None, Err(err)) => Err(remedy::untried(err)),
             };
@@ -214,8 +216,12 @@ fn try_all(who: &[&str]) -> io::Result<String> {
     };
     // It only waits for its children, who end with it; nothing here can hang.
     let _ = trials.kill();
-    let _ = trials.wait();
-    told
+    match trials.wait()?.code() {
+        Some(code) if code == i32::from(Exit::NotPermitted.code()) => {
+            Err(io::Error::from_raw_os_error(libc::EPERM))
+        }
+        _ => told,
+    }
 }
 
 /// Reads until every trial has told, all have ended, or the time is over.
@@ -236,7 +242,10 @@ fn gather(mut pipe: impl Read + AsFd, deadline: Instant) -> io::Result<String> {
             Err(err) => return Err(err.into()),
         }
         match pipe.read(&mut buffer)? {
-            0 => break,
+            0 => {
+                told.extend_from_slice(ENDED.as_bytes());
+                break;
+            }
             n => told.extend_from_slice(&buffer[..n]),
         }
     }

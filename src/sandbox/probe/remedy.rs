@@ -10,6 +10,7 @@ use super::feature::Feature;
 use super::host::Host;
 use super::trial::Failed;
 use super::{Missing, Role};
+use crate::table::capability::Capability;
 
 /// The reason names the step and the error, the remedy what is most likely to help.
 pub(super) fn missing(feature: Feature, failed: &Failed, role: Role, host: &Host) -> Missing {
@@ -30,6 +31,15 @@ pub(super) fn hangs(feature: Feature, limit: Duration) -> Missing {
             _ => "look into the kernel's log; a security module or a full host may be the cause"
                 .to_owned(),
         },
+    }
+}
+
+/// It ended without a word.
+pub(super) fn killed() -> Missing {
+    Missing {
+        reason: "whoever tries it is killed".to_owned(),
+        remedy: "look for a seccomp filter that kills, such as SystemCallFilter= of a unit"
+            .to_owned(),
     }
 }
 
@@ -59,7 +69,7 @@ fn remedy(feature: Feature, failed: &Failed, errno: Errno, role: Role, host: &Ho
         Errno::EINVAL if feature.since().is_some() => newer(feature),
         Errno::EINVAL => option(feature),
         Errno::ENOSPC | Errno::EUSERS => match feature.limit() {
-            Some(name) => format!("raise it: sysctl {name}, and user.max_user_namespaces"),
+            Some(name) => format!("raise the limit: sysctl {name}"),
             None => "free some space".to_owned(),
         },
         Errno::EPERM | Errno::EACCES => forbidden(feature, failed, role, host),
@@ -104,16 +114,38 @@ fn forbidden(feature: Feature, failed: &Failed, role: Role, host: &Host) -> Stri
                 or say proc = \"host\" or \"none\""
             .to_owned();
     }
+    if role == Role::Root
+        && let Some(lacking) = lacking(feature, host)
+    {
+        return match &host.container {
+            Some(name) => format!("let {name} give usherd the capability {lacking}"),
+            None => format!(
+                "give usherd the capability {lacking}: see CapabilityBoundingSet= of its unit"
+            ),
+        };
+    }
     match (&host.container, role) {
-        (Some(name), _) => {
-            format!("let {name} allow it: a seccomp profile that does, and for root CAP_SYS_ADMIN")
-        }
+        (Some(name), _) => format!("let {name} allow it: see its seccomp profile"),
         (None, _) if host.selinux_enforces => {
             "see what SELinux says: ausearch -m avc -ts recent".to_owned()
         }
-        (None, Role::Root) => "start usherd with all capabilities and without a seccomp filter: \
-             see CapabilityBoundingSet= and SystemCallFilter= of its unit"
+        (None, Role::Root) => "start usherd without a filter that forbids it: \
+             see SystemCallFilter= and RestrictNamespaces= of its unit"
             .to_owned(),
         (None, Role::User) => "start usherd outside of another sandbox, or as root".to_owned(),
     }
+}
+
+/// The capability that root needs for it and does not have.
+fn lacking(feature: Feature, host: &Host) -> Option<&'static str> {
+    let needed: &[&str] = match feature {
+        Feature::SwitchUser => &["setgid", "setuid"],
+        // To map root itself takes the last of them.
+        Feature::UserNamespace => &["setuid", "setgid", "setfcap"],
+        Feature::CapabilityBounds => &["setpcap"],
+        _ => &["sys_admin"],
+    };
+    let held = host.capabilities?;
+    let has = |name: &str| Capability::named(name).is_some_and(|one| held & one.bit() != 0);
+    needed.iter().copied().find(|name| !has(name))
 }

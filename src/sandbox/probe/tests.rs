@@ -79,6 +79,14 @@ fn silence_is_a_failure() {
     let probe = Probe::of(Role::Root, Host::default(), &Ok(String::new()));
     let missing = probe.missing(Mechanism::Seccomp).unwrap();
     assert_eq!(missing.reason, "no answer within 2 s");
+    let probe = Probe::of(
+        Role::Root,
+        Host::default(),
+        &Ok("tmpfs works 0\nended".into()),
+    );
+    let missing = probe.missing(Mechanism::Seccomp).unwrap();
+    assert!(missing.reason.contains("killed"), "{missing:?}");
+    assert_eq!(probe.lack(Feature::Tmpfs), None);
     let none = Err(io::Error::from_raw_os_error(libc::ENOENT));
     let probe = Probe::of(Role::Root, Host::default(), &none);
     let missing = probe.missing(Mechanism::Seccomp).unwrap();
@@ -103,6 +111,10 @@ fn remedies_say_who_forbids_it() {
         userns_limit: Some(0),
         ..Host::default()
     };
+    let weak = Host {
+        capabilities: Some(0),
+        ..Host::default()
+    };
     let docker = Host {
         container: Some("docker".into()),
         ..Host::default()
@@ -123,7 +135,20 @@ fn remedies_say_who_forbids_it() {
             "kernel.unprivileged_userns_clone=1",
         ),
         (Role::Root, &hardened, userns, "user.max_user_namespaces="),
-        (Role::Root, &ubuntu, utsns, "CapabilityBoundingSet="),
+        (Role::Root, &ubuntu, utsns, "SystemCallFilter="),
+        (
+            Role::Root,
+            &weak,
+            utsns,
+            "capability sys_admin: see CapabilityBoundingSet=",
+        ),
+        (
+            Role::Root,
+            &weak,
+            "switch_user fails 1 setgroups",
+            "capability setgid",
+        ),
+        (Role::User, &weak, utsns, "another sandbox"),
         (Role::Root, &docker, utsns, "docker"),
         (Role::User, &plain, utsns, "another sandbox"),
         (Role::User, &docker, "proc fails 1 mounting", "unmask /proc"),
@@ -150,7 +175,7 @@ fn remedies_say_who_forbids_it() {
             Role::Root,
             &plain,
             "network_namespace fails 28 x",
-            "user.max_net_namespaces",
+            "sysctl user.max_net_namespaces",
         ),
         (
             Role::Root,
@@ -200,5 +225,15 @@ fn a_trial_that_hangs_is_not_waited_for() {
     assert_eq!(text, "landlock works 7\n");
     let probe = Probe::of(Role::Root, Host::default(), &Ok(text));
     assert_eq!(probe.landlock(), Some(7));
-    assert!(probe.missing(Mechanism::Keyring).is_some());
+    let missing = probe.missing(Mechanism::Keyring).unwrap();
+    assert!(missing.reason.starts_with("no answer"), "{missing:?}");
+}
+
+#[test]
+fn trials_that_have_all_ended_are_not_waited_for() {
+    let (pipe, mut told) = io::pipe().unwrap();
+    io::Write::write_all(&mut told, b"landlock works 7\n").unwrap();
+    drop(told);
+    let text = gather(pipe, Instant::now() + Duration::from_secs(60)).unwrap();
+    assert_eq!(text, "landlock works 7\nended");
 }

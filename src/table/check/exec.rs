@@ -31,6 +31,21 @@ fn usual_stderr(listen: &[Listen]) -> Stderr {
     }
 }
 
+/// An account that is not there, with the number of nobody: no mistake may
+/// make a server of it that has more.
+fn stranger(name: &str) -> Identity {
+    const NOBODY: u32 = 65534;
+    Identity {
+        user: name.to_owned(),
+        uid: NOBODY,
+        gid: NOBODY,
+        groups: Vec::new(),
+        home: PathBuf::from("/"),
+        shell: PathBuf::from("/usr/sbin/nologin"),
+        dynamic: false,
+    }
+}
+
 impl Check<'_> {
     pub(super) fn exec(&mut self, draft: Draft<'_>, listen: &[Listen]) -> Option<Exec> {
         let command = draft.own.exec.as_ref()?;
@@ -219,6 +234,9 @@ impl Check<'_> {
         if user.value == DYNAMIC {
             return self.dynamic(draft, user.place);
         }
+        if !draft.enabled() && self.waits_for_an_account(draft, user.value) {
+            return Some(stranger(user.value));
+        }
         // All three are looked at before the first one that is wrong ends it.
         let found = self
             .directory
@@ -257,6 +275,16 @@ impl Check<'_> {
             shell: account.shell,
             dynamic: false,
         })
+    }
+
+    /// A ready table, disabled, need not have the package yet that brings its
+    /// accounts; to enable it is to check it again.
+    fn waits_for_an_account(&mut self, draft: Draft<'_>, user: &str) -> bool {
+        let groups = draft.own.group.iter().map(|group| &group.value);
+        let listed = draft.own.groups.iter().flat_map(|groups| &groups.value);
+        let mut groups = groups.chain(listed.map(|group| &group.value));
+        self.directory.user(user).is_err()
+            || groups.any(|group| self.directory.group(group).is_err())
     }
 
     /// A number that no account and no other service of the table has. The
