@@ -128,9 +128,9 @@ impl Blueprint {
         let tree = use_of(Mechanism::MountNamespace).then(|| Tree::of(exec, around, pid_namespace));
         let landlock = use_of(Mechanism::Landlock)
             .then(|| tree.as_ref().map_or_else(Vec::new, Tree::places_to_write));
-        let users = use_of(Mechanism::UserNamespace)
-            .then(|| exec.user.as_ref())
-            .flatten()
+        let user = exec.user.as_ref();
+        let users = user
+            .filter(|_| use_of(Mechanism::UserNamespace))
             .map(|user| Users {
                 uid: user.uid,
                 gids: gids(user.gid, &user.groups),
