@@ -17,6 +17,7 @@ use crate::helper::front_process::seal;
 use crate::helper::start::Ask;
 use crate::ids::ServiceId;
 use crate::sandbox::blueprint::Blueprint;
+use crate::sandbox::keeper::known::KnownFile;
 use crate::sandbox::keeper::{Failure, MAX_REPORT, Report};
 use crate::sandbox::launch::{Door, FIRST_LISTENER};
 use crate::sys::inherit::raise_any;
@@ -40,10 +41,17 @@ pub struct Sandbox {
     pub door: Door,
     keeper: i32,
     own_pids: bool,
+    files: Vec<KnownFile>,
     _link: OwnedFd,
 }
 
 impl Sandbox {
+    /// Whether what it shows and hides is what it was built for.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.files.iter().all(KnownFile::is_same)
+    }
+
     /// Ends every process in it; without a pid namespace, of its own only the keeper.
     pub fn kill(&self) {
         if self.own_pids
@@ -69,6 +77,19 @@ struct Home {
 }
 
 impl Home {
+    /// One that stands and is current; the others are taken down.
+    fn next(&mut self) -> Option<Rc<Sandbox>> {
+        while let Some(sandbox) = self.ready.pop() {
+            if sandbox.is_current() {
+                if !self.per_instance {
+                    self.ready.push(Rc::clone(&sandbox));
+                }
+                return Some(sandbox);
+            }
+        }
+        None
+    }
+
     /// `parked` children wait in sandboxes of their own, and are as good as one that stands.
     fn lacks(&self, parked: usize) -> usize {
         let spare = match self.per_instance {
@@ -92,7 +113,7 @@ struct Work {
     /// The keeper proper, once it is known.
     keeper: Option<i32>,
     /// It may be ready before we hear who it is.
-    ready: Option<(Vec<OwnedFd>, Announced)>,
+    ready: Option<(Vec<OwnedFd>, Announced, Vec<KnownFile>)>,
     until: Instant,
 }
 
@@ -156,10 +177,8 @@ impl Sandboxes {
         home.last_asked = now;
         if per_instance {
             home.want = home.want.max(FEWEST_READY);
-            return home.ready.pop().map_or(Found::Nothing, Found::Sandbox);
         }
-        let stands = home.ready.first().map(Rc::clone);
-        stands.map_or(Found::Nothing, Found::Sandbox)
+        home.next().map_or(Found::Nothing, Found::Sandbox)
     }
 
     /// A sandbox to park a child in, if one stands that nobody waits for.
@@ -168,10 +187,7 @@ impl Sandboxes {
         if !Rc::ptr_eq(&home.blueprint, blueprint) || !home.waiting.is_empty() {
             return None;
         }
-        if !home.per_instance {
-            return home.ready.first().map(Rc::clone);
-        }
-        home.ready.pop()
+        home.next()
     }
 
     /// A request was served by a parked child.
@@ -282,9 +298,13 @@ impl Sandboxes {
             let report = serde_json::from_slice(buffer.get(..packet.length).unwrap_or_default());
             match report {
                 Ok(Report::Born(pid)) => work.keeper = Some(pid),
-                Ok(Report::Ready { landlock, users }) => {
+                Ok(Report::Ready {
+                    landlock,
+                    users,
+                    files,
+                }) => {
                     let announced = Announced { landlock, users };
-                    work.ready = Some((packet.descriptors, announced));
+                    work.ready = Some((packet.descriptors, announced, files));
                 }
                 Ok(Report::Failed(failure)) => return self.finished(number, Err(failure)),
                 Err(_) => {
@@ -295,13 +315,16 @@ impl Sandboxes {
                     return self.finished(number, Err(failure));
                 }
             }
-            if let (Some(keeper), Some((descriptors, announced))) = (work.keeper, work.ready.take())
+            if let (Some(keeper), Some((descriptors, announced, files))) =
+                (work.keeper, work.ready.take())
             {
                 let door = open_door(work, keeper, descriptors, announced);
-                let stands = door.map(|door| (door, keeper)).map_err(|err| Failure {
-                    what: "enter a sandbox".to_owned(),
-                    errno: err.raw_os_error().unwrap_or(libc::EIO),
-                });
+                let stands = door
+                    .map(|door| (door, keeper, files))
+                    .map_err(|err| Failure {
+                        what: "enter a sandbox".to_owned(),
+                        errno: err.raw_os_error().unwrap_or(libc::EIO),
+                    });
                 return self.finished(number, stands);
             }
         }
@@ -310,7 +333,7 @@ impl Sandboxes {
     fn finished(
         &mut self,
         number: i32,
-        result: Result<(Door, i32), Failure>,
+        result: Result<(Door, i32, Vec<KnownFile>), Failure>,
     ) -> Option<(ServiceId, Outcome)> {
         let work = self.work.remove(&number)?;
         let home = self.homes.get_mut(&work.service);
@@ -319,11 +342,12 @@ impl Sandboxes {
         };
         home.at_work = home.at_work.saturating_sub(1);
         let outcome = match result {
-            Ok((door, keeper)) => {
+            Ok((door, keeper, files)) => {
                 home.ready.push(Rc::new(Sandbox {
                     door,
                     keeper,
                     own_pids: work.blueprint.pid_namespace,
+                    files,
                     _link: work.link,
                 }));
                 Outcome::Stands

@@ -13,6 +13,7 @@ use landlock::{
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::sethostname;
 
+use super::known::{self, KnownFile};
 use super::{Failure, Report, report, to, tree, users};
 use crate::sandbox::blueprint::Blueprint;
 use crate::sys::{interface, process};
@@ -28,6 +29,7 @@ pub enum Part {
 pub struct Built {
     landlock: Option<OwnedFd>,
     users: Option<OwnedFd>,
+    files: Vec<KnownFile>,
 }
 
 impl Built {
@@ -35,6 +37,7 @@ impl Built {
         Report::Ready {
             landlock: self.landlock.is_some(),
             users: self.users.is_some(),
+            files: self.files.clone(),
         }
     }
 
@@ -70,6 +73,7 @@ pub fn stand_up(blueprint: &Blueprint, link: BorrowedFd<'_>) -> Result<Part, Fai
         Some(who) => Some(users::namespace(who, blueprint.pid_namespace)?),
         None => None,
     };
+    let files = blueprint.tree.as_ref().map_or_else(Vec::new, known::files);
     if let Some(tree) = &blueprint.tree {
         tree::raise(tree, blueprint.own_user.is_none())?;
     }
@@ -77,7 +81,11 @@ pub fn stand_up(blueprint: &Blueprint, link: BorrowedFd<'_>) -> Result<Part, Fai
         Some(places) => Some(domain(places)?),
         None => None,
     };
-    Ok(Part::Keeper(Built { landlock, users }))
+    Ok(Part::Keeper(Built {
+        landlock,
+        users,
+        files,
+    }))
 }
 
 /// user_namespaces(7): who is not root may map himself and nobody else.
