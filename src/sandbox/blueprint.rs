@@ -60,6 +60,8 @@ pub struct Blueprint {
     pub landlock: Option<Vec<PathBuf>>,
     /// `Some` makes a user namespace that servers enter last.
     pub users: Option<Users>,
+    /// Many of these are needed, one after the other: what they share is built once.
+    pub template: bool,
 }
 
 /// Who exists in a user namespace.
@@ -143,8 +145,32 @@ impl Blueprint {
             tree,
             landlock,
             users,
+            template: false,
+        };
+        let template = isolation.per_instance() && blueprint.has_common_parts();
+        let blueprint = Self {
+            template,
+            ..blueprint
         };
         blueprint.makes_something().then_some(blueprint)
+    }
+
+    /// Whether what is each instance's own lies on top of what is the same for all.
+    fn has_common_parts(&self) -> bool {
+        const OWN: [&str; 4] = ["/tmp", "/var/tmp", "/proc", "/dev"];
+        let Some(tree) = &self.tree else { return false };
+        let is_apart = |path: &Path| !OWN.iter().any(|own| path.starts_with(own));
+        let mut shown = tree.shown.iter().map(|shown| &*shown.path);
+        // A /proc that is hidden gets nothing of its own.
+        let mut hidden = tree
+            .hidden
+            .iter()
+            .filter(|path| **path != Path::new("/proc"));
+        // Terminals are part of /dev, and each instance's own.
+        self.own_user.is_none()
+            && tree.dev == Dev::Bare
+            && shown.all(is_apart)
+            && hidden.all(|path| is_apart(path))
     }
 
     fn makes_something(&self) -> bool {

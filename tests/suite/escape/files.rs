@@ -26,11 +26,20 @@ fn secrets_of_the_host_are_not_read() {
         format!("sys openat -100 text:{outside}.new 0x41 0x1b6"),
     );
     let cases: [Case<'_>; 6] = [
-        ("sys openat -100 text:/etc/shadow 0", ["EACCES", "EACCES", "ENOENT"]),
-        ("sys openat -100 text:/etc/gshadow 0", ["EACCES", "EACCES", "ENOENT"]),
+        (
+            "sys openat -100 text:/etc/shadow 0",
+            ["EACCES", "EACCES", "ENOENT"],
+        ),
+        (
+            "sys openat -100 text:/etc/gshadow 0",
+            ["EACCES", "EACCES", "ENOENT"],
+        ),
         ("list /root", ["EACCES", "= ", "ENOENT"]),
         (&read, ["= of the host", "ENOENT", "ENOENT"]),
-        (&make, ["EACCES", "EACCES|ENOENT|EROFS", "EACCES|ENOENT|EROFS"]),
+        (
+            &make,
+            ["EACCES", "EACCES|ENOENT|EROFS", "EACCES|ENOENT|EROFS"],
+        ),
         ("list /boot", ["=|ENOENT", "= |ENOENT", "ENOENT"]),
     ];
     all_come_to(&stage, &cases);
@@ -151,7 +160,10 @@ fn there_is_no_way_around_the_root() {
         let mut instance = stage.instance(preset);
         for attempt in &cases {
             let said = instance.tries(attempt);
-            assert!(["EBADF", "ENOTDIR"].contains(&&*said), "{preset}: {attempt}: {said}");
+            assert!(
+                ["EBADF", "ENOTDIR"].contains(&&*said),
+                "{preset}: {attempt}: {said}"
+            );
         }
     }
     stage.end();
@@ -223,8 +235,13 @@ fn a_link_in_a_writable_place_leads_nowhere() {
     for preset in &PRESETS[1..] {
         stage.daemon.signal(nix::sys::signal::Signal::SIGHUP);
         stage.daemon.log.wait_for("reloaded");
-        let said = stage.instance(preset).tries(&format!("cat {place}/inner/key"));
-        assert_eq!(said, "", "{preset}: nothing is shown by a link of the server's own");
+        let said = stage
+            .instance(preset)
+            .tries(&format!("cat {place}/inner/key"));
+        assert_eq!(
+            said, "",
+            "{preset}: nothing is shown by a link of the server's own"
+        );
     }
     stage.end();
 }

@@ -59,7 +59,10 @@ fn root_without_capabilities_changes_nothing() {
         for attempt in attempts {
             let said = instance.tries(attempt);
             let allowed = wanted(attempt)[1];
-            assert!(allowed.split('|').any(|errno| errno == said), "{preset}: {attempt}: {said}");
+            assert!(
+                allowed.split('|').any(|errno| errno == said),
+                "{preset}: {attempt}: {said}"
+            );
         }
     }
     stage.end();
@@ -77,7 +80,10 @@ fn root_without_capabilities_writes_nowhere_else() {
 fn root_without_capabilities_reads_no_secrets() {
     let stage = stage();
     let cases: [Case<'_>; 5] = [
-        ("sys openat -100 text:/etc/shadow 0", ["=", "EACCES", "ENOENT"]),
+        (
+            "sys openat -100 text:/etc/shadow 0",
+            ["=", "EACCES", "ENOENT"],
+        ),
         ("list /root", ["=", "= ", "ENOENT"]),
         ("list /boot", ["=|ENOENT", "= |ENOENT", "ENOENT"]),
         ("sockets", ["=", "=", "= "]),
