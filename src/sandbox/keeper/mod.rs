@@ -22,6 +22,7 @@ use crate::sys::link;
 
 mod build;
 mod devices;
+pub mod known;
 mod minimal;
 mod rest;
 mod template;
@@ -37,6 +38,7 @@ pub enum Report {
     Ready {
         landlock: bool,
         users: bool,
+        files: Vec<known::KnownFile>,
     },
     Failed(Failure),
 }

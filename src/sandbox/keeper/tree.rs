@@ -61,25 +61,13 @@ pub fn raise(tree: &Tree, privileged: bool, part: Part) -> Result<(), Failure> {
     if let Some(own) = &own {
         own.attach_tmp(tree, &base)?;
     }
-    let covers = hide(tree, &base)?;
     if let Some(devices) = devices {
         devices.attach(&at(Path::new("/dev")))?;
     }
     if let Some(own) = &own {
         own.attach_rest(tree, &base)?;
     }
-    for copy in &copies {
-        put(copy, &at(&copy.shown.path))?;
-    }
-    for cover in covers {
-        let sealed = mount::change(
-            cover.as_fd(),
-            Attributes::READ_ONLY,
-            Attributes::default(),
-            false,
-        );
-        to("seal what covers hidden places", sealed)?;
-    }
+    cover_and_uncover(tree, &copies, at)?;
     if tree.root == Root::Minimal {
         minimal::enter(&base)?;
     }
@@ -215,7 +203,16 @@ fn take(tree: &Tree) -> Result<Vec<Copy<'_>>, Failure> {
 fn put(copy: &Copy<'_>, at: &Path) -> Result<(), Failure> {
     let what = || format!("show {}", copy.shown.path.display());
     to(what(), make_place(at, copy.is_directory))?;
-    to(what(), mount::attach(copy.mount.as_fd(), at))
+    match mount::attach(copy.mount.as_fd(), at) {
+        Err(err) if was_replaced(&err, copy.is_directory) => Ok(()),
+        attached => to(what(), attached),
+    }
+}
+
+/// Whether a file that was there a moment ago is not any more. No fault: the sandbox is
+/// not current then (`known`), and nobody will use it.
+fn was_replaced(err: &io::Error, is_directory: bool) -> bool {
+    err.kind() == io::ErrorKind::NotFound && !is_directory
 }
 
 /// Something to mount on, made where a new file system is.
@@ -258,39 +255,62 @@ fn scratch(tree: &Tree) -> Result<OwnedFd, Failure> {
     Ok(scratch)
 }
 
-/// Puts something empty on each hidden place. Returns what still has to be
-/// sealed: covers in which something else will be shown.
-fn hide(tree: &Tree, base: &Path) -> Result<Vec<OwnedFd>, Failure> {
-    if tree.hidden.is_empty() {
-        return Ok(Vec::new());
-    }
-    let void = to("make an empty place", void())?;
+/// Hides and shows, what lies deeper after what it lies in.
+fn cover_and_uncover(
+    tree: &Tree,
+    copies: &[Copy<'_>],
+    at: impl Fn(&Path) -> PathBuf,
+) -> Result<(), Failure> {
+    let hidden = tree.hidden.iter().map(|path| (path.as_path(), None));
+    let shown = copies.iter().map(|copy| (&*copy.shown.path, Some(copy)));
+    let mut layers: Vec<_> = hidden.chain(shown).collect();
+    layers.sort_by_key(|(path, _)| path.components().count());
+    let void = match tree.hidden.is_empty() {
+        true => None,
+        false => Some(to("make an empty place", void())?),
+    };
     let mut open = Vec::new();
-    for path in &tree.hidden {
-        let what = || format!("hide {}", path.display());
-        // A link leads to what is to be hidden.
-        let Ok(at) = fs::canonicalize(join(base, path)) else {
-            continue;
-        };
-        let is_directory = to(what(), fs::metadata(&at))?.is_dir();
-        let holds_something = tree.shown.iter().any(|shown| shown.path.starts_with(path));
-        let cover = if holds_something {
-            let options = [(c"size", Some(c"1M")), (c"mode", Some(c"0755"))];
-            let how = Attributes::NO_SUID
-                .and(Attributes::NO_DEV)
-                .and(Attributes::NO_EXEC);
-            mount::new_file_system(c"tmpfs", &options, how)
-        } else {
-            let part = if is_directory { "d" } else { "f" };
-            mount::clone_tree(Some(void.as_fd()), Path::new(part), false)
-        };
-        let cover = to(what(), cover)?;
-        to(what(), mount::attach(cover.as_fd(), &at))?;
-        if holds_something {
-            open.push(cover);
+    for (path, copy) in layers {
+        match (copy, &void) {
+            (Some(copy), _) => put(copy, &at(path))?,
+            (None, Some(void)) => open.extend(hide(tree, path, &at(path), void)?),
+            (None, None) => {}
         }
     }
-    Ok(open)
+    for cover in open {
+        let none = Attributes::default();
+        let sealed = mount::change(cover.as_fd(), Attributes::READ_ONLY, none, false);
+        to("seal what covers hidden places", sealed)?;
+    }
+    Ok(())
+}
+
+/// Puts something empty on a place. Returns what still has to be sealed: a
+/// cover in which something else will be shown.
+fn hide(tree: &Tree, path: &Path, at: &Path, void: &OwnedFd) -> Result<Option<OwnedFd>, Failure> {
+    let what = || format!("hide {}", path.display());
+    // A link leads to what is to be hidden.
+    let Ok(at) = fs::canonicalize(at) else {
+        return Ok(None);
+    };
+    let is_directory = to(what(), fs::metadata(&at))?.is_dir();
+    let holds_something = tree.shown.iter().any(|shown| shown.path.starts_with(path));
+    let cover = if holds_something {
+        let options = [(c"size", Some(c"1M")), (c"mode", Some(c"0755"))];
+        let how = Attributes::NO_SUID
+            .and(Attributes::NO_DEV)
+            .and(Attributes::NO_EXEC);
+        mount::new_file_system(c"tmpfs", &options, how)
+    } else {
+        let part = if is_directory { "d" } else { "f" };
+        mount::clone_tree(Some(void.as_fd()), Path::new(part), false)
+    };
+    let cover = to(what(), cover)?;
+    match mount::attach(cover.as_fd(), &at) {
+        Err(err) if was_replaced(&err, is_directory) => {}
+        attached => to(what(), attached)?,
+    }
+    Ok(holds_something.then_some(cover))
 }
 
 /// An empty directory and an empty file that nobody may read.
