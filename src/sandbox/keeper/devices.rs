@@ -126,12 +126,10 @@ impl Devices {
         }
     }
 
-    /// `scratch` has the part that /dev/shm becomes.
-    pub fn attach(self, at: &Path, scratch: BorrowedFd<'_>) -> Result<(), Failure> {
+    /// `shm` becomes /dev/shm.
+    pub fn attach(self, at: &Path, shm: BorrowedFd<'_>) -> Result<(), Failure> {
         to(WHAT, mount::attach(self.root.as_fd(), at))?;
-        let shm = mount::clone_tree(Some(scratch), Path::new("shm"), false);
-        let shm = shm.and_then(|shm| mount::attach(shm.as_fd(), &at.join("shm")));
-        to(WHAT, shm)?;
+        to(WHAT, mount::attach(shm, &at.join("shm")))?;
         if let Some(terminals) = &self.terminals {
             to(WHAT, mount::attach(terminals.as_fd(), &at.join("pts")))?;
         }

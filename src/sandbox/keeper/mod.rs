@@ -23,7 +23,9 @@ use crate::sys::link;
 mod build;
 mod devices;
 mod minimal;
+mod place;
 mod rest;
+mod scratch;
 mod tree;
 mod users;
 

@@ -64,7 +64,8 @@ fn attempt(words: &[&str], held: &mut Vec<i32>) -> Outcome {
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn errno(err: std::io::Error) -> Errno {
-    err.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw)
+    err.raw_os_error()
+        .map_or(Errno::UnknownErrno, Errno::from_raw)
 }
 
 fn first_line(bytes: &[u8]) -> String {
@@ -97,11 +98,17 @@ fn bytes(digits: &str) -> Vec<u8> {
     pairs.map(byte).collect()
 }
 
-#[allow(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "a register takes the bits")]
+#[allow(
+    clippy::cast_sign_loss,
+    clippy::cast_possible_truncation,
+    reason = "a register takes the bits"
+)]
 fn number(word: &str) -> usize {
     match word.strip_prefix("0x") {
         Some(digits) => usize::from_str_radix(digits, 16).unwrap(),
-        None => word.parse::<i64>().unwrap_or_else(|_| panic!("no number: {word}")) as usize,
+        None => word
+            .parse::<i64>()
+            .unwrap_or_else(|_| panic!("no number: {word}")) as usize,
     }
 }
 
@@ -116,7 +123,8 @@ fn list(path: &str) -> Outcome {
 /// Asks for every number, as /proc may be hidden.
 fn descriptors() -> String {
     const F_GETFD: usize = 1;
-    let is_open = |fd: &usize| raw::system_call(libc::SYS_fcntl, [*fd, F_GETFD, 0, 0, 0, 0]).is_ok();
+    let is_open =
+        |fd: &usize| raw::system_call(libc::SYS_fcntl, [*fd, F_GETFD, 0, 0, 0, 0]).is_ok();
     let open = (0..65_536).filter(is_open).map(|fd| fd.to_string());
     open.collect::<Vec<_>>().join(" ")
 }
@@ -132,7 +140,10 @@ fn reach() -> String {
         Err(_) => None,
     };
     let most = 1 << 15;
-    (1..most).filter_map(|pid| look(&pid)).collect::<Vec<_>>().join(" ")
+    (1..most)
+        .filter_map(|pid| look(&pid))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// `tcp:PORT` of 127.0.0.1, `@NAME`, or a path.
@@ -161,8 +172,9 @@ fn listen(name: &str, held: &mut Vec<i32>) -> Outcome {
         return Ok(port.to_string());
     }
     let listener = match name.strip_prefix('@') {
-        Some(name) => SocketAddr::from_abstract_name(name)
-            .and_then(|name| UnixListener::bind_addr(&name)),
+        Some(name) => {
+            SocketAddr::from_abstract_name(name).and_then(|name| UnixListener::bind_addr(&name))
+        }
         None => UnixListener::bind(name),
     };
     held.push(listener.map_err(errno)?.into_raw_fd());
@@ -173,15 +185,21 @@ fn listen(name: &str, held: &mut Vec<i32>) -> Outcome {
 /// network whatever the own one is, and uses its socket for another one. Tells on
 /// stderr, and says hello over the new one.
 fn again(port: u16, how: &str) -> Outcome {
-    let dissolved = raw::system_call(libc::SYS_connect, [0, [0_u8; 16].as_ptr() as usize, 16, 0, 0, 0]);
+    let dissolved = raw::system_call(
+        libc::SYS_connect,
+        [0, [0_u8; 16].as_ptr() as usize, 16, 0, 0, 0],
+    );
     let [high, low] = port.to_be_bytes();
     let family = libc::AF_INET.to_le_bytes();
-    let mut address = [family[0], family[1], high, low, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+    let mut address = [
+        family[0], family[1], high, low, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0,
+    ];
     let hello = b"hello";
     let to = address.as_ptr() as usize;
     let outcome = dissolved.and_then(|_| match how {
-        "connect" => raw::system_call(libc::SYS_connect, [0, to, 16, 0, 0, 0])
-            .and_then(|_| raw::system_call(libc::SYS_write, [0, hello.as_ptr() as usize, 5, 0, 0, 0])),
+        "connect" => raw::system_call(libc::SYS_connect, [0, to, 16, 0, 0, 0]).and_then(|_| {
+            raw::system_call(libc::SYS_write, [0, hello.as_ptr() as usize, 5, 0, 0, 0])
+        }),
         "send" => {
             const MSG_FASTOPEN: usize = 0x2000_0000;
             let text = hello.as_ptr() as usize;
@@ -189,7 +207,8 @@ fn again(port: u16, how: &str) -> Outcome {
         }
         _ => {
             address[2..4].fill(0);
-            let bound = raw::system_call(libc::SYS_bind, [0, address.as_ptr() as usize, 16, 0, 0, 0]);
+            let bound =
+                raw::system_call(libc::SYS_bind, [0, address.as_ptr() as usize, 16, 0, 0, 0]);
             bound.and_then(|_| raw::system_call(libc::SYS_listen, [0, 1, 0, 0, 0, 0]))
         }
     });
@@ -199,7 +218,10 @@ fn again(port: u16, how: &str) -> Outcome {
 }
 
 fn execute(program: &str, arguments: &[&str]) -> Outcome {
-    let output = Command::new(program).args(arguments).output().map_err(errno)?;
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .map_err(errno)?;
     let text = [&output.stdout[..], &output.stderr].concat();
     Ok(first_line(&text))
 }
@@ -218,7 +240,10 @@ fn execute_copy(program: &str) -> Outcome {
 fn ending(child: i32) -> Outcome {
     let mut status: i32 = 0;
     let place = (&raw mut status) as usize;
-    raw::system_call(libc::SYS_wait4, [usize::try_from(child).unwrap(), place, 0, 0, 0, 0])?;
+    raw::system_call(
+        libc::SYS_wait4,
+        [usize::try_from(child).unwrap(), place, 0, 0, 0, 0],
+    )?;
     let status = std::process::ExitStatus::from_raw(status);
     Ok(match (status.signal(), status.core_dumped()) {
         (Some(signal), true) => format!("signal {signal} with a core"),

@@ -25,7 +25,9 @@ pub mod root;
 
 /// Whether this process is to be the attacker, which it then was.
 pub fn was_attacker() -> bool {
-    let asked = std::env::args().nth(1).is_some_and(|word| word == "--attack");
+    let asked = std::env::args()
+        .nth(1)
+        .is_some_and(|word| word == "--attack");
     if asked {
         attacker::run();
     }
@@ -176,7 +178,9 @@ impl Instance {
     pub fn gets(&mut self, attempt: &str) -> String {
         let said = self.tries(attempt);
         let result = said.strip_prefix("= ");
-        result.unwrap_or_else(|| panic!("{attempt}: {said}")).to_owned()
+        result
+            .unwrap_or_else(|| panic!("{attempt}: {said}"))
+            .to_owned()
     }
 }
 
@@ -194,7 +198,9 @@ pub fn all_come_to(stage: &Stage, cases: &[Case<'_>]) {
             let said = instance.tries(attempt);
             let fits = |wanted| said == wanted || wanted == "=" && said.starts_with("= ");
             if !wanted.split('|').any(fits) {
-                wrong.push(format!("{preset}: {attempt}: {said:?} instead of {wanted:?}"));
+                wrong.push(format!(
+                    "{preset}: {attempt}: {said:?} instead of {wanted:?}"
+                ));
             }
         }
     }

