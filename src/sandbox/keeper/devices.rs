@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, openat};
@@ -126,10 +126,9 @@ impl Devices {
         }
     }
 
-    /// `shm` becomes /dev/shm.
-    pub fn attach(self, at: &Path, shm: BorrowedFd<'_>) -> Result<(), Failure> {
+    /// /dev/shm is a place for something else.
+    pub fn attach(self, at: &Path) -> Result<(), Failure> {
         to(WHAT, mount::attach(self.root.as_fd(), at))?;
-        to(WHAT, mount::attach(shm, &at.join("shm")))?;
         if let Some(terminals) = &self.terminals {
             to(WHAT, mount::attach(terminals.as_fd(), &at.join("pts")))?;
         }

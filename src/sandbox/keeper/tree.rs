@@ -28,16 +28,26 @@ struct Copy<'a> {
     is_directory: bool,
 }
 
+/// Which part of a tree is to be built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    All,
+    /// All but what no two sandboxes may share: see [`add_own`].
+    Common,
+}
+
 /// Builds the tree in this mount namespace. `privileged`: device nodes can be made.
-pub fn raise(tree: &Tree, privileged: bool) -> Result<(), Failure> {
+pub fn raise(tree: &Tree, privileged: bool, part: Part) -> Result<(), Failure> {
     to("make all mounts private", mount::make_all_private())?;
-    let proc = new_proc(tree)?;
+    let own = match part {
+        Part::All => Some(Own::make(tree)?),
+        Part::Common => None,
+    };
     let copies = take(tree, privileged)?;
     let devices = match tree.dev {
         Dev::Host => None,
         kind => Some(devices::Devices::make(kind, privileged, tree.tty)?),
     };
-    let scratch = to("make a private /tmp", Scratch::new(tree))?;
     let void = to("make an empty place", Void::new())?;
     let base = match tree.root {
         Root::Minimal => minimal::begin(tree)?,
@@ -54,24 +64,14 @@ pub fn raise(tree: &Tree, privileged: bool) -> Result<(), Failure> {
         }
         Root::Host => PathBuf::from("/"),
     };
-    let at = |path: &str| base.join(path.trim_start_matches('/'));
-    if tree.private_tmp {
-        for (path, part) in TMP.iter().zip([&scratch.tmp, &scratch.var]) {
-            let path = at(path);
-            if path.exists() {
-                to("make a private /tmp", mount::attach(part.as_fd(), &path))?;
-            }
-        }
+    if let Some(own) = &own {
+        own.attach_tmp(tree, &base)?;
     }
     if let Some(devices) = devices {
-        devices.attach(&at("/dev"), scratch.shm.as_fd())?;
+        devices.attach(&join(&base, "/dev"))?;
     }
-    if let Some(proc) = proc {
-        let at = at("/proc");
-        to(NEW_PROC, mount::attach(proc.as_fd(), &at))?;
-        if tree.proc_for_log_in {
-            to(NEW_PROC, seal_settings(&at))?;
-        }
+    if let Some(own) = &own {
+        own.attach_rest(tree, &base)?;
     }
     lay(tree, &copies, void, &base, privileged)?;
     if tree.root == Root::Minimal {
@@ -80,6 +80,61 @@ pub fn raise(tree: &Tree, privileged: bool) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Puts what is a sandbox's own on a tree that is common to several.
+pub fn add_own(tree: &Tree) -> Result<(), Failure> {
+    let (own, base) = (Own::make(tree)?, Path::new("/"));
+    own.attach_tmp(tree, base)?;
+    own.attach_rest(tree, base)
+}
+
+/// What no two sandboxes share: /proc and memory for files.
+struct Own {
+    proc: Option<OwnedFd>,
+    scratch: Scratch,
+}
+
+impl Own {
+    fn make(tree: &Tree) -> Result<Self, Failure> {
+        Ok(Self {
+            proc: new_proc(tree)?,
+            scratch: to(PRIVATE_TMP, Scratch::new(tree))?,
+        })
+    }
+
+    fn attach_tmp(&self, tree: &Tree, base: &Path) -> Result<(), Failure> {
+        if !tree.private_tmp {
+            return Ok(());
+        }
+        for (path, part) in TMP.iter().zip([&self.scratch.tmp, &self.scratch.var]) {
+            let path = join(base, path);
+            if path.exists() {
+                to(PRIVATE_TMP, mount::attach(part.as_fd(), &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn attach_rest(&self, tree: &Tree, base: &Path) -> Result<(), Failure> {
+        if tree.dev != Dev::Host {
+            let shm = mount::attach(self.scratch.shm.as_fd(), &join(base, "/dev/shm"));
+            to(PRIVATE_TMP, shm)?;
+        }
+        if let Some(proc) = &self.proc {
+            let at = join(base, "/proc");
+            to(NEW_PROC, mount::attach(proc.as_fd(), &at))?;
+            if tree.proc_for_log_in {
+                to(NEW_PROC, seal_settings(&at))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn join(base: &Path, path: &str) -> PathBuf {
+    base.join(path.trim_start_matches('/'))
+}
+
+const PRIVATE_TMP: &str = "make a private /tmp";
 const NEW_PROC: &str = "mount a new /proc";
 
 /// Read-only: what root may write there without any capability is the host's

@@ -91,7 +91,10 @@ fn instances_of_a_strict_service_do_not_reach_each_other() {
     // But not even they look into each other: each is in a Landlock domain of its own.
     for file in ["mem", "environ", "fd", "root", "maps"] {
         let said = b.tries(&format!("sys openat -100 text:/proc/{of_a}/{file} 0"));
-        assert!(["EACCES", "EPERM", "ENOENT"].contains(&&*said), "{file}: {said}");
+        assert!(
+            ["EACCES", "EPERM", "ENOENT"].contains(&&*said),
+            "{file}: {said}"
+        );
     }
     a.gets("listen @escape");
     let (mut c, mut d) = (stage.instance("strict"), stage.instance("strict"));
