@@ -16,6 +16,7 @@ tests![
     programs_with_the_set_uid_bit_give_nothing,
     what_is_hidden_below_something_visible_stays_hidden,
     a_link_in_a_writable_place_leads_nowhere,
+    a_state_that_changes_hands_takes_nothing_of_others_along,
 ];
 
 fn secrets_of_the_host_are_not_read() {
@@ -247,5 +248,48 @@ fn a_link_in_a_writable_place_leads_nowhere() {
             .gets("list /etc")
             .contains("passwd")
     );
+    stage.end();
+}
+
+fn a_state_that_changes_hands_takes_nothing_of_others_along() {
+    needs_root();
+    use std::os::unix::fs::{MetadataExt, lchown, symlink};
+    /// Of no service of the tests, and of those that dynamic users get.
+    const FORMER: u32 = 65_500;
+    let (state, others) = (State::new("former"), State::new("others"));
+    let of_others = format!("{}/file", others.path());
+    let below = format!("{}/below/note", state.path());
+    fs::create_dir_all(format!("{}/below", state.path())).unwrap();
+    fs::create_dir_all(others.path()).unwrap();
+    for path in [&of_others, &below] {
+        fs::write(path, "note\n").unwrap();
+    }
+    // What a server that was taken over leaves behind.
+    fs::hard_link(&of_others, format!("{}/hard", state.path())).unwrap();
+    symlink(&of_others, format!("{}/soft", state.path())).unwrap();
+    symlink(others.path(), format!("{}/directory", state.path())).unwrap();
+    for name in ["", "/below", "/below/note", "/soft", "/directory"] {
+        lchown(
+            format!("{}{name}", state.path()),
+            Some(FORMER),
+            Some(FORMER),
+        )
+        .unwrap();
+    }
+    let keys = format!("user = \"dynamic\"\nstate = \"{}\"\n", state.0);
+    let service = Service {
+        name: "heir",
+        preset: "strict",
+        refined: "",
+        keys: &keys,
+    };
+    let stage = Stage::new(&[service]);
+    let mut heir = stage.instance("heir");
+    assert_eq!(heir.gets(&format!("cat {below}")), "note");
+    heir.gets(&format!("sys openat -100 text:{below} 1"));
+    for path in [others.path(), of_others] {
+        assert_eq!(fs::metadata(&path).unwrap().uid(), 0, "{path}");
+    }
+    drop(heir);
     stage.end();
 }
