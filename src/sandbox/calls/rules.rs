@@ -24,6 +24,10 @@ const NEW_TIME_NAMESPACE: u32 = 0x80;
 /// Requests by which a server could type on a terminal that it shares with its caller.
 const TERMINAL_INPUT: [u32; 2] = [0x5412 /* TIOCSTI */, 0x541c /* TIOCLINUX */];
 
+/// Connects as it sends, and asks nobody who is asked at connect(2): Landlock
+/// above all.
+const MSG_FASTOPEN: u32 = 0x2000_0000;
+
 /// The ordinary persona, and the question which one it is.
 const PERSONAS: [u32; 2] = [0, u32::MAX];
 
@@ -212,6 +216,8 @@ fn look(call: &Call, settings: &Settings) -> Verdict {
             }
             None => Verdict::Allow,
         },
+        "sendto" | "sendmmsg" => look(3, Wanted::Without(MSG_FASTOPEN), libc::EOPNOTSUPP),
+        "sendmsg" => look(2, Wanted::Without(MSG_FASTOPEN), libc::EOPNOTSUPP),
         "ioctl" => look(1, Wanted::NoneOf(TERMINAL_INPUT.to_vec()), libc::EPERM),
         "personality" if !settings.allows(call.name) => {
             look(0, Wanted::OneOf(PERSONAS.to_vec()), libc::EPERM)

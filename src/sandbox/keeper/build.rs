@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use landlock::{
-    ABI, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
-    Scope, path_beneath_rules,
+    ABI, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetError, Scope, path_beneath_rules,
 };
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::sethostname;
@@ -89,7 +89,7 @@ pub fn furnish(blueprint: &Blueprint, common: Option<&Common>) -> Result<Built, 
         (None, _) => Vec::new(),
     };
     let landlock = match &blueprint.landlock {
-        Some(places) => Some(domain(places)?),
+        Some(places) => Some(domain(places, blueprint.network == Some(Network::None))?),
         None => None,
     };
     Ok(Built {
@@ -141,9 +141,11 @@ fn enter_user_namespace(uid: u32, gid: u32) -> Result<(), Failure> {
 
 /// A Landlock ruleset that servers restrict themselves with. Paths are those
 /// of the new tree: a rule is tied to what lies there, not to its name.
-fn domain(places: &[PathBuf]) -> Result<OwnedFd, Failure> {
+/// `no_network`: a socket of the host's network that the server is given is not
+/// to be connected or bound anew, wherever it was before.
+fn domain(places: &[PathBuf], no_network: bool) -> Result<OwnedFd, Failure> {
     let what = "make a Landlock ruleset";
-    let made = ruleset(places).map_err(|err| io::Error::other(err.to_string()));
+    let made = ruleset(places, no_network).map_err(|err| io::Error::other(err.to_string()));
     let fd = to(what, made)?;
     to(
         what,
@@ -151,12 +153,15 @@ fn domain(places: &[PathBuf]) -> Result<OwnedFd, Failure> {
     )
 }
 
-fn ruleset(places: &[PathBuf]) -> Result<Option<OwnedFd>, RulesetError> {
+fn ruleset(places: &[PathBuf], no_network: bool) -> Result<Option<OwnedFd>, RulesetError> {
     let abi = ABI::V7;
     let write = AccessFs::from_write(abi) & !AccessFs::IoctlDev;
     let mut ruleset = Ruleset::default().set_compatibility(CompatLevel::BestEffort);
     if !places.is_empty() {
         ruleset = ruleset.handle_access(write)?;
+    }
+    if no_network {
+        ruleset = ruleset.handle_access(AccessNet::BindTcp | AccessNet::ConnectTcp)?;
     }
     let created = ruleset
         .scope(Scope::Signal | Scope::AbstractUnixSocket)?
