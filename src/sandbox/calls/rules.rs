@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::table::{self, Architecture, Call, Fate, Group};
-use crate::table::isolation::{Family, Isolation, SystemCalls};
+use crate::table::isolation::{Family, Isolation, Mechanism, SystemCalls};
 
 /// The group that stands for flags of other calls as well.
 const NAMESPACE: &str = "@namespace";
@@ -27,6 +27,11 @@ const TERMINAL_INPUT: [u32; 2] = [0x5412 /* TIOCSTI */, 0x541c /* TIOCLINUX */];
 /// Connects as it sends, and asks nobody who is asked at connect(2): Landlock
 /// above all.
 const MSG_FASTOPEN: u32 = 0x2000_0000;
+
+/// Of mmap(2) and mprotect(2), and of shmat(2).
+const WRITE_AND_EXECUTE: u32 = bits(&[libc::PROT_WRITE, libc::PROT_EXEC]);
+const EXECUTE: u32 = libc::PROT_EXEC.cast_unsigned();
+const ATTACH_TO_EXECUTE: u32 = libc::SHM_EXEC.cast_unsigned();
 
 /// The ordinary persona, and the question which one it is.
 const PERSONAS: [u32; 2] = [0, u32::MAX];
@@ -56,6 +61,7 @@ pub struct Settings {
     allow: Vec<String>,
     deny: Vec<String>,
     families: Option<Vec<Family>>,
+    no_write_execute: bool,
 }
 
 impl Settings {
@@ -75,6 +81,7 @@ impl Settings {
                 families.dedup();
                 families
             }),
+            no_write_execute: isolation.wants(Mechanism::MemoryDenyWriteExecute),
         }
     }
 
@@ -118,6 +125,8 @@ pub enum Wanted {
     NoneOf(Vec<u32>),
     /// None of these bits.
     Without(u32),
+    /// Not all of these bits at once.
+    NotAll(u32),
 }
 
 /// The verdicts by number, each from its number up to the next one's. Numbers
@@ -196,6 +205,17 @@ fn look(call: &Call, settings: &Settings) -> Verdict {
         },
         "sendto" | "sendmmsg" => look(3, Wanted::Without(MSG_FASTOPEN), libc::EOPNOTSUPP),
         "sendmsg" => look(2, Wanted::Without(MSG_FASTOPEN), libc::EOPNOTSUPP),
+        // By the filter and not by PR_SET_MDWE(2const), which is about an address
+        // space: a child that is to become a server has its parent's. Every kernel has it, too.
+        "mmap" if settings.no_write_execute => {
+            look(2, Wanted::NotAll(WRITE_AND_EXECUTE), libc::EACCES)
+        }
+        "mprotect" | "pkey_mprotect" if settings.no_write_execute => {
+            look(2, Wanted::Without(EXECUTE), libc::EACCES)
+        }
+        "shmat" if settings.no_write_execute => {
+            look(2, Wanted::Without(ATTACH_TO_EXECUTE), libc::EACCES)
+        }
         "ioctl" => look(1, Wanted::NoneOf(TERMINAL_INPUT.to_vec()), libc::EPERM),
         "personality" if !settings.allows(call.name) => {
             look(0, Wanted::OneOf(PERSONAS.to_vec()), libc::EPERM)
