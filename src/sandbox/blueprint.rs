@@ -128,9 +128,9 @@ impl Blueprint {
         let tree = use_of(Mechanism::MountNamespace).then(|| Tree::of(exec, around, pid_namespace));
         let landlock = use_of(Mechanism::Landlock)
             .then(|| tree.as_ref().map_or_else(Vec::new, Tree::places_to_write));
-        let users = use_of(Mechanism::UserNamespace)
-            .then(|| exec.user.as_ref())
-            .flatten()
+        let user = exec.user.as_ref();
+        let users = user
+            .filter(|_| use_of(Mechanism::UserNamespace))
             .map(|user| Users {
                 uid: user.uid,
                 gids: gids(user.gid, &user.groups),
@@ -159,9 +159,18 @@ impl Blueprint {
     fn has_common_parts(&self) -> bool {
         const OWN: [&str; 4] = ["/tmp", "/var/tmp", "/proc", "/dev"];
         let Some(tree) = &self.tree else { return false };
-        let is_apart = |shown: &Shown| !OWN.iter().any(|own| shown.path.starts_with(own));
+        let is_apart = |path: &Path| !OWN.iter().any(|own| path.starts_with(own));
+        let mut shown = tree.shown.iter().map(|shown| &*shown.path);
+        // A /proc that is hidden gets nothing of its own.
+        let mut hidden = tree
+            .hidden
+            .iter()
+            .filter(|path| **path != Path::new("/proc"));
         // Terminals are part of /dev, and each instance's own.
-        self.own_user.is_none() && tree.dev == Dev::Bare && tree.shown.iter().all(is_apart)
+        self.own_user.is_none()
+            && tree.dev == Dev::Bare
+            && shown.all(is_apart)
+            && hidden.all(|path| is_apart(path))
     }
 
     fn makes_something(&self) -> bool {

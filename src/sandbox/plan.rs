@@ -48,6 +48,8 @@ pub struct Cage {
     pub keyring: bool,
     pub no_new_privs: bool,
     pub filter: Option<Arc<[Instruction]>>,
+    /// The filter lets a parked child hear of its request.
+    pub may_park: bool,
     /// Where the service finds its credentials.
     pub credentials: Option<PathBuf>,
 }

@@ -139,6 +139,10 @@ impl LateEnvp {
     }
 
     /// In the child, which is the only one to use it from then on.
+    #[allow(
+        clippy::mut_from_ref,
+        reason = "what is behind the pointer is the child's alone"
+    )]
     pub fn take_in_child(&self) -> Option<&mut Envp> {
         // SAFETY: null or made by `put`, which does not touch it again, and
         // freed only with this value, which the parent keeps while the child is in

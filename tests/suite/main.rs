@@ -27,6 +27,7 @@ mod forward;
 mod handover;
 mod held;
 mod helper;
+mod hidden;
 mod limits;
 mod listeners;
 mod logging;
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
         datagrams::TESTS,
         examples::TESTS,
         security::TESTS,
+        hidden::TESTS,
         explain::TESTS,
         control::TESTS,
         usherctl::TESTS,

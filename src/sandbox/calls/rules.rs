@@ -28,13 +28,13 @@ const TERMINAL_INPUT: [u32; 2] = [0x5412 /* TIOCSTI */, 0x541c /* TIOCLINUX */];
 /// above all.
 const MSG_FASTOPEN: u32 = 0x2000_0000;
 
-/// Of mmap(2) and mprotect(2), and of shmat(2).
-const WRITE_AND_EXECUTE: u32 = bits(&[libc::PROT_WRITE, libc::PROT_EXEC]);
-const EXECUTE: u32 = libc::PROT_EXEC.cast_unsigned();
-const ATTACH_TO_EXECUTE: u32 = libc::SHM_EXEC.cast_unsigned();
-
 /// The ordinary persona, and the question which one it is.
 const PERSONAS: [u32; 2] = [0, u32::MAX];
+
+/// Memory that is written to and executed; and memory that becomes executable.
+const WRITABLE_CODE: u32 = bits(&[libc::PROT_WRITE, libc::PROT_EXEC]);
+const CODE: u32 = bits(&[libc::PROT_EXEC]);
+const SHARED_CODE: u32 = bits(&[libc::SHM_EXEC]);
 
 /// Calls older than the common numbers that libraries do without if, and only
 /// if, the kernel seems not to have them.
@@ -61,7 +61,8 @@ pub struct Settings {
     allow: Vec<String>,
     deny: Vec<String>,
     families: Option<Vec<Family>>,
-    no_write_execute: bool,
+    /// No memory is to be both writable and executable.
+    no_writable_code: bool,
 }
 
 impl Settings {
@@ -81,7 +82,7 @@ impl Settings {
                 families.dedup();
                 families
             }),
-            no_write_execute: isolation.wants(Mechanism::MemoryDenyWriteExecute),
+            no_writable_code: isolation.wants(Mechanism::MemoryDenyWriteExecute),
         }
     }
 
@@ -125,7 +126,7 @@ pub enum Wanted {
     NoneOf(Vec<u32>),
     /// None of these bits.
     Without(u32),
-    /// Not all of these bits at once.
+    /// Not all of these bits.
     NotAll(u32),
 }
 
@@ -184,6 +185,18 @@ fn look(call: &Call, settings: &Settings) -> Verdict {
             errno,
         })
     };
+    if settings.no_writable_code {
+        // What PR_SET_MDWE(2const) does, which cannot be used: it would hold for
+        // the helper too, whose memory the child shares when it is set.
+        match call.name {
+            "mmap" => return look(2, Wanted::NotAll(WRITABLE_CODE), libc::EACCES),
+            "mprotect" | "pkey_mprotect" => {
+                return look(2, Wanted::Without(CODE), libc::EACCES);
+            }
+            "shmat" => return look(2, Wanted::Without(SHARED_CODE), libc::EACCES),
+            _ => {}
+        }
+    }
     match call.name {
         "clone" | "clone3" | "unshare" if settings.allows_namespaces(call.name) => Verdict::Allow,
         "clone" => look(0, Wanted::Without(NEW_NAMESPACE), libc::EPERM),
@@ -205,17 +218,6 @@ fn look(call: &Call, settings: &Settings) -> Verdict {
         },
         "sendto" | "sendmmsg" => look(3, Wanted::Without(MSG_FASTOPEN), libc::EOPNOTSUPP),
         "sendmsg" => look(2, Wanted::Without(MSG_FASTOPEN), libc::EOPNOTSUPP),
-        // By the filter and not by PR_SET_MDWE(2const), which is about an address
-        // space: a child that is to become a server has its parent's. Every kernel has it, too.
-        "mmap" if settings.no_write_execute => {
-            look(2, Wanted::NotAll(WRITE_AND_EXECUTE), libc::EACCES)
-        }
-        "mprotect" | "pkey_mprotect" if settings.no_write_execute => {
-            look(2, Wanted::Without(EXECUTE), libc::EACCES)
-        }
-        "shmat" if settings.no_write_execute => {
-            look(2, Wanted::Without(ATTACH_TO_EXECUTE), libc::EACCES)
-        }
         "ioctl" => look(1, Wanted::NoneOf(TERMINAL_INPUT.to_vec()), libc::EPERM),
         "personality" if !settings.allows(call.name) => {
             look(0, Wanted::OneOf(PERSONAS.to_vec()), libc::EPERM)

@@ -22,6 +22,7 @@ use crate::sys::link;
 
 mod build;
 mod devices;
+pub mod known;
 mod minimal;
 mod place;
 mod rest;
@@ -39,6 +40,7 @@ pub enum Report {
     Ready {
         landlock: bool,
         users: bool,
+        files: Vec<known::KnownFile>,
     },
     Failed(Failure),
 }

@@ -257,7 +257,16 @@ fn put(copy: &Copy<'_>, root: &OwnedFd) -> Result<(), Failure> {
     let what = || format!("show {}", copy.shown.path.display());
     let at = place::make_inside(root, &copy.shown.path, copy.is_directory);
     let at = to(what(), at)?;
-    to(what(), mount::attach_to(copy.mount.as_fd(), at.as_fd()))
+    match mount::attach_to(copy.mount.as_fd(), at.as_fd()) {
+        Err(err) if was_replaced(&err, copy.is_directory) => Ok(()),
+        attached => to(what(), attached),
+    }
+}
+
+/// Whether a file that was there a moment ago is not any more. No fault: the sandbox is
+/// not current then (`known`), and nobody will use it.
+fn was_replaced(err: &io::Error, is_directory: bool) -> bool {
+    err.kind() == io::ErrorKind::NotFound && !is_directory
 }
 
 /// Puts something empty on a hidden place, `at`. Returns what still has to be
@@ -284,6 +293,9 @@ fn hide(
         void.cover(is_directory)
     };
     let cover = to(what(), cover)?;
-    to(what(), mount::attach_to(cover.as_fd(), at.as_fd()))?;
+    match mount::attach_to(cover.as_fd(), at.as_fd()) {
+        Err(err) if was_replaced(&err, is_directory) => {}
+        attached => to(what(), attached)?,
+    }
     Ok(holds_something.then_some(cover))
 }
