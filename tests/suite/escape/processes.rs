@@ -210,10 +210,10 @@ fn a_strict_daemon_ends_with_its_instance() {
     let program = stage.dir.path().join("attacker");
     let mut instance = stage.instance("strict");
     instance.gets("daemon");
-    let one = until("two attackers", SOON, || {
+    until("two attackers", SOON, || {
         (attackers(&program).len() == 2).then_some(())
     });
-    drop((instance, one));
+    drop(instance);
     until("the end of the daemon", SOON, || {
         attackers(&program).is_empty().then_some(())
     });
