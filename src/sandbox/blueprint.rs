@@ -41,6 +41,24 @@ const SECRETS: [&str; 6] = [
     "/run/credentials",
 ];
 
+/// Sockets of those who do as root what root asks of them, and so undo all that
+/// was taken from a server that is root. Directories where there are such: what covers
+/// a single file goes when the file is replaced.
+const CONTROL: [&str; 9] = [
+    "/run/dbus",
+    "/run/systemd",
+    "/run/docker.sock",
+    "/run/containerd",
+    "/run/crio",
+    "/run/podman",
+    "/run/libvirt",
+    "/run/incus",
+    "/run/snapd.socket",
+];
+
+/// What of these is for everybody: logs, and names of hosts.
+const NO_CONTROL: [&str; 2] = ["/run/systemd/journal", "/run/systemd/resolve"];
+
 /// A sandbox, before anything of it exists.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blueprint {
@@ -201,7 +219,21 @@ impl Tree {
     fn of(exec: &Exec, around: &Surroundings, own_pids: bool) -> Self {
         let isolation: &Isolation = &exec.isolation;
         let state = exec.state.as_ref().map(|name| Path::new(STATE).join(name));
-        let shown = shown(isolation, around, state.as_ref());
+        let mut shown = shown(isolation, around, state.as_ref());
+        let is_bare_root = exec.user.as_ref().is_some_and(|user| user.uid == 0)
+            && isolation.capabilities.as_ref().is_some_and(Vec::is_empty);
+        let without_control = isolation.root == Root::ReadOnly && is_bare_root;
+        if without_control {
+            shown.splice(
+                0..0,
+                NO_CONTROL.map(|path| Shown {
+                    path: PathBuf::from(path),
+                    writable: false,
+                    optional: true,
+                }),
+            );
+            shown.sort_by_key(|shown| shown.path.components().count());
+        }
         let is_shown = |path: &Path| {
             let mut paths = shown.iter().map(|shown| &shown.path);
             paths.any(|known| known.starts_with(path) || path.starts_with(known))
@@ -213,6 +245,16 @@ impl Tree {
             let others = others.filter(|path| Some(path) != state.as_ref());
             hidden.extend(secrets.chain(others).filter(|path| !is_shown(path)));
             hidden.extend(around.own.iter().cloned());
+        }
+        if without_control {
+            let named = |path: &&str| {
+                isolation
+                    .visible
+                    .iter()
+                    .any(|shown| shown.starts_with(path))
+            };
+            let control = CONTROL.iter().filter(|path| !named(path));
+            hidden.extend(control.map(PathBuf::from));
         }
         if isolation.root != Root::Minimal {
             if isolation.home == Home::Hidden {

@@ -22,11 +22,8 @@ tests![
 fn secrets_of_the_host_are_not_read() {
     let stage = Stage::plain();
     let outside = stage.dir.write("outside", "of the host\n");
-    let (read, make) = (
-        format!("cat {outside}"),
-        format!("sys openat -100 text:{outside}.new 0x41 0x1b6"),
-    );
-    let cases: [Case<'_>; 6] = [
+    let read = format!("cat {outside}");
+    let cases: [Case<'_>; 5] = [
         (
             "sys openat -100 text:/etc/shadow 0",
             ["EACCES", "EACCES", "ENOENT"],
@@ -37,13 +34,16 @@ fn secrets_of_the_host_are_not_read() {
         ),
         ("list /root", ["EACCES", "= ", "ENOENT"]),
         (&read, ["= of the host", "ENOENT", "ENOENT"]),
-        (
-            &make,
-            ["EACCES", "EACCES|ENOENT|EROFS", "EACCES|ENOENT|EROFS"],
-        ),
         ("list /boot", ["=|ENOENT", "= |ENOENT", "ENOENT"]),
     ];
     all_come_to(&stage, &cases);
+    for preset in &PRESETS[1..] {
+        // In a /tmp of its own, if at all.
+        stage
+            .instance(preset)
+            .tries(&format!("sys openat -100 text:{outside}.new 0x41 0x1b6"));
+        assert!(!fs::exists(format!("{outside}.new")).unwrap(), "{preset}");
+    }
     stage.end();
 }
 
@@ -130,7 +130,13 @@ fn nothing_but_what_is_listed_can_be_written() {
     wanted.sort_unstable();
     for preset in &PRESETS[1..] {
         let found = stage.instance(preset).gets("writable");
-        let found: Vec<&str> = found.split(' ').collect();
+        let mut found: Vec<&str> = found.split(' ').collect();
+        // The way to what is shown was made in a private /tmp, and devices are no files.
+        let is_nothing = |path: &str| {
+            path.starts_with("/tmp/") && path != open
+                || path.starts_with("/dev/") && path != "/dev/shm"
+        };
+        found.retain(|path| !is_nothing(path));
         assert_eq!(found, wanted, "{preset}");
     }
     stage.end();
