@@ -156,7 +156,9 @@ fn a_cgroup_serves_one_instance_after_the_other() {
             .log
             .wait_count(seen.len(), &["exited", "service=cat-"]);
     }
-    assert!(seen.iter().all(|path| *path == seen[0]), "{seen:?}");
+    // One waits, parked in the next one, while another serves.
+    let different: std::collections::HashSet<&String> = seen.iter().collect();
+    assert!(different.len() <= 2, "{seen:?}");
     // Without the service there is no use for it.
     assert!(daemon.reload(&dir, &cat(free_port(), "")));
     until("no cgroup of the service", SOON, || {
