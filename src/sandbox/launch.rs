@@ -11,7 +11,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use crate::sandbox::Step;
 use crate::sandbox::plan::ExecPlan;
-use crate::sys::child::{Berths, Errand};
+use crate::sys::child::{Berths, Errand, Memory};
 use crate::sys::exec::{Envp, LateEnvp};
 use crate::sys::link;
 use crate::sys::raw::{self, Errno};
@@ -108,6 +108,10 @@ impl Launcher {
             step: Step::Clone,
             errno,
         };
+        let memory = match start.plan.cage.own_memory {
+            true => Memory::Own,
+            false => Memory::Shared,
+        };
         let has = |namespace| {
             start
                 .entry
@@ -116,7 +120,7 @@ impl Launcher {
         };
         if has(libc::CLONE_NEWUSER) {
             // Only from inside of it, for who is not root outside.
-            let sent = self.berths.send_through(start, fds.cgroup);
+            let sent = self.berths.send_through(start, memory, fds.cgroup);
             let sent = sent.map_err(|err| failed(err.raw_os_error().unwrap_or(libc::EIO)))?;
             return sent.map_err(not_started);
         }
@@ -127,7 +131,7 @@ impl Launcher {
         if let Some(keeper) = keeper {
             raw::enter(keeper, libc::CLONE_NEWPID).map_err(failed)?;
         }
-        let sent = self.berths.send(start, 0, fds.cgroup);
+        let sent = self.berths.send(start, memory, fds.cgroup);
         if keeper.is_some()
             && let Err(errno) = raw::enter(self.own_pids.as_raw_fd(), libc::CLONE_NEWPID)
         {
