@@ -154,13 +154,13 @@ fn cage(
 fn label(isolation: &Isolation) -> Option<Label> {
     if let Some(profile) = &isolation.apparmor {
         return Some(Label {
-            file: c"/proc/self/attr/apparmor/exec",
+            file: c"/proc/self/attr/apparmor/exec".to_owned(),
             text: CString::new(format!("exec {profile}")).ok()?,
         });
     }
     isolation.selinux.as_ref().and_then(|context| {
         Some(Label {
-            file: c"/proc/self/attr/exec",
+            file: c"/proc/self/attr/exec".to_owned(),
             text: CString::new(context.as_str()).ok()?,
         })
     })
