@@ -82,7 +82,7 @@ fn run_keeper() -> Exit {
         eprintln!("usherd: --keeper is for usherd itself");
         return Exit::Usage;
     };
-    keeper::run(&link)
+    keeper::run(link)
 }
 
 /// `--probe [UID GID]`: how the trials of `usherd doctor` and of the helper are

@@ -10,10 +10,13 @@ use std::time::{Duration, Instant};
 
 use crate::helper::core::Helper;
 use crate::helper::instances::{Instance, Phase};
+use crate::helper::services::Program;
 use crate::helper::timers::Due;
 use crate::helper::tree::{self, Member, Snapshot};
+use crate::sandbox::Step;
 use crate::sandbox::cgroup::{Cgroups, Leaf, State};
-use crate::table::isolation::Mechanism;
+use crate::sandbox::launch::NotStarted;
+use crate::table::isolation::{Level, Mechanism};
 use crate::table::value::show_size;
 use crate::table::{Exec, Serve, Table};
 
@@ -141,6 +144,34 @@ pub fn put_in_force(cgroups: &mut Cgroups, table: &Table) {
     }
     names.sort_unstable();
     cgroups.keep(|name| names.binary_search(&name).is_ok());
+}
+
+/// The cgroup of one more instance. That of a service with limits may not be
+/// missed: outside of it nothing would hold.
+pub fn leaf_for(
+    cgroups: &mut Cgroups,
+    service: &Rc<str>,
+    program: &Program,
+) -> Result<Option<Leaf>, NotStarted> {
+    let failed = |errno| NotStarted {
+        step: Step::Cgroup,
+        errno,
+    };
+    if program.cgroup == Level::Off {
+        return Ok(None);
+    }
+    match cgroups.leaf(service) {
+        Ok(None) if program.cgroup == Level::Require => Err(failed(libc::EOPNOTSUPP)),
+        Ok(mut leaf) => {
+            let isolated = leaf.iter_mut().map(|leaf| &mut leaf.isolated);
+            isolated.for_each(|isolated| *isolated = program.isolated);
+            Ok(leaf)
+        }
+        Err(trouble) => {
+            log::error!(service = &**service; "{trouble}");
+            Err(failed(trouble.error.raw_os_error().unwrap_or(libc::EIO)))
+        }
+    }
 }
 
 impl Helper {

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Instant;
@@ -14,6 +14,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use crate::helper::belongings;
 use crate::helper::core::Helper;
+use crate::helper::front_process::seal;
 use crate::helper::sandboxes::Outcome;
 use crate::helper::start::{Answer, Ask};
 use crate::ids::ServiceId;
@@ -25,6 +26,7 @@ use crate::sandbox::launch::{Descriptors, NotStarted};
 use crate::sandbox::plan::ExecPlan;
 use crate::sandbox::probe::{Missing, Probe, Role};
 use crate::sys::exec::Environment;
+use crate::sys::link;
 use crate::table::Table;
 
 /// Tokens of the links to keepers, with the numbers of their descriptors.
@@ -117,8 +119,39 @@ impl Helper {
         blueprint: Rc<Blueprint>,
         now: Instant,
     ) -> io::Result<()> {
-        let flags = SockFlag::SOCK_CLOEXEC;
-        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+        let ours = if blueprint.template {
+            self.order_sandbox(service, &blueprint)?
+        } else {
+            self.new_keeper(&blueprint)?
+        };
+        let number = self.sandboxes.began(service, blueprint, ours, now);
+        let token = Token(FIRST_KEEPER + usize::try_from(number).unwrap_or(0));
+        self.poll
+            .registry()
+            .register(&mut SourceFd(&number), token, Interest::READABLE)
+    }
+
+    /// One more of what a template makes; a template, if there is none or it has died.
+    fn order_sandbox(
+        &mut self,
+        service: ServiceId,
+        blueprint: &Rc<Blueprint>,
+    ) -> io::Result<OwnedFd> {
+        let (ours, theirs) = pair()?;
+        if let Some(template) = self.sandboxes.template(service, blueprint)
+            && link::send(template, b"one", &[theirs.as_fd()]).is_ok()
+        {
+            return Ok(ours);
+        }
+        let template = self.new_keeper(blueprint)?;
+        link::send(template.as_fd(), b"one", &[theirs.as_fd()])?;
+        self.sandboxes.set_template(service, Some(template));
+        Ok(ours)
+    }
+
+    /// Starts a keeper and tells it what to build. Returns our end of the link.
+    fn new_keeper(&mut self, blueprint: &Blueprint) -> io::Result<OwnedFd> {
+        let (ours, theirs) = pair()?;
         let argv = vec![c"usherd-keeper".to_owned(), c"--keeper".to_owned()];
         let files = self.fronts.inheritance().files;
         let plan = ExecPlan::of_ourselves(argv, files, 0o022);
@@ -133,11 +166,9 @@ impl Helper {
         self.launcher
             .launch(&Rc::new(plan), Environment::default().seal(), &fds)
             .map_err(|NotStarted { errno, .. }| io::Error::from_raw_os_error(errno))?;
-        let number = self.sandboxes.began(service, blueprint, ours, now)?;
-        let token = Token(FIRST_KEEPER + usize::try_from(number).unwrap_or(0));
-        self.poll
-            .registry()
-            .register(&mut SourceFd(&number), token, Interest::READABLE)
+        let sealed = seal(c"usherd-blueprint", blueprint)?;
+        link::send(ours.as_fd(), b"build", &[sealed.as_fd()])?;
+        Ok(ours)
     }
 
     /// Whatever keepers have to say.
@@ -196,4 +227,10 @@ impl Helper {
             self.tell_late(ask.connection, ask.service, Answer::Failed(failed), now);
         }
     }
+}
+
+fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+    Ok(pair)
 }

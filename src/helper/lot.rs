@@ -11,9 +11,10 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::helper::cgroups::leaf_for;
 use crate::helper::core::{Helper, Phase};
 use crate::helper::sandboxes::Sandbox;
-use crate::helper::start::{leaf_for, stderr_of};
+use crate::helper::start::stderr_of;
 use crate::ids::ServiceId;
 use crate::sandbox::cgroup::Leaf;
 use crate::sandbox::launch::{Descriptors, Parked};

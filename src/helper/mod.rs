@@ -44,7 +44,7 @@
 //! # Where to look
 //!
 //! `run` (start), [`core`] (the loop), [`wire`] and [`link`] (bytes),
-//! [`policy`] (may it), [`start`] (do it), [`reap`], [`stop`] and [`tree`]
+//! [`policy`] (may it), [`start`] (do it), [`reap`], [`stop`], [`cgroups`] and [`tree`]
 //! (ends), [`tend`] (the front's keeper), [`reload`], [`sockets`] (listeners), [`front_process`] (the front
 //! as a child), [`admin`] (operators: the admin socket, who calls, bans).
 

@@ -13,7 +13,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::helper::front_process::seal;
 use crate::helper::start::Ask;
 use crate::ids::ServiceId;
 use crate::sandbox::blueprint::Blueprint;
@@ -60,6 +59,8 @@ impl Sandbox {
 struct Home {
     blueprint: Rc<Blueprint>,
     per_instance: bool,
+    /// The link to the keeper that makes keepers for it.
+    template: Option<OwnedFd>,
     ready: Vec<Rc<Sandbox>>,
     at_work: usize,
     waiting: VecDeque<Ask>,
@@ -140,6 +141,7 @@ impl Sandboxes {
         let home = self.homes.entry(service).or_insert_with(|| Home {
             blueprint: Rc::clone(blueprint),
             per_instance,
+            template: None,
             ready: Vec::new(),
             at_work: 0,
             waiting: VecDeque::new(),
@@ -150,6 +152,7 @@ impl Sandboxes {
             home.blueprint = Rc::clone(blueprint);
             home.per_instance = per_instance;
             home.ready.clear();
+            home.template = None;
             // What is being built is of the old table and finds no home.
             home.at_work = 0;
         }
@@ -226,16 +229,32 @@ impl Sandboxes {
         Some((*id, Rc::clone(&home.blueprint)))
     }
 
-    /// A keeper has been started for `service`; tells it what to build. Returns what to watch.
+    /// The link to a template of this service that makes sandboxes like `blueprint`.
+    pub fn template(
+        &self,
+        service: ServiceId,
+        blueprint: &Rc<Blueprint>,
+    ) -> Option<BorrowedFd<'_>> {
+        let home = self.homes.get(&service)?;
+        let same = Rc::ptr_eq(&home.blueprint, blueprint);
+        home.template.as_ref().filter(|_| same).map(AsFd::as_fd)
+    }
+
+    /// There is a template now, or none any more.
+    pub fn set_template(&mut self, service: ServiceId, link: Option<OwnedFd>) {
+        if let Some(home) = self.homes.get_mut(&service) {
+            home.template = link;
+        }
+    }
+
+    /// A keeper is at work for `service` and reports on `link`. Returns what to watch.
     pub fn began(
         &mut self,
         service: ServiceId,
         blueprint: Rc<Blueprint>,
         link: OwnedFd,
         now: Instant,
-    ) -> io::Result<i32> {
-        let sealed = seal(c"usherd-blueprint", &*blueprint)?;
-        link::send(link.as_fd(), b"build", &[sealed.as_fd()])?;
+    ) -> i32 {
         if let Some(home) = self.homes.get_mut(&service) {
             home.at_work += 1;
         }
@@ -252,7 +271,7 @@ impl Sandboxes {
                 until,
             },
         );
-        Ok(number)
+        number
     }
 
     /// No keeper could be started for `service`.
@@ -295,7 +314,8 @@ impl Sandboxes {
                     return self.finished(number, Err(failure));
                 }
             }
-            if let (Some(keeper), Some((descriptors, announced))) = (work.keeper, work.ready.take())
+            if let Some(keeper) = work.keeper
+                && let Some((descriptors, announced)) = work.ready.take()
             {
                 let door = open_door(work, keeper, descriptors, announced);
                 let stands = door.map(|door| (door, keeper)).map_err(|err| Failure {
@@ -331,6 +351,7 @@ impl Sandboxes {
             Err(failure) => {
                 // The next request tries again; nothing else does.
                 home.want = 0;
+                home.template = None;
                 Outcome::Failed(failure, home.waiting.drain(..).collect())
             }
         };
@@ -353,6 +374,7 @@ impl Sandboxes {
     pub fn drop_all(&mut self) {
         for home in self.homes.values_mut() {
             home.ready.clear();
+            home.template = None;
             home.want = 0;
         }
         self.homes.retain(|_, home| !home.waiting.is_empty());

@@ -11,6 +11,7 @@ use nix::sys::socket::{getsockopt, sockopt};
 use socket2::{Domain, SockAddr, SockRef, Type};
 
 use crate::admin::bans::Banned;
+use crate::helper::cgroups::leaf_for;
 use crate::helper::instances::{Instance, Instances, Phase};
 use crate::helper::lot::Lot;
 use crate::helper::policy::{self, Load};
@@ -21,11 +22,9 @@ use crate::helper::sockets::registry::Registry;
 use crate::helper::told::{Proxied, Told};
 use crate::helper::wire::{Peer, Refusal};
 use crate::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
-use crate::sandbox::Step;
 use crate::sandbox::cgroup::{Cgroups, Leaf};
 use crate::sandbox::facts::{Ends, Facts, environment};
 use crate::sandbox::launch::{Descriptors, Launcher, NotStarted};
-use crate::table::isolation::Level;
 use crate::table::{Activation, Stderr};
 
 /// Which server, on what.
@@ -389,34 +388,6 @@ pub fn stderr_of<'a>(
         Stderr::Log => {
             let pipe = services.pipes.get(&service);
             Some(pipe.map_or(null, |pipe| pipe.write.as_fd()))
-        }
-    }
-}
-
-/// The cgroup of one more instance. That of a service with limits may not be
-/// missed: outside of it nothing would hold.
-pub fn leaf_for(
-    cgroups: &mut Cgroups,
-    service: &Rc<str>,
-    program: &Program,
-) -> Result<Option<Leaf>, NotStarted> {
-    let failed = |errno| NotStarted {
-        step: Step::Cgroup,
-        errno,
-    };
-    if program.cgroup == Level::Off {
-        return Ok(None);
-    }
-    match cgroups.leaf(service) {
-        Ok(None) if program.cgroup == Level::Require => Err(failed(libc::EOPNOTSUPP)),
-        Ok(mut leaf) => {
-            let isolated = leaf.iter_mut().map(|leaf| &mut leaf.isolated);
-            isolated.for_each(|isolated| *isolated = program.isolated);
-            Ok(leaf)
-        }
-        Err(trouble) => {
-            log::error!(service = &**service; "{trouble}");
-            Err(failed(trouble.error.raw_os_error().unwrap_or(libc::EIO)))
         }
     }
 }

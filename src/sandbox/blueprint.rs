@@ -60,6 +60,8 @@ pub struct Blueprint {
     pub landlock: Option<Vec<PathBuf>>,
     /// `Some` makes a user namespace that servers enter last.
     pub users: Option<Users>,
+    /// Many of these are needed, one after the other: what they share is built once.
+    pub template: bool,
 }
 
 /// Who exists in a user namespace.
@@ -143,8 +145,23 @@ impl Blueprint {
             tree,
             landlock,
             users,
+            template: false,
+        };
+        let template = isolation.per_instance() && blueprint.has_common_parts();
+        let blueprint = Self {
+            template,
+            ..blueprint
         };
         blueprint.makes_something().then_some(blueprint)
+    }
+
+    /// Whether what is each instance's own lies on top of what is the same for all.
+    fn has_common_parts(&self) -> bool {
+        const OWN: [&str; 4] = ["/tmp", "/var/tmp", "/proc", "/dev"];
+        let Some(tree) = &self.tree else { return false };
+        let is_apart = |shown: &Shown| !OWN.iter().any(|own| shown.path.starts_with(own));
+        // Terminals are part of /dev, and each instance's own.
+        self.own_user.is_none() && tree.dev == Dev::Bare && tree.shown.iter().all(is_apart)
     }
 
     fn makes_something(&self) -> bool {

@@ -325,6 +325,7 @@ fn who_asks_from_a_cgroup_is_its_service() {
 }
 
 fn a_root_of_an_isolated_server_is_none_to_the_daemon() {
+    needs_root();
     let (dir, port) = (Dir::new(), free_port());
     let root = |isolation: &str| {
         let more = format!("user = \"root\"\nisolation = {isolation}");

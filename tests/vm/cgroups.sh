@@ -194,6 +194,8 @@ echo hello >&3
 check "whose predecessor's servers go on" bash -c 'IFS= read -r -t 20 line <&3 && [ "$line" = hello ]'
 check "with new limits" grep -qx 200 "$top/usherd/servers/pids.max"
 check "in the cgroup they had" test -d "$top/usherd/servers/s-cat"
+check "where new ones are counted as before" bash -c '
+    exec 4<>/dev/tcp/127.0.0.1/7000 && read -r -t 20 line <&4 && ls -d "$1"/usherd/servers/s-cat/i*/memory.events' _ "$top"
 ask 7001 >/dev/null
 check "and new servers have theirs" within 30 logged "out of memory (limit 40M)"
 exec 3>&-

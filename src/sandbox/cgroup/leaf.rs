@@ -201,9 +201,13 @@ impl Leaf {
             read,
             written,
         };
-        // A server of root may have divided it further: a directory has a link
-        // more for each one in it.
-        self.dir.stat().is_ok_and(|stat| stat.st_nlink <= 2)
+        !self.is_divided()
+    }
+
+    /// Whether a server of root has made cgroups below it: a directory has a
+    /// link more for each one in it.
+    pub(super) fn is_divided(&self) -> bool {
+        self.dir.stat().is_ok_and(|stat| stat.st_nlink > 2)
     }
 }
 

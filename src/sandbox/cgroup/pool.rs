@@ -12,7 +12,7 @@ use super::tree::{self, Tree};
 use super::{Cgroups, Service, Trouble};
 
 /// Empty leaves that are kept for the next instances: of one service, of all.
-const SPARE_EACH: usize = 8;
+const SPARE_EACH: usize = 32;
 const SPARE_ALL: usize = 256;
 /// Leaves looked at in one sweep.
 const SWEPT: usize = 64;
@@ -81,7 +81,9 @@ impl Cgroups {
             self.spare += 1;
             return;
         }
-        let _ = leaf.dir.prune(0);
+        if leaf.is_divided() {
+            let _ = leaf.dir.prune(0);
+        }
         let removed = match &service.dir {
             Some(dir) => dir.remove(&leaf.name),
             None => Ok(()),
@@ -159,6 +161,10 @@ impl Cgroups {
             if service.living == 0 {
                 let _ = tree.servers.remove(&file);
             } else {
+                // It may have been released since.
+                if let Err(err) = tree.hand_on(&dir) {
+                    log::warn!("unable to take over the cgroup {file}: {err}");
+                }
                 service.dir = Some(dir);
                 self.services.insert(name, service);
             }
@@ -173,14 +179,19 @@ impl Tree {
         let failed = |err| Trouble::new(format!("make the cgroup {file}"), err);
         let dir = self.servers.ensure(&file).map_err(failed)?;
         limits.write(&dir, self.controllers)?;
-        // Instances are counted one by one, and limited together.
+        self.hand_on(&dir).map_err(failed)?;
+        Ok(dir)
+    }
+
+    /// Instances are counted one by one, and limited together.
+    fn hand_on(&self, service: &Dir) -> io::Result<()> {
         for controller in [Controller::Memory, Controller::Pids, Controller::Io] {
             if self.controllers.has(controller) {
                 let word = format!("+{}", controller.name());
-                dir.write("cgroup.subtree_control", &word).map_err(failed)?;
+                service.write("cgroup.subtree_control", &word)?;
             }
         }
-        Ok(dir)
+        Ok(())
     }
 }
 

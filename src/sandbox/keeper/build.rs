@@ -18,12 +18,6 @@ use crate::sandbox::blueprint::Blueprint;
 use crate::sys::{interface, process};
 use crate::table::isolation::Network;
 
-/// Which of two processes this is: the second one is in the new pid namespace.
-pub enum Part {
-    Parent,
-    Keeper(Built),
-}
-
 /// What the helper needs to let servers in.
 pub struct Built {
     landlock: Option<OwnedFd>,
@@ -44,7 +38,9 @@ impl Built {
     }
 }
 
-pub fn stand_up(blueprint: &Blueprint, link: BorrowedFd<'_>) -> Result<Part, Failure> {
+/// Makes the namespaces. `false` in the process that stays outside of them: that
+/// of pids begins with a child.
+pub fn separate(blueprint: &Blueprint, link: BorrowedFd<'_>) -> Result<bool, Failure> {
     if let Some((uid, gid)) = blueprint.own_user {
         enter_user_namespace(uid, gid)?;
     }
@@ -55,29 +51,63 @@ pub fn stand_up(blueprint: &Blueprint, link: BorrowedFd<'_>) -> Result<Part, Fai
     flags.set(CloneFlags::CLONE_NEWNET, blueprint.network.is_some());
     flags.set(CloneFlags::CLONE_NEWNS, blueprint.tree.is_some());
     to("make namespaces", unshare(flags))?;
-    // A pid namespace begins with the next child.
-    if let Some(child) = to("make the first process", process::fork_alone())? {
-        report(link, &Report::Born(child), &[]);
-        return Ok(Part::Parent);
+    match to("make the first process", process::fork_alone())? {
+        Some(child) => {
+            report(link, &Report::Born(child), &[]);
+            Ok(false)
+        }
+        None => Ok(true),
     }
+}
+
+/// Fills them. `common`: there is a tree already, which lacks what is our own.
+pub fn furnish(blueprint: &Blueprint, common: Option<&Common>) -> Result<Built, Failure> {
     if let Some(name) = &blueprint.uts_namespace {
         to("set the host name", sethostname(name))?;
     }
     if blueprint.network == Some(Network::Loopback) {
         to("bring up the loopback interface", interface::bring_up("lo"))?;
     }
-    let users = match &blueprint.users {
-        Some(who) => Some(users::namespace(who, blueprint.pid_namespace)?),
-        None => None,
+    let users = match (&blueprint.users, common) {
+        (_, Some(common)) => common.users()?,
+        (Some(who), None) => Some(users::namespace(who, blueprint.pid_namespace)?),
+        (None, None) => None,
     };
-    if let Some(tree) = &blueprint.tree {
-        tree::raise(tree, blueprint.own_user.is_none())?;
+    match (&blueprint.tree, common) {
+        (Some(tree), None) => tree::raise(tree, blueprint.own_user.is_none(), tree::Part::All)?,
+        (Some(tree), Some(_)) => tree::add_own(tree)?,
+        (None, _) => {}
     }
     let landlock = match &blueprint.landlock {
         Some(places) => Some(domain(places)?),
         None => None,
     };
-    Ok(Part::Keeper(Built { landlock, users }))
+    Ok(Built { landlock, users })
+}
+
+/// What all sandboxes of a service have in common.
+pub struct Common {
+    users: Option<OwnedFd>,
+}
+
+impl Common {
+    /// Makes it in a mount namespace of its own.
+    pub fn make(blueprint: &Blueprint) -> Result<Self, Failure> {
+        let users = match &blueprint.users {
+            Some(who) => Some(users::namespace(who, false)?),
+            None => None,
+        };
+        if let Some(tree) = &blueprint.tree {
+            to("make namespaces", unshare(CloneFlags::CLONE_NEWNS))?;
+            tree::raise(tree, true, tree::Part::Common)?;
+        }
+        Ok(Self { users })
+    }
+
+    fn users(&self) -> Result<Option<OwnedFd>, Failure> {
+        let copy = self.users.as_ref().map(OwnedFd::try_clone).transpose();
+        to("share a user namespace", copy)
+    }
 }
 
 /// user_namespaces(7): who is not root may map himself and nobody else.

@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, openat};
@@ -126,12 +126,9 @@ impl Devices {
         }
     }
 
-    /// `scratch` has the part that /dev/shm becomes.
-    pub fn attach(self, at: &Path, scratch: BorrowedFd<'_>) -> Result<(), Failure> {
+    /// /dev/shm is a place for something else.
+    pub fn attach(self, at: &Path) -> Result<(), Failure> {
         to(WHAT, mount::attach(self.root.as_fd(), at))?;
-        let shm = mount::clone_tree(Some(scratch), Path::new("shm"), false);
-        let shm = shm.and_then(|shm| mount::attach(shm.as_fd(), &at.join("shm")));
-        to(WHAT, shm)?;
         if let Some(terminals) = &self.terminals {
             to(WHAT, mount::attach(terminals.as_fd(), &at.join("pts")))?;
         }

@@ -24,6 +24,7 @@ mod build;
 mod devices;
 mod minimal;
 mod rest;
+mod template;
 mod tree;
 mod users;
 
@@ -68,8 +69,20 @@ pub const MAX_REPORT: usize = 8192;
 
 /// The life of a keeper; `link` is its end of the pair.
 #[must_use]
-pub fn run(link: &OwnedFd) -> Exit {
-    match stand_up(link.as_fd()) {
+pub fn run(link: OwnedFd) -> Exit {
+    match receive(link.as_fd()) {
+        Ok(blueprint) if blueprint.template => template::serve(&blueprint, link),
+        Ok(blueprint) => keep(&blueprint, None, &link),
+        Err(failure) => {
+            report(link.as_fd(), &Report::Failed(failure), &[]);
+            Exit::System
+        }
+    }
+}
+
+/// Builds one sandbox and stays in it.
+fn keep(blueprint: &Blueprint, common: Option<&build::Common>, link: &OwnedFd) -> Exit {
+    match stand_up(blueprint, common, link.as_fd()) {
         Ok(None) => Exit::Ok,
         Ok(Some((built, children))) => {
             let fds: Vec<BorrowedFd<'_>> = built.descriptors().collect();
@@ -85,17 +98,19 @@ pub fn run(link: &OwnedFd) -> Exit {
 }
 
 /// `None` in the process that stays outside. Whoever comes in finds a keeper without any right.
-fn stand_up(link: BorrowedFd<'_>) -> Result<Option<(build::Built, SignalFd)>, Failure> {
-    let blueprint = receive(link)?;
-    match build::stand_up(&blueprint, link)? {
-        build::Part::Parent => Ok(None),
-        build::Part::Keeper(built) => {
-            // Who is not root needs to look at a process to enter its namespaces.
-            let hidden = blueprint.own_user.is_none();
-            let children = to("give up the rights of a keeper", rest::give_up(hidden))?;
-            Ok(Some((built, children)))
-        }
+fn stand_up(
+    blueprint: &Blueprint,
+    common: Option<&build::Common>,
+    link: BorrowedFd<'_>,
+) -> Result<Option<(build::Built, SignalFd)>, Failure> {
+    if !build::separate(blueprint, link)? {
+        return Ok(None);
     }
+    let built = build::furnish(blueprint, common)?;
+    // Who is not root needs to look at a process to enter its namespaces.
+    let hidden = blueprint.own_user.is_none();
+    let children = to("give up the rights of a keeper", rest::give_up(hidden))?;
+    Ok(Some((built, children)))
 }
 
 /// The blueprint, which the helper sends as a sealed file.

@@ -25,16 +25,26 @@ struct Copy<'a> {
     is_directory: bool,
 }
 
+/// Which part of a tree is to be built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    All,
+    /// All but what no two sandboxes may share: see [`add_own`].
+    Common,
+}
+
 /// Builds the tree in this mount namespace. `privileged`: device nodes can be made.
-pub fn raise(tree: &Tree, privileged: bool) -> Result<(), Failure> {
+pub fn raise(tree: &Tree, privileged: bool, part: Part) -> Result<(), Failure> {
     to("make all mounts private", mount::make_all_private())?;
-    let proc = new_proc(tree)?;
+    let own = match part {
+        Part::All => Some(Own::make(tree)?),
+        Part::Common => None,
+    };
     let copies = take(tree)?;
     let devices = match tree.dev {
         Dev::Host => None,
         kind => Some(devices::Devices::make(kind, privileged, tree.tty)?),
     };
-    let scratch = scratch(tree)?;
     let base = match tree.root {
         Root::Minimal => minimal::begin(tree)?,
         Root::ReadOnly => {
@@ -48,28 +58,15 @@ pub fn raise(tree: &Tree, privileged: bool) -> Result<(), Failure> {
         Root::Host => PathBuf::new(),
     };
     let at = |path: &Path| join(&base, path);
-    if tree.private_tmp {
-        for (path, part) in TMP.iter().zip(["tmp", "var"]) {
-            let path = at(Path::new(path));
-            if path.exists() {
-                let part = mount::clone_tree(Some(scratch.as_fd()), Path::new(part), false);
-                to(
-                    "make a private /tmp",
-                    part.and_then(|part| mount::attach(part.as_fd(), &path)),
-                )?;
-            }
-        }
+    if let Some(own) = &own {
+        own.attach_tmp(tree, &base)?;
     }
     let covers = hide(tree, &base)?;
     if let Some(devices) = devices {
-        devices.attach(&at(Path::new("/dev")), scratch.as_fd())?;
+        devices.attach(&at(Path::new("/dev")))?;
     }
-    if let Some(proc) = proc {
-        let at = at(Path::new("/proc"));
-        to(NEW_PROC, mount::attach(proc.as_fd(), &at))?;
-        if tree.proc_for_log_in {
-            to(NEW_PROC, seal_settings(&at))?;
-        }
+    if let Some(own) = &own {
+        own.attach_rest(tree, &base)?;
     }
     for copy in &copies {
         put(copy, &at(&copy.shown.path))?;
@@ -87,6 +84,61 @@ pub fn raise(tree: &Tree, privileged: bool) -> Result<(), Failure> {
         minimal::enter(&base)?;
     }
     Ok(())
+}
+
+/// Puts what is a sandbox's own on a tree that is common to several.
+pub fn add_own(tree: &Tree) -> Result<(), Failure> {
+    let own = Own::make(tree)?;
+    own.attach_tmp(tree, Path::new(""))?;
+    own.attach_rest(tree, Path::new(""))
+}
+
+/// What no two sandboxes share: /proc and memory for files.
+struct Own {
+    proc: Option<OwnedFd>,
+    scratch: OwnedFd,
+}
+
+impl Own {
+    fn make(tree: &Tree) -> Result<Self, Failure> {
+        Ok(Self {
+            proc: new_proc(tree)?,
+            scratch: scratch(tree)?,
+        })
+    }
+
+    fn attach_tmp(&self, tree: &Tree, base: &Path) -> Result<(), Failure> {
+        if !tree.private_tmp {
+            return Ok(());
+        }
+        for (path, part) in TMP.iter().zip(["tmp", "var"]) {
+            let path = join(base, Path::new(path));
+            if path.exists() {
+                self.attach_part(part, &path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn attach_rest(&self, tree: &Tree, base: &Path) -> Result<(), Failure> {
+        if tree.dev != Dev::Host {
+            self.attach_part("shm", &join(base, Path::new("/dev/shm")))?;
+        }
+        if let Some(proc) = &self.proc {
+            let at = join(base, Path::new("/proc"));
+            to(NEW_PROC, mount::attach(proc.as_fd(), &at))?;
+            if tree.proc_for_log_in {
+                to(NEW_PROC, seal_settings(&at))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn attach_part(&self, part: &str, at: &Path) -> Result<(), Failure> {
+        let part = mount::clone_tree(Some(self.scratch.as_fd()), Path::new(part), false);
+        let attached = part.and_then(|part| mount::attach(part.as_fd(), at));
+        to("make a private /tmp", attached)
+    }
 }
 
 fn join(base: &Path, path: &Path) -> PathBuf {

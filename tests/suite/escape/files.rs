@@ -1,0 +1,247 @@
+//! What can be read and written from inside.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::{Case, PRESETS, Service, Stage, all_come_to, presets};
+use crate::common::*;
+use crate::tests;
+
+tests![
+    secrets_of_the_host_are_not_read,
+    state_and_credentials_of_another_service_are_not_read,
+    sockets_of_usherd_are_not_there,
+    nothing_but_what_is_listed_can_be_written,
+    there_is_no_way_around_the_root,
+    programs_with_the_set_uid_bit_give_nothing,
+    what_is_hidden_below_something_visible_stays_hidden,
+    a_link_in_a_writable_place_leads_nowhere,
+];
+
+fn secrets_of_the_host_are_not_read() {
+    let stage = Stage::plain();
+    let outside = stage.dir.write("outside", "of the host\n");
+    let (read, make) = (
+        format!("cat {outside}"),
+        format!("sys openat -100 text:{outside}.new 0x41 0x1b6"),
+    );
+    let cases: [Case<'_>; 6] = [
+        (
+            "sys openat -100 text:/etc/shadow 0",
+            ["EACCES", "EACCES", "ENOENT"],
+        ),
+        (
+            "sys openat -100 text:/etc/gshadow 0",
+            ["EACCES", "EACCES", "ENOENT"],
+        ),
+        ("list /root", ["EACCES", "= ", "ENOENT"]),
+        (&read, ["= of the host", "ENOENT", "ENOENT"]),
+        (
+            &make,
+            ["EACCES", "EACCES|ENOENT|EROFS", "EACCES|ENOENT|EROFS"],
+        ),
+        ("list /boot", ["=|ENOENT", "= |ENOENT", "ENOENT"]),
+    ];
+    all_come_to(&stage, &cases);
+    stage.end();
+}
+
+/// A directory under /var/lib that goes with the test.
+struct State(String);
+
+impl State {
+    fn new(name: &str) -> Self {
+        Self(format!("usherd-escape-{name}-{}", std::process::id()))
+    }
+
+    fn path(&self) -> String {
+        format!("/var/lib/{}", self.0)
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(self.path());
+    }
+}
+
+fn state_and_credentials_of_another_service_are_not_read() {
+    needs_root();
+    let dir = Dir::new();
+    let (owner, own) = (State::new("owner"), State::new("own"));
+    let secret = dir.write("secret", "very secret\n");
+    let keys = format!(
+        "state = \"{}\"\ncredentials = {{ key = \"{secret}\" }}\n",
+        owner.0
+    );
+    let own_keys = format!("state = \"{}\"\n", own.0);
+    let mut services = presets("", "");
+    services[2].keys = &own_keys;
+    services.push(Service {
+        name: "owner",
+        preset: "standard",
+        refined: "",
+        keys: &keys,
+    });
+    let stage = Stage::in_folder(dir, &services);
+    let mut owning = stage.instance("owner");
+    let state = owner.path();
+    let credential = stage.dir.file("run/credentials/owner/key");
+    owning.gets(&format!("sys openat -100 text:{state}/note 0x41 0x1b6"));
+    assert_eq!(owning.gets(&format!("cat {credential}")), "very secret");
+    let (list, read) = (format!("list {state}"), format!("cat {credential}"));
+    let cases: [Case<'_>; 2] = [
+        // All of them run as the same user.
+        (&list, ["= note", "= |ENOENT|EACCES", "ENOENT"]),
+        (&read, ["= very secret", "ENOENT", "ENOENT"]),
+    ];
+    all_come_to(&stage, &cases);
+    let mut instance = stage.instance("strict");
+    assert_eq!(instance.gets(&format!("list {}", own.path())), "");
+    drop((owning, instance));
+    stage.end();
+}
+
+fn sockets_of_usherd_are_not_there() {
+    let stage = Stage::plain();
+    let (status, admin) = (
+        format!("connect {}", stage.dir.file("run/status.sock")),
+        format!("connect {}", stage.dir.file("run/admin.sock")),
+    );
+    let cases: [Case<'_>; 2] = [
+        (&status, ["= connected", "ENOENT", "ENOENT"]),
+        (&admin, ["= connected", "ENOENT", "ENOENT"]),
+    ];
+    all_come_to(&stage, &cases);
+    stage.end();
+}
+
+fn nothing_but_what_is_listed_can_be_written() {
+    let dir = Dir::new();
+    let (open, read_only) = (dir.open_folder("open"), dir.open_folder("read-only"));
+    let refined = format!(
+        "writable = [\"{open}\"], visible = [\"{}\", \"{read_only}\"]",
+        dir.file("attacker")
+    );
+    let stage = Stage::in_folder(dir, &presets(&refined, ""));
+    let wanted = format!("/dev/shm {open} /tmp /var/tmp");
+    let mut wanted: Vec<&str> = wanted.split(' ').collect();
+    wanted.sort_unstable();
+    for preset in &PRESETS[1..] {
+        let found = stage.instance(preset).gets("writable");
+        let found: Vec<&str> = found.split(' ').collect();
+        assert_eq!(found, wanted, "{preset}");
+    }
+    stage.end();
+}
+
+fn there_is_no_way_around_the_root() {
+    let stage = Stage::plain();
+    let outside = stage.dir.write("outside", "of the host\n");
+    let attempts = [
+        format!("cat /proc/self/root/../../..{outside}"),
+        format!("cat /proc/self/cwd/../../..{outside}"),
+        format!("cat /proc/1/root{outside}"),
+        format!("cat /proc/thread-self/root{outside}"),
+        format!("cat /proc/{}/root{outside}", stage.daemon.pid),
+        format!("cat /proc/{}/cwd{outside}", stage.daemon.front()),
+        format!("cat ../../../..{outside}"),
+    ];
+    let cases: Vec<Case<'_>> = attempts
+        .iter()
+        .map(|attempt| (&**attempt, ["=|EACCES", "ENOENT|EACCES", "ENOENT|EACCES"]))
+        .collect();
+    all_come_to(&stage, &cases);
+    // No descriptor leads out either.
+    let cases: Vec<String> = (0..64)
+        .map(|fd| format!("sys openat {fd} text:../../../..{outside} 0"))
+        .collect();
+    for preset in &PRESETS[1..] {
+        let mut instance = stage.instance(preset);
+        for attempt in &cases {
+            let said = instance.tries(attempt);
+            assert!(
+                ["EBADF", "ENOTDIR"].contains(&&*said),
+                "{preset}: {attempt}: {said}"
+            );
+        }
+    }
+    stage.end();
+}
+
+fn programs_with_the_set_uid_bit_give_nothing() {
+    needs_root();
+    let dir = Dir::new();
+    let program = dir.file("set-uid");
+    fs::copy("/usr/bin/id", &program).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
+    let refined = format!("visible = [\"{}\", \"{program}\"]", dir.file("attacker"));
+    let stage = Stage::in_folder(dir, &presets(&refined, ""));
+    let (run, copied) = (format!("run {program} -u"), format!("run-copy {program}"));
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap().uid;
+    let nobody = format!("= {nobody}");
+    let cases: [Case<'_>; 2] = [
+        (&run, ["= 0", &nobody, &nobody]),
+        // Memory that has no path runs, without rights, and with the same cage.
+        (&copied, ["=", "=", "=|EACCES"]),
+    ];
+    all_come_to(&stage, &cases);
+    stage.end();
+}
+
+fn what_is_hidden_below_something_visible_stays_hidden() {
+    let dir = Dir::new();
+    let place = dir.open_folder("place");
+    fs::create_dir_all(format!("{place}/secret/open")).unwrap();
+    fs::write(format!("{place}/secret/key"), "secret\n").unwrap();
+    fs::write(format!("{place}/secret/open/note"), "shown\n").unwrap();
+    let refined = format!(
+        "visible = [\"{}\", \"{place}\", \"{place}/secret/open\"], hidden = [\"{place}/secret\"]",
+        dir.file("attacker")
+    );
+    let stage = Stage::in_folder(dir, &presets(&refined, ""));
+    let (key, note) = (
+        format!("cat {place}/secret/key"),
+        format!("cat {place}/secret/open/note"),
+    );
+    let cases: [Case<'_>; 2] = [
+        (&key, ["= secret", "ENOENT", "ENOENT"]),
+        (&note, ["= shown", "= shown", "= shown"]),
+    ];
+    all_come_to(&stage, &cases);
+    stage.end();
+}
+
+fn a_link_in_a_writable_place_leads_nowhere() {
+    needs_root();
+    let dir = Dir::new();
+    let place = dir.open_folder("place");
+    let secret = dir.file("elsewhere");
+    fs::create_dir(&secret).unwrap();
+    fs::write(format!("{secret}/key"), "secret\n").unwrap();
+    let refined = format!(
+        "visible = [\"{}\"], writable = [\"{place}\", \"{place}/inner\"]",
+        dir.file("attacker")
+    );
+    fs::create_dir(format!("{place}/inner")).unwrap();
+    let stage = Stage::in_folder(dir, &presets(&refined, ""));
+    let mut instance = stage.instance("standard");
+    assert_eq!(instance.gets(&format!("list {place}/inner")), "");
+    drop(instance);
+    // What a server that was taken over does with its own directory.
+    fs::remove_dir(format!("{place}/inner")).unwrap();
+    let link = format!("sys symlinkat text:{secret} -100 text:{place}/inner");
+    stage.instance("none").gets(&link);
+    for preset in &PRESETS[1..] {
+        stage.daemon.signal(nix::sys::signal::Signal::SIGHUP);
+        stage.daemon.log.wait_for("reloaded");
+        let said = stage
+            .instance(preset)
+            .tries(&format!("cat {place}/inner/key"));
+        assert_eq!(
+            said, "",
+            "{preset}: nothing is shown by a link of the server's own"
+        );
+    }
+    stage.end();
+}
