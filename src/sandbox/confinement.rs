@@ -2,7 +2,7 @@
 //! it, what its servers take from themselves, what it has to do without.
 #![forbid(unsafe_code)]
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::path::PathBuf;
@@ -12,6 +12,7 @@ use crate::sandbox::blueprint::{Blueprint, Surroundings};
 use crate::sandbox::calls;
 use crate::sandbox::plan::{Cage, Label};
 use crate::sandbox::probe::{Probe, Role};
+use crate::sys::pam;
 use crate::table::isolation::{IoPriority, Isolation, Level, Mechanism};
 use crate::table::{Exec, Serve, Table};
 
@@ -31,6 +32,8 @@ pub struct Ground<'a> {
     unprepared: HashMap<String, String>,
     /// Services of equal settings share a program.
     calls: RefCell<calls::Compiled>,
+    /// Why no session of PAM can be opened, once it was asked.
+    pam: OnceCell<Option<String>>,
 }
 
 /// The isolation of one service, ready for use.
@@ -78,7 +81,14 @@ impl<'a> Ground<'a> {
                 .map(|group| group.gid.as_raw()),
             unprepared,
             calls: RefCell::default(),
+            pam: OnceCell::new(),
         }
+    }
+
+    fn lack_of_pam(&self) -> Option<String> {
+        const REMEDY: &str = "install it (Debian: libpam0g) and reload";
+        let tell = |why| format!("a PAM session: {why}; {REMEDY}");
+        self.pam.get_or_init(|| pam::lack().map(tell)).clone()
     }
 }
 
@@ -96,7 +106,8 @@ impl Confinement {
             .iter()
             .filter(|lack| lack.level == Level::Require)
             .map(tell);
-        let required: Vec<String> = required.chain(unprepared).collect();
+        let pam = exec.pam.as_ref().and_then(|_| ground.lack_of_pam());
+        let required: Vec<String> = required.chain(unprepared).chain(pam).collect();
         let degraded = lacks.iter().filter(|lack| lack.level == Level::Prefer);
         let degraded: Vec<String> = degraded.map(tell).collect();
         let has = |mechanism| !lacks.iter().any(|lack| lack.mechanism == mechanism);

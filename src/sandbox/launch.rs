@@ -72,7 +72,7 @@ impl NotStarted {
 
 /// What a session ([`crate::sandbox::session`]) is told beyond the plan.
 #[derive(Debug)]
-pub struct Told<'a> {
+pub struct Extras<'a> {
     pub environment: Environment,
     pub remote: Option<String>,
     /// The directory of a cgroup for who closes it.
@@ -124,7 +124,7 @@ impl Launcher {
     pub fn launch_session(
         &mut self,
         plan: &Rc<ExecPlan>,
-        told: Told,
+        extras: Extras,
         fds: &Descriptors,
     ) -> Result<(i32, OwnedFd), NotStarted> {
         let failed = |err: io::Error| {
@@ -136,11 +136,11 @@ impl Launcher {
         let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags);
         let (ours, theirs) = pair.map_err(|errno| failed(errno.into()))?;
         let raise = |fd: BorrowedFd<'_>| raise_any(fd, FIRST_LISTENER).map_err(failed);
-        let beside = told.beside.map(raise).transpose()?;
+        let beside = extras.beside.map(raise).transpose()?;
         let orders = Orders {
             plan: &**plan,
-            environment: told.environment,
-            remote: told.remote,
+            environment: extras.environment,
+            remote: extras.remote,
             entry: start.entry.clone(),
             null: start.null,
             stderr: start.stderr,

@@ -42,6 +42,7 @@ mod reload;
 mod security;
 mod serve;
 mod servers;
+mod session;
 mod signals;
 mod status_browser;
 mod status_page;
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
         datagrams::TESTS,
         examples::TESTS,
         security::TESTS,
+        session::TESTS,
         explain::TESTS,
         control::TESTS,
         usherctl::TESTS,
