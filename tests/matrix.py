@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Runs real servers in the sandboxes of config/services.d.
 
     matrix.py RUNNER [--preset none|standard|strict] [--matrix FILE] [--unpack-dir DIR] [--keep] [NAME ...]
@@ -52,7 +52,10 @@ def load_runner(folder):
 
 def shipped(name):
     """The one service of NAME.toml."""
-    with open(os.path.join(SHIPPED, name + ".toml"), "rb") as file:
+    path = os.path.join(SHIPPED, name + ".toml")
+    if not os.path.exists(path):
+        sys.exit("there is no config/services.d/" + name + ".toml")
+    with open(path, "rb") as file:
         services = list(tomllib.load(file)["service"].values())
     if len(services) != 1 or services[0].get("enabled") is not False:
         sys.exit(name + ".toml has to have one service, with enabled = false")
@@ -120,6 +123,7 @@ def backend(runner):
 
 
 def main():
+    sys.dont_write_bytecode = True  # RUNNER is not ours
     if "--inside" in sys.argv:
         return load_runner(os.environ["MATRIX_RUNNER"]).main()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

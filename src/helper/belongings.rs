@@ -8,6 +8,11 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown, lchown};
 use std::path::{Path, PathBuf};
 
+use nix::dir::Dir;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Uid, fchownat};
+
 use crate::sandbox::blueprint::STATE;
 use crate::table::check::FREE_UIDS;
 use crate::table::{Exec, Identity, Serve, Table};
@@ -68,7 +73,8 @@ fn make_state(dir: &Path, user: &Identity) -> Result<(), String> {
             shown = dir.display(),
         ));
     }
-    give(dir, user).map_err(|err| format!("unable to give {} to its user: {err}", dir.display()))
+    give(&there, owner, user, 0)
+        .map_err(|err| format!("unable to give {} to its user: {err}", dir.display()))
 }
 
 fn open_directory(dir: &Path) -> io::Result<File> {
@@ -76,14 +82,44 @@ fn open_directory(dir: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(flags).open(dir)
 }
 
-/// All that a former dynamic user left; links are not followed.
-fn give(path: &Path, user: &Identity) -> io::Result<()> {
-    if fs::symlink_metadata(path)?.is_dir() {
-        for entry in fs::read_dir(path)? {
-            give(&entry?.path(), user)?;
+/// Deeper than any state; a server can make directories without end.
+const DEEPEST: u32 = 100;
+
+/// Gives `dir` and all below it that belongs to `former`, a dynamic user, to
+/// `user`. A server of the former may still run and put links in our way: so
+/// nothing is named twice, and what is not his stays as it is.
+fn give(dir: &File, former: u32, user: &Identity, depth: u32) -> io::Result<()> {
+    if depth > DEEPEST {
+        return Err(io::Error::other("directories lie too deep"));
+    }
+    let mut entries = Dir::from_fd(dir.try_clone()?.into())?;
+    for entry in entries.iter() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if [c".", c".."].contains(&name) {
+            continue;
+        }
+        let flags = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let found = File::from(openat(dir, name, flags | OFlag::O_PATH, Mode::empty())?);
+        let meta = found.metadata()?;
+        if meta.is_dir() {
+            let flags = OFlag::O_DIRECTORY | flags;
+            let below = openat(&found, c".", flags, Mode::empty())?;
+            give(&below.into(), former, user, depth + 1)?;
+        } else if meta.uid() == former {
+            own(&found, user)?;
         }
     }
-    lchown(path, Some(user.uid), Some(user.gid))
+    if dir.metadata()?.uid() == former {
+        own(dir, user)?;
+    }
+    Ok(())
+}
+
+fn own(found: &File, user: &Identity) -> io::Result<()> {
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    let flags = AtFlags::AT_EMPTY_PATH;
+    Ok(fchownat(found, c"", Some(uid), Some(gid), flags)?)
 }
 
 /// Built beside the old ones and put in their place.

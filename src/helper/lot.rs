@@ -147,7 +147,7 @@ impl Helper {
         let active = self.services.find(service).ok_or(Unparked::Never)?;
         let program = active.program.as_ref().ok_or(Unparked::Never)?;
         let (name, program) = (Rc::clone(&active.name), Rc::clone(program));
-        if !Rc::ptr_eq(&program.plan, plan) {
+        if !Rc::ptr_eq(&program.plan, plan) || !plan.cage.may_park {
             return Err(Unparked::Never);
         }
         let sandbox = match &program.blueprint {

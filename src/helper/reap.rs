@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use crate::helper::core::{Helper, Phase};
-use crate::helper::instances::{Instance, Phase as Ending};
+use crate::helper::instances::Instance;
 use crate::helper::reload::Change;
 use crate::helper::start::take_back;
 use crate::helper::timers::Due;
@@ -31,9 +31,8 @@ impl Helper {
             } else if let Some(mut instance) = self.instances.remove(reaped.pid) {
                 self.instance_ended(&mut instance, &reaped, now);
                 self.close_session(&mut instance, now);
-                if instance.phase == Ending::Stopping {
-                    instance.end_sandbox();
-                }
+                // What it left in a sandbox of its own would be counted by nobody.
+                instance.end_sandbox();
                 ended.push((instance, reaped.signalled && reaped.status == libc::SIGKILL));
             } else if let Some(place) = self.lot.ended(reaped.pid) {
                 let failed = self.launcher.failure(reaped.pid);

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use crate::helper::start::Ask;
 use crate::ids::ServiceId;
 use crate::sandbox::blueprint::Blueprint;
+use crate::sandbox::keeper::known::KnownFile;
 use crate::sandbox::keeper::{Failure, MAX_REPORT, Report};
 use crate::sandbox::launch::{Door, FIRST_LISTENER};
 use crate::sys::inherit::raise_any;
@@ -39,10 +40,17 @@ pub struct Sandbox {
     pub door: Door,
     keeper: i32,
     own_pids: bool,
+    files: Vec<KnownFile>,
     _link: OwnedFd,
 }
 
 impl Sandbox {
+    /// Whether what it shows and hides is what it was built for.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.files.iter().all(KnownFile::is_same)
+    }
+
     /// Ends every process in it; without a pid namespace, of its own only the keeper.
     pub fn kill(&self) {
         if self.own_pids
@@ -70,6 +78,21 @@ struct Home {
 }
 
 impl Home {
+    /// One that stands and is current; the others are taken down.
+    fn next(&mut self) -> Option<Rc<Sandbox>> {
+        while let Some(sandbox) = self.ready.pop() {
+            if sandbox.is_current() {
+                if !self.per_instance {
+                    self.ready.push(Rc::clone(&sandbox));
+                }
+                return Some(sandbox);
+            }
+            // Whatever more it made would be as old.
+            self.template = None;
+        }
+        None
+    }
+
     /// `parked` children wait in sandboxes of their own, and are as good as one that stands.
     fn lacks(&self, parked: usize) -> usize {
         let spare = match self.per_instance {
@@ -93,7 +116,7 @@ struct Work {
     /// The keeper proper, once it is known.
     keeper: Option<i32>,
     /// It may be ready before we hear who it is.
-    ready: Option<(Vec<OwnedFd>, Announced)>,
+    ready: Option<(Vec<OwnedFd>, Announced, Vec<KnownFile>)>,
     until: Instant,
 }
 
@@ -159,10 +182,8 @@ impl Sandboxes {
         home.last_asked = now;
         if per_instance {
             home.want = home.want.max(FEWEST_READY);
-            return home.ready.pop().map_or(Found::Nothing, Found::Sandbox);
         }
-        let stands = home.ready.first().map(Rc::clone);
-        stands.map_or(Found::Nothing, Found::Sandbox)
+        home.next().map_or(Found::Nothing, Found::Sandbox)
     }
 
     /// A sandbox to park a child in, if one stands that nobody waits for.
@@ -171,10 +192,7 @@ impl Sandboxes {
         if !Rc::ptr_eq(&home.blueprint, blueprint) || !home.waiting.is_empty() {
             return None;
         }
-        if !home.per_instance {
-            return home.ready.first().map(Rc::clone);
-        }
-        home.ready.pop()
+        home.next()
     }
 
     /// A request was served by a parked child.
@@ -301,9 +319,13 @@ impl Sandboxes {
             let report = serde_json::from_slice(buffer.get(..packet.length).unwrap_or_default());
             match report {
                 Ok(Report::Born(pid)) => work.keeper = Some(pid),
-                Ok(Report::Ready { landlock, users }) => {
+                Ok(Report::Ready {
+                    landlock,
+                    users,
+                    files,
+                }) => {
                     let announced = Announced { landlock, users };
-                    work.ready = Some((packet.descriptors, announced));
+                    work.ready = Some((packet.descriptors, announced, files));
                 }
                 Ok(Report::Failed(failure)) => return self.finished(number, Err(failure)),
                 Err(_) => {
@@ -315,13 +337,15 @@ impl Sandboxes {
                 }
             }
             if let Some(keeper) = work.keeper
-                && let Some((descriptors, announced)) = work.ready.take()
+                && let Some((descriptors, announced, files)) = work.ready.take()
             {
                 let door = open_door(work, keeper, descriptors, announced);
-                let stands = door.map(|door| (door, keeper)).map_err(|err| Failure {
-                    what: "enter a sandbox".to_owned(),
-                    errno: err.raw_os_error().unwrap_or(libc::EIO),
-                });
+                let stands = door
+                    .map(|door| (door, keeper, files))
+                    .map_err(|err| Failure {
+                        what: "enter a sandbox".to_owned(),
+                        errno: err.raw_os_error().unwrap_or(libc::EIO),
+                    });
                 return self.finished(number, stands);
             }
         }
@@ -330,7 +354,7 @@ impl Sandboxes {
     fn finished(
         &mut self,
         number: i32,
-        result: Result<(Door, i32), Failure>,
+        result: Result<(Door, i32, Vec<KnownFile>), Failure>,
     ) -> Option<(ServiceId, Outcome)> {
         let work = self.work.remove(&number)?;
         let home = self.homes.get_mut(&work.service);
@@ -339,11 +363,12 @@ impl Sandboxes {
         };
         home.at_work = home.at_work.saturating_sub(1);
         let outcome = match result {
-            Ok((door, keeper)) => {
+            Ok((door, keeper, files)) => {
                 home.ready.push(Rc::new(Sandbox {
                     door,
                     keeper,
                     own_pids: work.blueprint.pid_namespace,
+                    files,
                     _link: work.link,
                 }));
                 Outcome::Stands

@@ -147,7 +147,6 @@ impl Helper {
     /// An instance was reaped. If its session is still to be closed, what else is
     /// in its sandbox may live as long.
     pub(super) fn close_session(&mut self, instance: &mut Instance, now: Instant) {
-        let stopped = instance.phase == Phase::Stopping;
         let Some(session) = instance.session.take() else {
             return;
         };
@@ -155,7 +154,7 @@ impl Helper {
             name: Rc::clone(&instance.name),
             pid: instance.pid,
             session,
-            sandbox: instance.sandbox.take_if(|_| instance.alone && stopped),
+            sandbox: instance.sandbox.take_if(|_| instance.alone),
             until: now + PATIENCE,
         };
         let number = closing.session.link.as_raw_fd();

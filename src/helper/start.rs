@@ -262,7 +262,9 @@ impl Starter<'_> {
         };
         let launched = match &program.plan.session {
             None => {
-                let launched = self.launcher.launch(&program.plan, environment.seal(), &fds);
+                let launched = self
+                    .launcher
+                    .launch(&program.plan, environment.seal(), &fds);
                 launched.map(|pid| (pid, None))
             }
             Some(session) => {
@@ -309,7 +311,17 @@ impl Starter<'_> {
         if program.plan.session.is_some() {
             return None;
         }
-        let place = self.lot.take(ask.service, &program.plan, now)?;
+        let place = loop {
+            let place = self.lot.take(ask.service, &program.plan, now)?;
+            if place.sandbox.as_ref().is_none_or(|one| one.is_current()) {
+                break place;
+            }
+            drop(place.parked);
+            place
+                .leaf
+                .into_iter()
+                .for_each(|leaf| self.cgroups.retire(leaf));
+        };
         self.sandboxes.touch(ask.service, now);
         let service = self.services.find(ask.service)?;
         let names = listen_names(program, service, &[], ask);

@@ -41,6 +41,24 @@ const SECRETS: [&str; 6] = [
     "/run/credentials",
 ];
 
+/// Sockets of those who do as root what root asks of them, and so undo all that
+/// was taken from a server that is root. Directories where there are such: what covers
+/// a single file goes when the file is replaced.
+const CONTROL: [&str; 9] = [
+    "/run/dbus",
+    "/run/systemd",
+    "/run/docker.sock",
+    "/run/containerd",
+    "/run/crio",
+    "/run/podman",
+    "/run/libvirt",
+    "/run/incus",
+    "/run/snapd.socket",
+];
+
+/// What of these is for everybody: logs, and names of hosts.
+const NO_CONTROL: [&str; 2] = ["/run/systemd/journal", "/run/systemd/resolve"];
+
 /// A sandbox, before anything of it exists.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blueprint {
@@ -128,9 +146,9 @@ impl Blueprint {
         let tree = use_of(Mechanism::MountNamespace).then(|| Tree::of(exec, around, pid_namespace));
         let landlock = use_of(Mechanism::Landlock)
             .then(|| tree.as_ref().map_or_else(Vec::new, Tree::places_to_write));
-        let users = use_of(Mechanism::UserNamespace)
-            .then(|| exec.user.as_ref())
-            .flatten()
+        let user = exec.user.as_ref();
+        let users = user
+            .filter(|_| use_of(Mechanism::UserNamespace))
             .map(|user| Users {
                 uid: user.uid,
                 gids: gids(user.gid, &user.groups),
@@ -159,9 +177,18 @@ impl Blueprint {
     fn has_common_parts(&self) -> bool {
         const OWN: [&str; 4] = ["/tmp", "/var/tmp", "/proc", "/dev"];
         let Some(tree) = &self.tree else { return false };
-        let is_apart = |shown: &Shown| !OWN.iter().any(|own| shown.path.starts_with(own));
+        let is_apart = |path: &Path| !OWN.iter().any(|own| path.starts_with(own));
+        let mut shown = tree.shown.iter().map(|shown| &*shown.path);
+        // A /proc that is hidden gets nothing of its own.
+        let mut hidden = tree
+            .hidden
+            .iter()
+            .filter(|path| **path != Path::new("/proc"));
         // Terminals are part of /dev, and each instance's own.
-        self.own_user.is_none() && tree.dev == Dev::Bare && tree.shown.iter().all(is_apart)
+        self.own_user.is_none()
+            && tree.dev == Dev::Bare
+            && shown.all(is_apart)
+            && hidden.all(|path| is_apart(path))
     }
 
     fn makes_something(&self) -> bool {
@@ -192,7 +219,21 @@ impl Tree {
     fn of(exec: &Exec, around: &Surroundings, own_pids: bool) -> Self {
         let isolation: &Isolation = &exec.isolation;
         let state = exec.state.as_ref().map(|name| Path::new(STATE).join(name));
-        let shown = shown(isolation, around, state.as_ref());
+        let mut shown = shown(isolation, around, state.as_ref());
+        let is_bare_root = exec.user.as_ref().is_some_and(|user| user.uid == 0)
+            && isolation.capabilities.as_ref().is_some_and(Vec::is_empty);
+        let without_control = isolation.root == Root::ReadOnly && is_bare_root;
+        if without_control {
+            shown.splice(
+                0..0,
+                NO_CONTROL.map(|path| Shown {
+                    path: PathBuf::from(path),
+                    writable: false,
+                    optional: true,
+                }),
+            );
+            shown.sort_by_key(|shown| shown.path.components().count());
+        }
         let is_shown = |path: &Path| {
             let mut paths = shown.iter().map(|shown| &shown.path);
             paths.any(|known| known.starts_with(path) || path.starts_with(known))
@@ -204,6 +245,16 @@ impl Tree {
             let others = others.filter(|path| Some(path) != state.as_ref());
             hidden.extend(secrets.chain(others).filter(|path| !is_shown(path)));
             hidden.extend(around.own.iter().cloned());
+        }
+        if without_control {
+            let named = |path: &&str| {
+                isolation
+                    .visible
+                    .iter()
+                    .any(|shown| shown.starts_with(path))
+            };
+            let control = CONTROL.iter().filter(|path| !named(path));
+            hidden.extend(control.map(PathBuf::from));
         }
         if isolation.root != Root::Minimal {
             if isolation.home == Home::Hidden {

@@ -158,6 +158,7 @@ fn cage(
         filter: use_of(Mechanism::Seccomp)
             .then(|| ground.calls.borrow_mut().program(isolation))
             .transpose()?,
+        may_park: !use_of(Mechanism::Seccomp) || calls::permits(isolation, "recvmsg"),
         credentials: None,
     })
 }

@@ -160,8 +160,7 @@ impl Launcher {
     pub fn park(&mut self, plan: &Rc<ExecPlan>, fds: &Descriptors) -> Result<Parked, NotStarted> {
         let flags = SockFlag::SOCK_CLOEXEC;
         let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags);
-        let (ours, theirs) =
-            pair.map_err(|errno| NotStarted::new(Step::Clone, errno as i32))?;
+        let (ours, theirs) = pair.map_err(|errno| NotStarted::new(Step::Clone, errno as i32))?;
         let envp = Rc::new(LateEnvp::default());
         let channel = Some(theirs.as_raw_fd());
         let pid = self.send(Start::new(plan, Rc::clone(&envp), fds, channel), fds)?;

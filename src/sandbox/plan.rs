@@ -75,6 +75,8 @@ pub struct Cage {
     pub no_new_privs: bool,
     #[serde(with = "program")]
     pub filter: Option<Arc<[Instruction]>>,
+    /// The filter lets a parked child hear of its request.
+    pub may_park: bool,
     /// Where the service finds its credentials.
     #[serde(skip)]
     pub credentials: Option<PathBuf>,

@@ -24,10 +24,7 @@ impl Argv {
             .map(|s| s.as_ptr())
             .chain([ptr::null()])
             .collect();
-        Self {
-            pointers,
-            strings,
-        }
+        Self { pointers, strings }
     }
 
     /// For execve(2): valid as long as `self`.
@@ -188,6 +185,10 @@ impl LateEnvp {
     }
 
     /// In the child, which is the only one to use it from then on.
+    #[allow(
+        clippy::mut_from_ref,
+        reason = "what is behind the pointer is the child's alone"
+    )]
     pub fn take_in_child(&self) -> Option<&mut Envp> {
         // SAFETY: null or made by `put`, which does not touch it again, and
         // freed only with this value, which the parent keeps while the child is in
@@ -221,7 +222,9 @@ mod tests {
         env.push("B", b"2\0hidden");
         env.push("GONE_TOO", b"");
         assert!(env.has("GONE") && env.has("LISTEN_PID") && !env.has("GO") && !env.has("1"));
-        ["GONE", "GONE_TOO", "NEVER"].iter().for_each(|name| env.remove(name));
+        ["GONE", "GONE_TOO", "NEVER"]
+            .iter()
+            .for_each(|name| env.remove(name));
         assert!(!env.has("GONE") && env.has("B"));
         let mut envp = env.seal();
         envp.fill_listen_pid();

@@ -105,6 +105,10 @@ fn name_of(socket: BorrowedFd, index: i32) -> Option<String> {
     String::from_utf8(name).ok()
 }
 
+#[allow(
+    clippy::cast_possible_wrap,
+    reason = "names are ASCII, and a C character's sign differs between machines"
+)]
 /// Sets an interface of the current network namespace up (`SIOCSIFFLAGS`, netdevice(7)).
 pub fn bring_up(name: &str) -> io::Result<()> {
     let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
@@ -112,7 +116,7 @@ pub fn bring_up(name: &str) -> io::Result<()> {
     let mut request: libc::ifreq = unsafe { mem::zeroed() };
     let room = request.ifr_name.len() - 1;
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes().take(room)) {
-        *to = from.cast_signed().into();
+        *to = from as libc::c_char;
     }
     request.ifr_ifru.ifru_flags = i16::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or(0);
     // SAFETY: the request is a whole ifreq, which the kernel only reads.

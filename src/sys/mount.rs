@@ -32,6 +32,8 @@ impl Attributes {
 
 /// `MOVE_MOUNT_F_EMPTY_PATH`: what is moved is the descriptor itself.
 const MOVE_FROM_EMPTY_PATH: u32 = 0x4;
+/// `MOVE_MOUNT_T_EMPTY_PATH`, the same of the target; means nothing to a path that is not empty.
+const MOVE_TO_EMPTY_PATH: u32 = 0x40;
 /// `FSCONFIG_*`.
 const SET_FLAG: u32 = 0;
 const SET_STRING: u32 = 1;
@@ -94,8 +96,8 @@ fn configure(
     checked(result).map(drop)
 }
 
-/// A detached copy of what is mounted at `path` (from `dir`, if it is relative), with all below it
-/// if `recursive`.
+/// A detached copy of what is mounted at `path` (from `dir`, if it is relative, or `dir` itself, if
+/// it is empty), with all below it if `recursive`.
 pub fn clone_tree(
     dir: Option<BorrowedFd<'_>>,
     path: &Path,
@@ -106,7 +108,9 @@ pub fn clone_tree(
     /// `OPEN_TREE_CLONE`.
     const CLONE: u32 = 1;
     let path = c_path(path)?;
-    let flags = CLONE | libc::O_CLOEXEC.unsigned_abs() | if recursive { RECURSIVE } else { 0 };
+    let empty = libc::AT_EMPTY_PATH.unsigned_abs();
+    let flags = CLONE | libc::O_CLOEXEC.unsigned_abs() | empty;
+    let flags = flags | if recursive { RECURSIVE } else { 0 };
     let dir = dir.map_or(libc::AT_FDCWD, |dir| dir.as_raw_fd());
     // SAFETY: the path ends in NUL and is only read.
     owned(unsafe { libc::syscall(libc::SYS_open_tree, dir, path.as_ptr(), flags) })
@@ -114,16 +118,24 @@ pub fn clone_tree(
 
 /// Puts a detached mount on `path`.
 pub fn attach(mount: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
-    let path = c_path(path)?;
+    move_to(mount, libc::AT_FDCWD, &c_path(path)?)
+}
+
+/// Puts a detached mount on what `place` is open at.
+pub fn attach_to(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> io::Result<()> {
+    move_to(mount, place.as_raw_fd(), c"")
+}
+
+fn move_to(mount: BorrowedFd<'_>, dir: i32, path: &CStr) -> io::Result<()> {
     // SAFETY: both strings end in NUL and are only read.
     let result = unsafe {
         libc::syscall(
             libc::SYS_move_mount,
             mount.as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_FDCWD,
+            dir,
             path.as_ptr(),
-            MOVE_FROM_EMPTY_PATH,
+            MOVE_FROM_EMPTY_PATH | MOVE_TO_EMPTY_PATH,
         )
     };
     checked(result).map(drop)

@@ -208,11 +208,6 @@ fn set(option: c_int, value: libc::c_ulong) -> io::Result<()> {
     check(done.into()).map(drop)
 }
 
-/// PR_SET_MDWE(2const).
-pub fn deny_write_execute() -> io::Result<()> {
-    set(libc::PR_SET_MDWE, libc::PR_MDWE_REFUSE_EXEC_GAIN.into())
-}
-
 /// PR_CAPBSET_DROP(2const).
 pub fn drop_bound(capability: u8) -> io::Result<()> {
     set(libc::PR_CAPBSET_DROP, capability.into())

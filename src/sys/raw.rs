@@ -358,12 +358,7 @@ pub fn exec_descriptor(program: i32, argv: &Argv, envp: &Envp) -> Errno {
     let (argv, envp) = (argv.as_ptr() as usize, envp.as_ptr() as usize);
     let (path, flags) = (c"".as_ptr() as usize, word(libc::AT_EMPTY_PATH));
     // SAFETY: as for `exec`; the path is a constant.
-    let result = unsafe {
-        call(
-            libc::SYS_execveat,
-            [word(program), path, argv, envp, flags],
-        )
-    };
+    let result = unsafe { call(libc::SYS_execveat, [word(program), path, argv, envp, flags]) };
     result.err().unwrap_or(libc::EIO)
 }
 

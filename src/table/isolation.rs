@@ -93,7 +93,7 @@ pub enum Mechanism {
     Seccomp,
     /// landlock(7): nothing is written outside of the writable places, whoever mounts what.
     Landlock,
-    /// PR_SET_MDWE(2const): no memory is both writable and executable.
+    /// No memory is both writable and executable, and none becomes executable (by seccomp).
     MemoryDenyWriteExecute,
     /// session-keyring(7): a new, empty one.
     Keyring,

@@ -156,7 +156,9 @@ fn a_cgroup_serves_one_instance_after_the_other() {
             .log
             .wait_count(seen.len(), &["exited", "service=cat-"]);
     }
-    assert!(seen.iter().all(|path| *path == seen[0]), "{seen:?}");
+    // One waits, parked in the next one, while another serves.
+    let different: std::collections::HashSet<&String> = seen.iter().collect();
+    assert!(different.len() <= 2, "{seen:?}");
     // Without the service there is no use for it.
     assert!(daemon.reload(&dir, &cat(free_port(), "")));
     until("no cgroup of the service", SOON, || {
@@ -331,7 +333,8 @@ fn a_root_of_an_isolated_server_is_none_to_the_daemon() {
         let more = format!("user = \"root\"\nisolation = {isolation}");
         asks(&dir, port, &more)
     };
-    let seen = format!("{{ visible = [\"{}\"] }}", dir.path().display());
+    // Its own directories usherd hides even inside of what is visible, unless they are named.
+    let seen = format!("{{ visible = [\"{}\"] }}", dir.file("run"));
     let daemon = Daemon::start(&dir, &root(&seen));
     needs_cgroups(&daemon);
     let denied = json!("org.varlink.service.PermissionDenied");

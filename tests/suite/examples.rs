@@ -9,6 +9,7 @@ use crate::tests;
 
 tests![
     every_table_in_config_and_examples_passes_the_checker,
+    the_ready_tables_lie_together_and_switch_nothing_on,
     the_checker_says_no_to_nonsense_with_code_78,
     the_checker_says_no_to_a_missing_file,
     help_and_version_are_there,
@@ -61,6 +62,30 @@ fn every_table_in_config_and_examples_passes_the_checker() {
         })
         .collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+/// As they are meant to be used: all of them included, some enabled later.
+fn the_ready_tables_lie_together_and_switch_nothing_on() {
+    needs_root();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/services.d");
+    let mut found = Vec::new();
+    tables(&folder, &mut found);
+    let readme = std::fs::read_to_string(folder.join("README.md")).expect("README.md");
+    for path in &found {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let text = std::fs::read_to_string(path).expect("a table");
+        let heading = format!("\n[service.{name}]\n");
+        assert!(format!("\n{text}").contains(&heading), "{heading}");
+        let row = format!("| [{name}]({name}.toml) |");
+        assert!(readme.contains(&row), "README.md has no row {row}");
+    }
+    let dir = Dir::new();
+    let all = format!("include = [\"{}/*.toml\"]\n", folder.display());
+    let (code, said) = check(Path::new(&dir.write("all.toml", all)));
+    assert_eq!(code, Some(0), "{said}");
+    let sum = format!("{} services, no complaints, 1 warning", found.len());
+    assert!(said.contains(&sum), "{said}");
+    assert!(said.contains("no service is enabled"), "{said}");
 }
 
 fn the_checker_says_no_to_nonsense_with_code_78() {

@@ -27,6 +27,7 @@ mod forward;
 mod handover;
 mod held;
 mod helper;
+mod hidden;
 mod limits;
 mod listeners;
 mod logging;
@@ -84,6 +85,7 @@ fn main() -> ExitCode {
         examples::TESTS,
         security::TESTS,
         session::TESTS,
+        hidden::TESTS,
         explain::TESTS,
         control::TESTS,
         usherctl::TESTS,

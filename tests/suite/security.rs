@@ -15,6 +15,7 @@ tests![
     doctor_is_for_ordinary_users_too,
     a_table_that_leaves_too_much_open_fails_the_check,
     a_server_without_isolation_is_seen_to_have_none,
+    what_standard_requires_is_in_force,
     what_no_server_runs_for_is_told_all_the_same,
     who_may_look_may_ask_for_isolation_and_nothing_else,
 ];
@@ -105,7 +106,7 @@ fn a_table_that_leaves_too_much_open_fails_the_check() {
     let table = daemon::table(
         &dir,
         "[service.open]\nlisten = \"tcp:7\"\nexec = [\"/bin/cat\"]\nisolation = \"none\"\n\
-         [service.shut]\nlisten = \"tcp:8\"\nexec = [\"/bin/cat\"]\n",
+         [service.shut]\nlisten = \"tcp:8\"\nexec = [\"/bin/cat\"]\nisolation = \"standard\"\n",
     );
     let file = dir.write("t.toml", table.replace("tcp:", "tcp:127.0.0.1:1707"));
     let output = usherd(&["check", "--exposure", "4.0", &file])
@@ -179,12 +180,29 @@ fn a_server_without_isolation_is_seen_to_have_none() {
     );
 }
 
+fn what_standard_requires_is_in_force() {
+    let (dir, port) = (Dir::new(), free_port());
+    let table = format!(
+        "[service.cat]\nlisten = \"tcp:127.0.0.1:{port}\"\nexec = [\"/bin/cat\"]\nisolation = \"standard\"\n"
+    );
+    let _daemon = Daemon::start(&dir, &table);
+    let mut peer = Peer::tcp(port);
+    peer.send("x\n");
+    assert_eq!(peer.read_line(), "x\n");
+    let found = isolation(&dir, "cat");
+    for mechanism in found["mechanisms"].as_array().unwrap() {
+        if mechanism["level"] == "require" {
+            assert_eq!(mechanism["effective"], true, "{mechanism}");
+        }
+    }
+}
+
 fn what_no_server_runs_for_is_told_all_the_same() {
     let dir = Dir::new();
     let (port, other) = (free_port(), free_port());
     let table = format!(
         "[service.echo]\nlisten = \"tcp:127.0.0.1:{port}\"\nbuiltin = \"echo\"\n\
-         [service.off]\nlisten = \"tcp:127.0.0.1:{other}\"\nexec = [\"/bin/cat\"]\nenabled = false\n"
+         [service.off]\nlisten = \"tcp:127.0.0.1:{other}\"\nexec = [\"/bin/cat\"]\nisolation = \"standard\"\nenabled = false\n"
     );
     let _daemon = Daemon::start(&dir, &table);
     let echo = isolation(&dir, "echo");
@@ -232,8 +250,9 @@ for method in sys.argv[2:]:
 fn who_may_look_may_ask_for_isolation_and_nothing_else() {
     needs_root();
     let (dir, port) = (Dir::new(), free_port());
-    let service =
-        format!("[service.cat]\nlisten = \"tcp:127.0.0.1:{port}\"\nexec = [\"/bin/cat\"]\n");
+    let service = format!(
+        "[service.cat]\nlisten = \"tcp:127.0.0.1:{port}\"\nexec = [\"/bin/cat\"]\nisolation = \"standard\"\n"
+    );
     let table = daemon::table(&dir, &service).replacen(
         "[daemon]\n",
         "[daemon]\nstatus_group = \"4321\"\n",

@@ -49,9 +49,7 @@ fn needs_isolation(daemon: &Daemon) {
 }
 
 fn cat(name: &str, port: u16, keys: &str) -> String {
-    format!(
-        "[service.{name}]\nlisten = \"tcp:127.0.0.1:{port}\"\nexec = [\"/bin/cat\"]\n{keys}\n"
-    )
+    format!("[service.{name}]\nlisten = \"tcp:127.0.0.1:{port}\"\nexec = [\"/bin/cat\"]\n{keys}\n")
 }
 
 /// A peer whose server runs.
@@ -285,11 +283,17 @@ fn a_session_is_opened_before_the_server_and_closed_after_it() {
             panic!("one closer")
         };
         let held = process::descriptors(closer);
-        assert!(held.values().filter(|to| to.starts_with("socket:")).count() == 1, "{held:?}");
+        assert!(
+            held.values().filter(|to| to.starts_with("socket:")).count() == 1,
+            "{held:?}"
+        );
         assert!(!held.values().any(|to| to.starts_with("pipe:")), "{held:?}");
         drop(peer);
         let seen = house.wait_seen(2);
-        assert_eq!(seen[1], format!("close_session nobody door 127.0.0.1 {preset}"));
+        assert_eq!(
+            seen[1],
+            format!("close_session nobody door 127.0.0.1 {preset}")
+        );
         until("the end of the closer", SOON, || {
             closers(&daemon).is_empty().then_some(())
         });
@@ -315,7 +319,10 @@ fn the_session_is_the_hosts_and_the_server_is_in_its_sandbox() {
     );
     let _daemon = house.start(&table);
     let said = hear(port);
-    assert!(said.starts_with("hidden\n") && said.ends_with("\t1\n"), "{said}");
+    assert!(
+        said.starts_with("hidden\n") && said.ends_with("\t1\n"),
+        "{said}"
+    );
     assert!(!said.contains("\nboot\n"), "{said}");
     assert_eq!(house.wait_seen(2), ["open_session", "close_session"]);
 }
@@ -358,7 +365,9 @@ fn groups_and_limits_of_pam_are_the_servers() {
         "auth required pam_permit.so\nauth required pam_group.so\naccount required pam_permit.so\n\
          session required pam_limits.so conf=DIR/limits\n",
     );
-    house.dir.write("limits", "nobody - nofile 77\nnobody - core 5\n");
+    house
+        .dir
+        .write("limits", "nobody - nofile 77\nnobody - core 5\n");
     let port = free_port();
     let table = format!(
         "[service.say]\nlisten = \"tcp:127.0.0.1:{port}\"\npam = \"door\"\nlimits = {{ core = \"0\" }}\n\
@@ -394,7 +403,9 @@ fn a_session_that_is_refused_is_told() {
     let (port, other) = (free_port(), free_port());
     let table = cat("cat", port, "pam = \"door\"") + &cat("lost", other, "pam = \"no-such-door\"");
     let daemon = house.start(&table);
-    daemon.log.wait_for("there is no /etc/pam.d/no-such-door now");
+    daemon
+        .log
+        .wait_for("there is no /etc/pam.d/no-such-door now");
     assert_eq!(ask(port, ""), "");
     let words = ["unable to start /bin/cat: pam: the session is refused: "];
     daemon.log.wait_after(0, &words);

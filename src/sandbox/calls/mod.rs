@@ -47,14 +47,13 @@ pub fn permits(isolation: &Isolation, call: &str) -> bool {
 /// what a child does once the filter is on.
 #[must_use]
 pub fn refuses_to_start(isolation: &Isolation) -> Option<&'static str> {
-    const ALWAYS: [&str; 10] = [
+    const ALWAYS: [&str; 9] = [
         "execve",
         "execveat",
         "exit",
         "exit_group",
         "write",
         "prctl",
-        "recvmsg",
         "dup3",
         "fcntl",
         "close_range",

@@ -82,6 +82,12 @@ fn look_at(look: &Look) -> Vec<Instruction> {
             allow,
             refuse,
         ]),
+        Wanted::NotAll(bits) => program.extend([
+            plain(AND, *bits),
+            branch(JUMP_IF_EQUAL, *bits, 0, 1),
+            refuse,
+            allow,
+        ]),
         Wanted::OneOf(values) => compare(&mut program, values, allow, refuse),
         Wanted::NoneOf(values) => compare(&mut program, values, refuse, allow),
     }

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::table::{self, Architecture, Call, Fate, Group};
-use crate::table::isolation::{Family, Isolation, SystemCalls};
+use crate::table::isolation::{Family, Isolation, Mechanism, SystemCalls};
 
 /// The group that stands for flags of other calls as well.
 const NAMESPACE: &str = "@namespace";
@@ -24,8 +24,17 @@ const NEW_TIME_NAMESPACE: u32 = 0x80;
 /// Requests by which a server could type on a terminal that it shares with its caller.
 const TERMINAL_INPUT: [u32; 2] = [0x5412 /* TIOCSTI */, 0x541c /* TIOCLINUX */];
 
+/// Connects as it sends, and asks nobody who is asked at connect(2): Landlock
+/// above all.
+const MSG_FASTOPEN: u32 = 0x2000_0000;
+
 /// The ordinary persona, and the question which one it is.
 const PERSONAS: [u32; 2] = [0, u32::MAX];
+
+/// Memory that is written to and executed; and memory that becomes executable.
+const WRITABLE_CODE: u32 = bits(&[libc::PROT_WRITE, libc::PROT_EXEC]);
+const CODE: u32 = bits(&[libc::PROT_EXEC]);
+const SHARED_CODE: u32 = bits(&[libc::SHM_EXEC]);
 
 /// Calls older than the common numbers that libraries do without if, and only
 /// if, the kernel seems not to have them.
@@ -52,6 +61,8 @@ pub struct Settings {
     allow: Vec<String>,
     deny: Vec<String>,
     families: Option<Vec<Family>>,
+    /// No memory is to be both writable and executable.
+    no_writable_code: bool,
 }
 
 impl Settings {
@@ -71,6 +82,7 @@ impl Settings {
                 families.dedup();
                 families
             }),
+            no_writable_code: isolation.wants(Mechanism::MemoryDenyWriteExecute),
         }
     }
 
@@ -114,6 +126,8 @@ pub enum Wanted {
     NoneOf(Vec<u32>),
     /// None of these bits.
     Without(u32),
+    /// Not all of these bits.
+    NotAll(u32),
 }
 
 /// The verdicts by number, each from its number up to the next one's. Numbers
@@ -171,6 +185,18 @@ fn look(call: &Call, settings: &Settings) -> Verdict {
             errno,
         })
     };
+    if settings.no_writable_code {
+        // What PR_SET_MDWE(2const) does, which cannot be used: it would hold for
+        // the helper too, whose memory the child shares when it is set.
+        match call.name {
+            "mmap" => return look(2, Wanted::NotAll(WRITABLE_CODE), libc::EACCES),
+            "mprotect" | "pkey_mprotect" => {
+                return look(2, Wanted::Without(CODE), libc::EACCES);
+            }
+            "shmat" => return look(2, Wanted::Without(SHARED_CODE), libc::EACCES),
+            _ => {}
+        }
+    }
     match call.name {
         "clone" | "clone3" | "unshare" if settings.allows_namespaces(call.name) => Verdict::Allow,
         "clone" => look(0, Wanted::Without(NEW_NAMESPACE), libc::EPERM),
@@ -190,6 +216,8 @@ fn look(call: &Call, settings: &Settings) -> Verdict {
             }
             None => Verdict::Allow,
         },
+        "sendto" | "sendmmsg" => look(3, Wanted::Without(MSG_FASTOPEN), libc::EOPNOTSUPP),
+        "sendmsg" => look(2, Wanted::Without(MSG_FASTOPEN), libc::EOPNOTSUPP),
         "ioctl" => look(1, Wanted::NoneOf(TERMINAL_INPUT.to_vec()), libc::EPERM),
         "personality" if !settings.allows(call.name) => {
             look(0, Wanted::OneOf(PERSONAS.to_vec()), libc::EPERM)

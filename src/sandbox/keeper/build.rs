@@ -7,12 +7,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use landlock::{
-    ABI, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
-    Scope, path_beneath_rules,
+    ABI, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetError, Scope, path_beneath_rules,
 };
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::sethostname;
 
+use super::known::{self, KnownFile};
 use super::{Failure, Report, report, to, tree, users};
 use crate::sandbox::blueprint::Blueprint;
 use crate::sys::{interface, process};
@@ -22,6 +23,7 @@ use crate::table::isolation::Network;
 pub struct Built {
     landlock: Option<OwnedFd>,
     users: Option<OwnedFd>,
+    files: Vec<KnownFile>,
 }
 
 impl Built {
@@ -29,6 +31,7 @@ impl Built {
         Report::Ready {
             landlock: self.landlock.is_some(),
             users: self.users.is_some(),
+            files: self.files.clone(),
         }
     }
 
@@ -73,21 +76,33 @@ pub fn furnish(blueprint: &Blueprint, common: Option<&Common>) -> Result<Built, 
         (Some(who), None) => Some(users::namespace(who, blueprint.pid_namespace)?),
         (None, None) => None,
     };
-    match (&blueprint.tree, common) {
-        (Some(tree), None) => tree::raise(tree, blueprint.own_user.is_none(), tree::Part::All)?,
-        (Some(tree), Some(_)) => tree::add_own(tree)?,
-        (None, _) => {}
-    }
+    let files = match (&blueprint.tree, common) {
+        (Some(tree), None) => {
+            let files = known::files(tree);
+            tree::raise(tree, blueprint.own_user.is_none(), tree::Part::All)?;
+            files
+        }
+        (Some(tree), Some(common)) => {
+            tree::add_own(tree)?;
+            common.files.clone()
+        }
+        (None, _) => Vec::new(),
+    };
     let landlock = match &blueprint.landlock {
-        Some(places) => Some(domain(places)?),
+        Some(places) => Some(domain(places, blueprint.network == Some(Network::None))?),
         None => None,
     };
-    Ok(Built { landlock, users })
+    Ok(Built {
+        landlock,
+        users,
+        files,
+    })
 }
 
 /// What all sandboxes of a service have in common.
 pub struct Common {
     users: Option<OwnedFd>,
+    files: Vec<KnownFile>,
 }
 
 impl Common {
@@ -97,11 +112,12 @@ impl Common {
             Some(who) => Some(users::namespace(who, false)?),
             None => None,
         };
+        let files = blueprint.tree.as_ref().map_or_else(Vec::new, known::files);
         if let Some(tree) = &blueprint.tree {
             to("make namespaces", unshare(CloneFlags::CLONE_NEWNS))?;
             tree::raise(tree, true, tree::Part::Common)?;
         }
-        Ok(Self { users })
+        Ok(Self { users, files })
     }
 
     fn users(&self) -> Result<Option<OwnedFd>, Failure> {
@@ -125,9 +141,11 @@ fn enter_user_namespace(uid: u32, gid: u32) -> Result<(), Failure> {
 
 /// A Landlock ruleset that servers restrict themselves with. Paths are those
 /// of the new tree: a rule is tied to what lies there, not to its name.
-fn domain(places: &[PathBuf]) -> Result<OwnedFd, Failure> {
+/// `no_network`: a socket of the host's network that the server is given is not
+/// to be connected or bound anew, wherever it was before.
+fn domain(places: &[PathBuf], no_network: bool) -> Result<OwnedFd, Failure> {
     let what = "make a Landlock ruleset";
-    let made = ruleset(places).map_err(|err| io::Error::other(err.to_string()));
+    let made = ruleset(places, no_network).map_err(|err| io::Error::other(err.to_string()));
     let fd = to(what, made)?;
     to(
         what,
@@ -135,12 +153,15 @@ fn domain(places: &[PathBuf]) -> Result<OwnedFd, Failure> {
     )
 }
 
-fn ruleset(places: &[PathBuf]) -> Result<Option<OwnedFd>, RulesetError> {
+fn ruleset(places: &[PathBuf], no_network: bool) -> Result<Option<OwnedFd>, RulesetError> {
     let abi = ABI::V7;
     let write = AccessFs::from_write(abi) & !AccessFs::IoctlDev;
     let mut ruleset = Ruleset::default().set_compatibility(CompatLevel::BestEffort);
     if !places.is_empty() {
         ruleset = ruleset.handle_access(write)?;
+    }
+    if no_network {
+        ruleset = ruleset.handle_access(AccessNet::BindTcp | AccessNet::ConnectTcp)?;
     }
     let created = ruleset
         .scope(Scope::Signal | Scope::AbstractUnixSocket)?

@@ -10,13 +10,10 @@ use std::path::{Path, PathBuf};
 use nix::mount::{MntFlags, umount2};
 use nix::unistd::{chdir, pivot_root};
 
-use super::{Failure, to, tree};
+use super::scratch::ASIDE;
+use super::{Failure, to};
 use crate::sandbox::blueprint::{SYSTEM, Tree};
 use crate::sys::mount::{self, Attributes};
-
-/// Where the new root is while the old one is needed: every host has the
-/// directory, and nothing in it is needed any more.
-const BASE: &str = "/proc";
 
 /// Files of /etc that programs read whatever they are for. Copies: they are
 /// small, and a mount for each would cost more.
@@ -92,7 +89,7 @@ pub fn begin(tree: &Tree) -> Result<PathBuf, Failure> {
             }
         }
     }
-    let base = PathBuf::from(BASE);
+    let base = PathBuf::from(ASIDE);
     to(WHAT, mount::attach(root.as_fd(), &base))?;
     for directory in EMPTY {
         to(WHAT, fs::create_dir_all(base.join(directory)))?;
@@ -104,7 +101,7 @@ pub fn begin(tree: &Tree) -> Result<PathBuf, Failure> {
         let put = match part {
             Part::Link(target) => symlink(target, &at),
             Part::Tree(copy) => {
-                tree::make_place(&at, true).and_then(|()| mount::attach(copy.as_fd(), &at))
+                fs::create_dir_all(&at).and_then(|()| mount::attach(copy.as_fd(), &at))
             }
         };
         to(format!("show {path}"), put)?;

@@ -22,8 +22,11 @@ use crate::sys::link;
 
 mod build;
 mod devices;
+pub mod known;
 mod minimal;
+mod place;
 mod rest;
+mod scratch;
 mod template;
 mod tree;
 mod users;
@@ -37,6 +40,7 @@ pub enum Report {
     Ready {
         landlock: bool,
         users: bool,
+        files: Vec<known::KnownFile>,
     },
     Failed(Failure),
 }

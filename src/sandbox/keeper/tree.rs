@@ -1,19 +1,22 @@
 //! The file system of a sandbox, on the host's tree or on a new one.
 //!
 //! In this order: copies of what is to be seen as it is, while all of it can
-//! still be reached; then the root; then what covers it; then the copies on top.
+//! still be reached; then the root; then what covers it and the copies, the
+//! deeper ones on top.
 #![forbid(unsafe_code)]
 
-use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use nix::sys::stat::{Mode, mkdirat};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
 
-use super::{Failure, devices, minimal, to};
+use super::scratch::{Scratch, Void};
+use super::{Failure, devices, minimal, place, to};
 use crate::sandbox::blueprint::{Shown, TMP, Tree};
 use crate::sys::mount::{self, Attributes};
 use crate::table::isolation::{Dev, Proc, Root};
@@ -40,46 +43,37 @@ pub fn raise(tree: &Tree, privileged: bool, part: Part) -> Result<(), Failure> {
         Part::All => Some(Own::make(tree)?),
         Part::Common => None,
     };
-    let copies = take(tree)?;
+    let copies = take(tree, privileged)?;
     let devices = match tree.dev {
         Dev::Host => None,
         kind => Some(devices::Devices::make(kind, privileged, tree.tty)?),
     };
+    let void = to("make an empty place", Void::new())?;
     let base = match tree.root {
         Root::Minimal => minimal::begin(tree)?,
         Root::ReadOnly => {
-            let how = Attributes::READ_ONLY.and_if(Attributes::NO_SUID, tree.no_suid);
+            // A device is used as one that is read-only is: no node of a chroot's /dev either.
+            let how = Attributes::READ_ONLY
+                .and(Attributes::NO_DEV)
+                .and_if(Attributes::NO_SUID, tree.no_suid);
             to(
                 "make the tree read-only",
                 mount::change_at(Path::new("/"), how, true),
             )?;
-            PathBuf::new()
+            PathBuf::from("/")
         }
-        Root::Host => PathBuf::new(),
+        Root::Host => PathBuf::from("/"),
     };
-    let at = |path: &Path| join(&base, path);
     if let Some(own) = &own {
         own.attach_tmp(tree, &base)?;
     }
-    let covers = hide(tree, &base)?;
     if let Some(devices) = devices {
-        devices.attach(&at(Path::new("/dev")))?;
+        devices.attach(&join(&base, "/dev"))?;
     }
     if let Some(own) = &own {
         own.attach_rest(tree, &base)?;
     }
-    for copy in &copies {
-        put(copy, &at(&copy.shown.path))?;
-    }
-    for cover in covers {
-        let sealed = mount::change(
-            cover.as_fd(),
-            Attributes::READ_ONLY,
-            Attributes::default(),
-            false,
-        );
-        to("seal what covers hidden places", sealed)?;
-    }
+    lay(tree, &copies, void, &base, privileged)?;
     if tree.root == Root::Minimal {
         minimal::enter(&base)?;
     }
@@ -88,22 +82,22 @@ pub fn raise(tree: &Tree, privileged: bool, part: Part) -> Result<(), Failure> {
 
 /// Puts what is a sandbox's own on a tree that is common to several.
 pub fn add_own(tree: &Tree) -> Result<(), Failure> {
-    let own = Own::make(tree)?;
-    own.attach_tmp(tree, Path::new(""))?;
-    own.attach_rest(tree, Path::new(""))
+    let (own, base) = (Own::make(tree)?, Path::new("/"));
+    own.attach_tmp(tree, base)?;
+    own.attach_rest(tree, base)
 }
 
 /// What no two sandboxes share: /proc and memory for files.
 struct Own {
     proc: Option<OwnedFd>,
-    scratch: OwnedFd,
+    scratch: Scratch,
 }
 
 impl Own {
     fn make(tree: &Tree) -> Result<Self, Failure> {
         Ok(Self {
             proc: new_proc(tree)?,
-            scratch: scratch(tree)?,
+            scratch: to(PRIVATE_TMP, Scratch::new(tree))?,
         })
     }
 
@@ -111,10 +105,10 @@ impl Own {
         if !tree.private_tmp {
             return Ok(());
         }
-        for (path, part) in TMP.iter().zip(["tmp", "var"]) {
-            let path = join(base, Path::new(path));
+        for (path, part) in TMP.iter().zip([&self.scratch.tmp, &self.scratch.var]) {
+            let path = join(base, path);
             if path.exists() {
-                self.attach_part(part, &path)?;
+                to(PRIVATE_TMP, mount::attach(part.as_fd(), &path))?;
             }
         }
         Ok(())
@@ -122,10 +116,11 @@ impl Own {
 
     fn attach_rest(&self, tree: &Tree, base: &Path) -> Result<(), Failure> {
         if tree.dev != Dev::Host {
-            self.attach_part("shm", &join(base, Path::new("/dev/shm")))?;
+            let shm = mount::attach(self.scratch.shm.as_fd(), &join(base, "/dev/shm"));
+            to(PRIVATE_TMP, shm)?;
         }
         if let Some(proc) = &self.proc {
-            let at = join(base, Path::new("/proc"));
+            let at = join(base, "/proc");
             to(NEW_PROC, mount::attach(proc.as_fd(), &at))?;
             if tree.proc_for_log_in {
                 to(NEW_PROC, seal_settings(&at))?;
@@ -133,21 +128,13 @@ impl Own {
         }
         Ok(())
     }
-
-    fn attach_part(&self, part: &str, at: &Path) -> Result<(), Failure> {
-        let part = mount::clone_tree(Some(self.scratch.as_fd()), Path::new(part), false);
-        let attached = part.and_then(|part| mount::attach(part.as_fd(), at));
-        to("make a private /tmp", attached)
-    }
 }
 
-fn join(base: &Path, path: &Path) -> PathBuf {
-    if base.as_os_str().is_empty() {
-        return path.to_owned();
-    }
-    base.join(path.strip_prefix("/").unwrap_or(path))
+fn join(base: &Path, path: &str) -> PathBuf {
+    base.join(path.trim_start_matches('/'))
 }
 
+const PRIVATE_TMP: &str = "make a private /tmp";
 const NEW_PROC: &str = "mount a new /proc";
 
 /// Read-only: what root may write there without any capability is the host's
@@ -184,16 +171,20 @@ fn seal_settings(proc: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn take(tree: &Tree) -> Result<Vec<Copy<'_>>, Failure> {
+fn take(tree: &Tree, privileged: bool) -> Result<Vec<Copy<'_>>, Failure> {
     let mut copies = Vec::with_capacity(tree.shown.len());
     for shown in &tree.shown {
         let what = || format!("show {}", shown.path.display());
-        let is_directory = match fs::metadata(&shown.path) {
-            Ok(meta) => meta.is_dir(),
-            Err(_) if shown.optional => continue,
+        let place = match place::on_host(&shown.path, privileged) {
+            Ok(place) => place,
+            Err(err) if shown.optional && err.kind() == io::ErrorKind::NotFound => continue,
             Err(err) => return to(what(), Err(err)),
         };
-        let mount = to(what(), mount::clone_tree(None, &shown.path, true))?;
+        let is_directory = to(what(), place::is_directory(&place))?;
+        let mount = to(
+            what(),
+            mount::clone_tree(Some(place.as_fd()), Path::new(""), true),
+        )?;
         let is_device = shown.path.starts_with("/dev");
         let set = Attributes::default()
             .and_if(Attributes::READ_ONLY, !shown.writable)
@@ -212,102 +203,99 @@ fn take(tree: &Tree) -> Result<Vec<Copy<'_>>, Failure> {
     Ok(copies)
 }
 
-fn put(copy: &Copy<'_>, at: &Path) -> Result<(), Failure> {
-    let what = || format!("show {}", copy.shown.path.display());
-    to(what(), make_place(at, copy.is_directory))?;
-    to(what(), mount::attach(copy.mount.as_fd(), at))
-}
-
-/// Something to mount on, made where a new file system is.
-pub fn make_place(at: &Path, is_directory: bool) -> io::Result<()> {
-    if at.exists() {
-        return Ok(());
-    }
-    if is_directory {
-        return fs::create_dir_all(at);
-    }
-    if let Some(parent) = at.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    fs::File::create(at).map(drop)
-}
-
-/// Memory for /tmp, /var/tmp and /dev/shm, of one size for the three.
-fn scratch(tree: &Tree) -> Result<OwnedFd, Failure> {
-    const WHAT: &str = "make a private /tmp";
-    let size = CString::new(tree.tmp_size.to_string()).unwrap_or_default();
-    let options = [
-        (c"size", Some(size.as_c_str())),
-        (c"nr_inodes", Some(c"65536")),
-        (c"mode", Some(c"0755")),
-    ];
-    let how = Attributes::NO_SUID
-        .and(Attributes::NO_DEV)
-        .and_if(Attributes::NO_EXEC, tree.tmp_no_exec);
-    let scratch = to(WHAT, mount::new_file_system(c"tmpfs", &options, how))?;
-    for part in ["tmp", "var", "shm"] {
-        to(WHAT, mkdirat(&scratch, part, Mode::empty()))?;
-        // Not by mkdirat: the umask would take from it.
-        let everybody = Mode::from_bits_truncate(0o1777);
-        let flag = nix::sys::stat::FchmodatFlags::FollowSymlink;
-        to(
-            WHAT,
-            nix::sys::stat::fchmodat(&scratch, part, everybody, flag),
-        )?;
-    }
-    Ok(scratch)
-}
-
-/// Puts something empty on each hidden place. Returns what still has to be
-/// sealed: covers in which something else will be shown.
-fn hide(tree: &Tree, base: &Path) -> Result<Vec<OwnedFd>, Failure> {
-    if tree.hidden.is_empty() {
-        return Ok(Vec::new());
-    }
-    let void = to("make an empty place", void())?;
-    let mut open = Vec::new();
-    for path in &tree.hidden {
-        let what = || format!("hide {}", path.display());
-        // A link leads to what is to be hidden.
-        let Ok(at) = fs::canonicalize(join(base, path)) else {
-            continue;
-        };
-        let is_directory = to(what(), fs::metadata(&at))?.is_dir();
-        let holds_something = tree.shown.iter().any(|shown| shown.path.starts_with(path));
-        let cover = if holds_something {
-            let options = [(c"size", Some(c"1M")), (c"mode", Some(c"0755"))];
-            let how = Attributes::NO_SUID
-                .and(Attributes::NO_DEV)
-                .and(Attributes::NO_EXEC);
-            mount::new_file_system(c"tmpfs", &options, how)
-        } else {
-            let part = if is_directory { "d" } else { "f" };
-            mount::clone_tree(Some(void.as_fd()), Path::new(part), false)
-        };
-        let cover = to(what(), cover)?;
-        to(what(), mount::attach(cover.as_fd(), &at))?;
-        if holds_something {
-            open.push(cover);
+/// Hides and shows, place by place, so that the deeper ones lie in the others; of
+/// one that is to be both it is shown.
+fn lay(
+    tree: &Tree,
+    copies: &[Copy<'_>],
+    mut void: Void,
+    base: &Path,
+    privileged: bool,
+) -> Result<(), Failure> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let root = to("open the new root", open(base, flags, Mode::empty()))?;
+    let mut all: Vec<(&Path, Option<&Copy<'_>>)> = tree
+        .hidden
+        .iter()
+        .map(|path| (path.as_path(), None))
+        .collect();
+    all.extend(
+        copies
+            .iter()
+            .map(|copy| (copy.shown.path.as_path(), Some(copy))),
+    );
+    all.sort_by_key(|(path, copy)| (path.components().count(), copy.is_some()));
+    let mut open_covers = Vec::new();
+    for (path, copy) in all {
+        match copy {
+            Some(copy) => put(copy, &root)?,
+            None => {
+                // A link leads to what is to be hidden.
+                let at = match place::inside(&root, path) {
+                    Err(Errno::ENOENT | Errno::ENOTDIR) => continue,
+                    // Nor can the server, who is the same user.
+                    Err(Errno::EACCES) if !privileged => continue,
+                    at => to(format!("hide {}", path.display()), at)?,
+                };
+                open_covers.extend(hide(tree, path, &at, &mut void)?);
+            }
         }
     }
-    Ok(open)
+    for cover in open_covers {
+        let sealed = mount::change(
+            cover.as_fd(),
+            Attributes::READ_ONLY,
+            Attributes::default(),
+            false,
+        );
+        to("seal what covers hidden places", sealed)?;
+    }
+    Ok(())
 }
 
-/// An empty directory and an empty file that nobody may read.
-fn void() -> io::Result<OwnedFd> {
-    let options = [(c"size", Some(c"4k")), (c"mode", Some(c"0755"))];
-    let how = Attributes::NO_SUID
-        .and(Attributes::NO_DEV)
-        .and(Attributes::NO_EXEC);
-    let void = mount::new_file_system(c"tmpfs", &options, how)?;
-    mkdirat(&void, "d", Mode::from_bits_truncate(0o555))?;
-    let flags = nix::fcntl::OFlag::O_CREAT | nix::fcntl::OFlag::O_CLOEXEC;
-    nix::fcntl::openat(&void, "f", flags, Mode::empty())?;
-    mount::change(
-        void.as_fd(),
-        Attributes::READ_ONLY,
-        Attributes::default(),
-        false,
-    )?;
-    Ok(void)
+fn put(copy: &Copy<'_>, root: &OwnedFd) -> Result<(), Failure> {
+    let what = || format!("show {}", copy.shown.path.display());
+    let at = place::make_inside(root, &copy.shown.path, copy.is_directory);
+    let at = to(what(), at)?;
+    match mount::attach_to(copy.mount.as_fd(), at.as_fd()) {
+        Err(err) if was_replaced(&err, copy.is_directory) => Ok(()),
+        attached => to(what(), attached),
+    }
+}
+
+/// Whether a file that was there a moment ago is not any more. No fault: the sandbox is
+/// not current then (`known`), and nobody will use it.
+fn was_replaced(err: &io::Error, is_directory: bool) -> bool {
+    err.kind() == io::ErrorKind::NotFound && !is_directory
+}
+
+/// Puts something empty on a hidden place, `at`. Returns what still has to be
+/// sealed: a cover in which something else will be shown.
+fn hide(
+    tree: &Tree,
+    path: &Path,
+    at: &OwnedFd,
+    void: &mut Void,
+) -> Result<Option<OwnedFd>, Failure> {
+    let what = || format!("hide {}", path.display());
+    let holds_something = tree
+        .shown
+        .iter()
+        .any(|shown| shown.path != path && shown.path.starts_with(path));
+    let is_directory = to(what(), place::is_directory(at))?;
+    let cover = if holds_something && is_directory {
+        let options = [(c"size", Some(c"1M")), (c"mode", Some(c"0755"))];
+        let how = Attributes::NO_SUID
+            .and(Attributes::NO_DEV)
+            .and(Attributes::NO_EXEC);
+        mount::new_file_system(c"tmpfs", &options, how)
+    } else {
+        void.cover(is_directory)
+    };
+    let cover = to(what(), cover)?;
+    match mount::attach_to(cover.as_fd(), at.as_fd()) {
+        Err(err) if was_replaced(&err, is_directory) => {}
+        attached => to(what(), attached)?,
+    }
+    Ok(holds_something.then_some(cover))
 }

@@ -33,12 +33,11 @@ pub enum Feature {
     CapabilityBounds,
     Seccomp,
     Landlock,
-    MemoryDenyWriteExecute,
     Keyring,
 }
 
 impl Feature {
-    pub const ALL: [Feature; 21] = [
+    pub const ALL: [Feature; 20] = [
         Feature::Clone3,
         Feature::SwitchUser,
         Feature::UserNamespace,
@@ -58,7 +57,6 @@ impl Feature {
         Feature::CapabilityBounds,
         Feature::Seccomp,
         Feature::Landlock,
-        Feature::MemoryDenyWriteExecute,
         Feature::Keyring,
     ];
 
@@ -85,7 +83,6 @@ impl Feature {
             Feature::CapabilityBounds => "capability_bounds",
             Feature::Seccomp => "seccomp",
             Feature::Landlock => "landlock",
-            Feature::MemoryDenyWriteExecute => "memory_deny_write_execute",
             Feature::Keyring => "keyring",
         }
     }
@@ -118,7 +115,6 @@ impl Feature {
             Feature::CapabilityBounds => "capability bounds",
             Feature::Seccomp => "seccomp filters",
             Feature::Landlock => "Landlock",
-            Feature::MemoryDenyWriteExecute => "no writable code (MDWE)",
             Feature::Keyring => "session keyring",
         }
     }
@@ -132,7 +128,6 @@ impl Feature {
             Feature::Proc => Some("5.8"),
             Feature::ReadOnlyTree => Some("5.12"),
             Feature::Landlock => Some("5.13"),
-            Feature::MemoryDenyWriteExecute => Some("6.3"),
             Feature::TreeNamespace => Some("7.0"),
             _ => None,
         }
@@ -204,7 +199,7 @@ pub fn made_of(mechanism: Mechanism) -> &'static [Feature] {
         Mechanism::CapabilityBounds => &[Feature::CapabilityBounds],
         Mechanism::Seccomp => &[Feature::Seccomp],
         Mechanism::Landlock => &[Feature::Landlock],
-        Mechanism::MemoryDenyWriteExecute => &[Feature::MemoryDenyWriteExecute],
+        Mechanism::MemoryDenyWriteExecute => &[Feature::Seccomp],
         Mechanism::Keyring => &[Feature::Keyring],
     }
 }

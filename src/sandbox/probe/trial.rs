@@ -109,9 +109,6 @@ fn attempt(feature: Feature) -> Outcome {
         Feature::SwitchUser => try_switch(),
         Feature::NoNewPrivs => prctl::set_no_new_privs().map_err(failed("no_new_privs")),
         Feature::Seccomp => try_seccomp(),
-        Feature::MemoryDenyWriteExecute => {
-            calls::deny_write_execute().map_err(failed("PR_SET_MDWE"))
-        }
         Feature::Keyring => calls::new_session_keyring().map_err(failed("keyctl")),
         Feature::CapabilityBounds => gain_rights().and_then(|()| try_capabilities()),
         _ => gain_rights().and_then(|()| try_namespace(feature)),

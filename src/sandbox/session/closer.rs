@@ -23,11 +23,7 @@ use crate::sys::process::{exit_at_once, fork_alone, pidfd_open};
 use crate::sys::raw;
 
 /// Gives `pam` to a new process. It stands when this returns; or else the session is closed.
-pub fn leave_behind(
-    mut pam: Pam,
-    orders: &Orders<ExecPlan>,
-    link: &OwnedFd,
-) -> Result<(), String> {
+pub fn leave_behind(mut pam: Pam, orders: &Orders<ExecPlan>, link: &OwnedFd) -> Result<(), String> {
     let forked = pidfd_open(getpid().as_raw()).and_then(|server| {
         let Some(between) = fork_alone()? else {
             return Ok(Some(server));

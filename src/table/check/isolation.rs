@@ -42,7 +42,7 @@ impl Check<'_> {
         self.settle_network(draft, &mut isolation, &written);
         self.settle_mounts(draft, &mut isolation, &written);
         self.settle_processes(draft, &mut isolation, &written);
-        self.settle_calls(draft, &isolation, &written);
+        self.settle_calls(draft, &mut isolation, &written);
         if draft.enabled() {
             self.is_seen(draft, &isolation, program, &written);
         }
@@ -175,7 +175,7 @@ impl Check<'_> {
         }
     }
 
-    fn settle_calls(&mut self, draft: Draft<'_>, to: &Isolation, written: &Written<'_>) {
+    fn settle_calls(&mut self, draft: Draft<'_>, to: &mut Isolation, written: &Written<'_>) {
         if to.wants(Mechanism::Seccomp) {
             if let Some(call) = calls::refuses_to_start(to) {
                 let place = written.place_of("deny_calls").unwrap_or(written.place);
@@ -191,7 +191,11 @@ impl Check<'_> {
             "deny_calls",
             "address_families",
         ];
-        if let Some(place) = MADE_OF_IT.iter().find_map(|key| written.place_of(key)) {
+        let no_code = Mechanism::MemoryDenyWriteExecute;
+        let wanted = to.wants(no_code).then(|| written.place_of(no_code.name()));
+        to.levels.set(no_code, Level::Off);
+        let calls = MADE_OF_IT.iter().find_map(|key| written.place_of(key));
+        if let Some(place) = calls.or(wanted.flatten()) {
             self.contradiction(
                 draft,
                 place,

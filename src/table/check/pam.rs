@@ -21,7 +21,10 @@ impl Check<'_> {
             let help = format!("the name of a file in {}", FOLDERS[0]);
             self.complain(pam.place, draft.fault(&problem).help(help));
         }
-        if draft.value(|k| &k.user).is_some_and(|user| user == super::exec::DYNAMIC) {
+        if draft
+            .value(|k| &k.user)
+            .is_some_and(|user| user == super::exec::DYNAMIC)
+        {
             let problem = "PAM knows no dynamic user";
             let help = "name an account in `user`, or leave `pam` out";
             self.complain(pam.place, draft.fault(problem).help(help));
@@ -34,13 +37,17 @@ impl Check<'_> {
 
     fn session_can_open(&mut self, draft: Draft<'_>, pam: &super::Picked<'_, String>) {
         if let Some(why) = (self.host.lack_of_pam)() {
-            let help = "install it (Debian: libpam0g); the service is blocked until a reload finds it";
+            let help =
+                "install it (Debian: libpam0g); the service is blocked until a reload finds it";
             self.warn(pam.place, draft.fault(&why).help(help));
         }
-        let mut files = FOLDERS.iter().map(|folder| Path::new(folder).join(pam.value));
+        let mut files = FOLDERS
+            .iter()
+            .map(|folder| Path::new(folder).join(pam.value));
         if !files.any(|file| self.look(&file) != Found::Nothing) {
             let problem = format!("there is no {}/{} now", FOLDERS[0], pam.value);
-            let help = "PAM goes by its service \"other\" until it is there, which usually lets nobody in";
+            let help =
+                "PAM goes by its service \"other\" until it is there, which usually lets nobody in";
             self.warn(pam.place, draft.fault(&problem).help(help));
         }
     }

