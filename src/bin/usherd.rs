@@ -7,7 +7,7 @@ use clap::Parser;
 use usherd::commands::arguments::{Arguments, Command, default_table, what_to_show};
 use usherd::error::Exit;
 use usherd::helper::run::{Options, run};
-use usherd::sandbox::{keeper, probe};
+use usherd::sandbox::{keeper, probe, session};
 use usherd::{commands, front};
 
 fn main() -> ExitCode {
@@ -15,6 +15,7 @@ fn main() -> ExitCode {
     match args.next() {
         Some(first) if first == "--front" => return run_front(args).into(),
         Some(first) if first == "--keeper" => return run_keeper().into(),
+        Some(first) if first == "--session" => return session::run(args),
         Some(first) if first == "--probe" => return run_probe(args).into(),
         // Of the systemd unit, see there.
         Some(first) if first == "--release" => {

@@ -153,10 +153,7 @@ pub fn leaf_for(
     service: &Rc<str>,
     program: &Program,
 ) -> Result<Option<Leaf>, NotStarted> {
-    let failed = |errno| NotStarted {
-        step: Step::Cgroup,
-        errno,
-    };
+    let failed = |errno| NotStarted::new(Step::Cgroup, errno);
     if program.cgroup == Level::Off {
         return Ok(None);
     }

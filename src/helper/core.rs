@@ -24,6 +24,7 @@ use crate::helper::lot::Lot;
 use crate::helper::reload::Change;
 use crate::helper::sandboxes::Sandboxes;
 use crate::helper::services::Services;
+use crate::helper::sessions::Closings;
 use crate::helper::sockets::registry::Registry;
 use crate::helper::start::{Answer, Ask, On, Starter};
 use crate::helper::timers::Timers;
@@ -70,6 +71,8 @@ pub struct Helper {
     pub(super) front_due: Option<Instant>,
     /// What servers that are gone left behind and still has to end.
     pub(super) leftovers: HashMap<i32, Left>,
+    /// Sessions of PAM whose servers are gone.
+    pub(super) closings: Closings,
     pub(super) cgroups: Cgroups,
     pub(super) sweeps: Sweeps,
     /// What the front asked to end in this turn.
@@ -158,6 +161,7 @@ impl Helper {
             front: None,
             front_due: Some(Instant::now()),
             leftovers: HashMap::new(),
+            closings: Closings::default(),
             cgroups,
             sweeps: Sweeps::default(),
             to_stop: Vec::new(),
@@ -197,6 +201,7 @@ impl Helper {
                 self.answer_requests(now);
             }
             self.hear_keepers(&events, now);
+            self.hear_closers(&events);
             let tokens: Vec<Token> = events.iter().map(mio::event::Event::token).collect();
             self.admin_events(&tokens, now);
             let to_stop = std::mem::take(&mut self.to_stop);
@@ -217,6 +222,7 @@ impl Helper {
             self.control.next_due(),
             self.sandboxes.next_due(),
             self.lot.next_due(),
+            self.closings.next_due(),
         ];
         let timeout = deadlines
             .into_iter()
@@ -455,5 +461,6 @@ impl Helper {
             && self.front.is_none()
             && self.instances.is_empty()
             && self.leftovers.is_empty()
+            && self.closings.is_empty()
     }
 }

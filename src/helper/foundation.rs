@@ -220,10 +220,7 @@ impl Helper {
 
     fn fail(&mut self, asks: Vec<Ask>, errno: i32, now: Instant) {
         for ask in asks {
-            let failed = NotStarted {
-                step: Step::Sandbox,
-                errno,
-            };
+            let failed = NotStarted::new(Step::Sandbox, errno);
             self.tell_late(ask.connection, ask.service, Answer::Failed(failed), now);
         }
     }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::helper::sandboxes::Sandbox;
+use crate::helper::sessions::Session;
 use crate::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
 use crate::sandbox::cgroup::Leaf;
 use crate::table::{LogEvents, Stop};
@@ -37,12 +38,16 @@ pub struct Instance {
     pub leaf: Option<Leaf>,
     /// It has less rights than its user, be that root.
     pub isolated: bool,
+    /// It came, or is coming, by way of a session process.
+    pub session: Option<Session>,
 }
 
 impl Instance {
-    /// Ends whatever is left in a sandbox that nobody else runs in.
+    /// Ends whatever is left in a sandbox that nobody else runs in; not yet, if
+    /// somebody is in there who has to close a session after the server.
     pub fn end_sandbox(&self) {
-        if let Some(sandbox) = self.sandbox.as_ref().filter(|_| self.alone) {
+        let alone = self.alone && self.session.is_none();
+        if let Some(sandbox) = self.sandbox.as_ref().filter(|_| alone) {
             sandbox.kill();
         }
     }

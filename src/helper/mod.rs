@@ -71,6 +71,7 @@ pub mod reload;
 pub mod run;
 mod sandboxes;
 pub mod services;
+pub mod sessions;
 pub mod sockets;
 pub mod start;
 pub mod stop;

@@ -28,8 +28,9 @@ impl Helper {
                 .is_some_and(|front| front.pid == reaped.pid)
             {
                 self.front_ended(&reaped, now);
-            } else if let Some(instance) = self.instances.remove(reaped.pid) {
-                self.instance_ended(&instance, &reaped, now);
+            } else if let Some(mut instance) = self.instances.remove(reaped.pid) {
+                self.instance_ended(&mut instance, &reaped, now);
+                self.close_session(&mut instance, now);
                 // What it left in a sandbox of its own would be counted by nobody.
                 instance.end_sandbox();
                 ended.push((instance, reaped.signalled && reaped.status == libc::SIGKILL));
@@ -63,7 +64,7 @@ impl Helper {
             return self.drained(now);
         }
         self.commit_change(now);
-        if let Some(NotStarted { step, errno }) = self.launcher.failure(reaped.pid) {
+        if let Some(NotStarted { step, errno, .. }) = self.launcher.failure(reaped.pid) {
             let err = io::Error::from_raw_os_error(errno);
             log::error!("unable to start the front: {step}: {err}");
         }
@@ -73,12 +74,13 @@ impl Helper {
         self.front_due = Some(now + pause);
     }
 
-    fn instance_ended(&mut self, instance: &Instance, reaped: &Reaped, now: Instant) {
+    fn instance_ended(&mut self, instance: &mut Instance, reaped: &Reaped, now: Instant) {
         if instance.wait {
             self.take_listeners_back(instance);
             self.replace_sockets(now);
         }
         let failure = self.launcher.failure(reaped.pid);
+        let failure = failure.or_else(|| instance.session_failure(reaped));
         let oom = self.out_of_memory(instance);
         let lasted = now.duration_since(instance.started);
         if let Some(failed) = &failure {
@@ -90,7 +92,7 @@ impl Helper {
         self.tell_ended(instance.service, now);
         let Some(front) = &mut self.front else { return };
         if let Some(failed) = failure {
-            let NotStarted { step, errno } = failed;
+            let NotStarted { step, errno, .. } = failed;
             front.link.notify(&Notice::Failed {
                 connection: instance.connection,
                 step,
@@ -153,7 +155,10 @@ impl Helper {
         connection: ConnectionId,
         failed: &NotStarted,
     ) {
-        let err = io::Error::from_raw_os_error(failed.errno);
+        let reason = match &failed.why {
+            Some(why) => why.clone(),
+            None => io::Error::from_raw_os_error(failed.errno).to_string(),
+        };
         let active = self.services.find(service);
         let name = active.map_or("?", |active| &active.name);
         let program = active.and_then(|active| active.program.as_ref());
@@ -173,7 +178,7 @@ impl Helper {
         };
         log::error!(
             service = name, conn:% = connection, step:% = failed.step, errno = failed.errno;
-            "unable to start {path}: {}{about}: {err}{hint}{hidden}", failed.step
+            "unable to start {path}: {}{about}: {reason}{hint}{hidden}", failed.step
         );
     }
 

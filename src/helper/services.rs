@@ -308,7 +308,7 @@ fn compile(
                 degraded,
             } = Confinement::of(&service.name, exec, ground)?;
             let (environment, files) = (&inheritance.environment, inheritance.files);
-            let mut plan = ExecPlan::compile(exec, environment, files, cage)
+            let mut plan = ExecPlan::compile(&service.name, exec, environment, files, cage)
                 .map_err(|err| format!("service \"{}\": {err}", service.name))?;
             plan.limits
                 .extend(fallback::limits(exec, inheritance.controllers));

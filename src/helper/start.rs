@@ -17,6 +17,7 @@ use crate::helper::lot::Lot;
 use crate::helper::policy::{self, Load};
 use crate::helper::sandboxes::{Found as Sandboxed, Sandbox, Sandboxes};
 use crate::helper::services::{Active, Program, Services, StderrPipe};
+use crate::helper::sessions::Session;
 use crate::helper::sockets::bind::Bound;
 use crate::helper::sockets::registry::Registry;
 use crate::helper::told::{Proxied, Told};
@@ -24,7 +25,7 @@ use crate::helper::wire::{Peer, Refusal};
 use crate::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
 use crate::sandbox::cgroup::{Cgroups, Leaf};
 use crate::sandbox::facts::{Ends, Facts, environment};
-use crate::sandbox::launch::{Descriptors, Launcher, NotStarted};
+use crate::sandbox::launch::{Descriptors, Extras, Launcher, NotStarted};
 use crate::table::{Activation, Stderr};
 
 /// Which server, on what.
@@ -250,7 +251,7 @@ impl Starter<'_> {
         }
         let names = listen_names(program, service, &handed, ask);
         let facts = facts(ask, service, found, names.as_deref());
-        let envp = environment(&program.plan, &facts).seal();
+        let environment = environment(&program.plan, &facts);
         let stderr = stderr_of(program, self.services, ask.service, self.null);
         let fds = Descriptors {
             null: self.null,
@@ -259,16 +260,39 @@ impl Starter<'_> {
             sockets: &sockets,
             sandbox: sandbox.as_ref().map(|sandbox| &sandbox.door),
         };
-        let launched = self.launcher.launch(&program.plan, envp, &fds);
-        let pid = match launched {
-            Ok(pid) => pid,
+        let launched = match &program.plan.session {
+            None => {
+                let launched = self
+                    .launcher
+                    .launch(&program.plan, environment.seal(), &fds);
+                launched.map(|pid| (pid, None))
+            }
+            Some(session) => {
+                let beside = session.pam.is_some().then(|| self.cgroups.beside());
+                let beside = beside.flatten();
+                let extras = Extras {
+                    environment,
+                    remote: found.ip.map(|ip| ip.to_string()),
+                    beside: beside.as_ref().map(AsFd::as_fd),
+                };
+                let launched = self.launcher.launch_session(&program.plan, extras, &fds);
+                launched.map(|(pid, link)| (pid, Some(Session::new(link))))
+            }
+        };
+        let (pid, session) = match launched {
+            Ok(launched) => launched,
             Err(failed) => {
                 take_back(&handed);
                 leaf.into_iter().for_each(|leaf| self.cgroups.retire(leaf));
                 return Err(failed);
             }
         };
-        let place = Room { pid, sandbox, leaf };
+        let place = Room {
+            pid,
+            sandbox,
+            leaf,
+            session,
+        };
         Ok(self.add(ask, program, found, place, now))
     }
 
@@ -283,6 +307,10 @@ impl Starter<'_> {
         let On::Connection(connection, _) = &ask.on else {
             return None;
         };
+        // A session is of one request: nobody can wait in it for the next.
+        if program.plan.session.is_some() {
+            return None;
+        }
         let place = loop {
             let place = self.lot.take(ask.service, &program.plan, now)?;
             if place.sandbox.as_ref().is_none_or(|one| one.is_current()) {
@@ -305,6 +333,7 @@ impl Starter<'_> {
                     pid,
                     sandbox: place.sandbox,
                     leaf: place.leaf,
+                    session: None,
                 };
                 Some(Answer::Started(self.add(ask, program, found, room, now)))
             }
@@ -358,6 +387,7 @@ impl Starter<'_> {
             alone: program.per_instance,
             leaf: room.leaf,
             isolated: program.isolated,
+            session: room.session,
         });
         id
     }
@@ -383,6 +413,7 @@ struct Room {
     pid: i32,
     sandbox: Option<Rc<Sandbox>>,
     leaf: Option<Leaf>,
+    session: Option<Session>,
 }
 
 /// Where descriptor 2 of a server goes; `None` is its socket.

@@ -39,6 +39,7 @@ impl Helper {
         self.sweep_later(now);
         self.retry_addresses(now);
         self.expire_sandboxes(now);
+        self.expire_closers(now);
     }
 
     fn retry_addresses(&mut self, now: Instant) {
@@ -161,6 +162,7 @@ impl Helper {
 
     fn end_now(&mut self) {
         log::warn!("ending {} instances now", self.instances.len());
+        self.closings.give_up();
         self.instances.iter().for_each(Instance::end_sandbox);
         let gone: Vec<i32> = self.leftovers.keys().copied().collect();
         self.kill_leftovers(&gone);

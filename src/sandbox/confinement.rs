@@ -2,7 +2,7 @@
 //! it, what its servers take from themselves, what it has to do without.
 #![forbid(unsafe_code)]
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::path::PathBuf;
@@ -12,6 +12,7 @@ use crate::sandbox::blueprint::{Blueprint, Surroundings};
 use crate::sandbox::calls;
 use crate::sandbox::plan::{Cage, Label};
 use crate::sandbox::probe::{Probe, Role};
+use crate::sys::pam;
 use crate::table::isolation::{IoPriority, Isolation, Level, Mechanism};
 use crate::table::{Exec, Serve, Table};
 
@@ -33,6 +34,8 @@ pub struct Ground<'a> {
     unprepared: HashMap<String, String>,
     /// Services of equal settings share a program.
     calls: RefCell<calls::Compiled>,
+    /// Why no session of PAM can be opened, once it was asked.
+    pam: OnceCell<Option<String>>,
 }
 
 /// The isolation of one service, ready for use.
@@ -81,7 +84,14 @@ impl<'a> Ground<'a> {
             limits_memory: table.daemon.resources.memory.is_some(),
             unprepared,
             calls: RefCell::default(),
+            pam: OnceCell::new(),
         }
+    }
+
+    fn lack_of_pam(&self) -> Option<String> {
+        const REMEDY: &str = "install it (Debian: libpam0g) and reload";
+        let tell = |why| format!("a PAM session: {why}; {REMEDY}");
+        self.pam.get_or_init(|| pam::lack().map(tell)).clone()
     }
 }
 
@@ -99,7 +109,8 @@ impl Confinement {
             .iter()
             .filter(|lack| lack.level == Level::Require)
             .map(tell);
-        let required: Vec<String> = required.chain(unprepared).collect();
+        let pam = exec.pam.as_ref().and_then(|_| ground.lack_of_pam());
+        let required: Vec<String> = required.chain(unprepared).chain(pam).collect();
         let degraded = lacks.iter().filter(|lack| lack.level == Level::Prefer);
         let degraded: Vec<String> = degraded.map(tell).collect();
         let has = |mechanism| !lacks.iter().any(|lack| lack.mechanism == mechanism);
@@ -161,13 +172,13 @@ fn cage(
 fn label(isolation: &Isolation) -> Option<Label> {
     if let Some(profile) = &isolation.apparmor {
         return Some(Label {
-            file: c"/proc/self/attr/apparmor/exec",
+            file: c"/proc/self/attr/apparmor/exec".to_owned(),
             text: CString::new(format!("exec {profile}")).ok()?,
         });
     }
     isolation.selinux.as_ref().and_then(|context| {
         Some(Label {
-            file: c"/proc/self/attr/exec",
+            file: c"/proc/self/attr/exec".to_owned(),
             text: CString::new(context.as_str()).ok()?,
         })
     })

@@ -1,25 +1,28 @@
-//! The recipe: clone, then every [`Step`] in order, then exec.
+//! The recipe: clone, then every [`Step`] in order, then exec. What the child
+//! does in its sandbox and to itself is in [`steps`](super::steps).
 #![forbid(unsafe_code)]
 
 use std::convert::Infallible;
+use std::ffi::{CStr, CString};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::rc::Rc;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
+use crate::helper::front_process::seal;
 use crate::sandbox::Step;
 use crate::sandbox::plan::ExecPlan;
+use crate::sandbox::session::Orders;
+pub use crate::sandbox::steps::FIRST_LISTENER;
+use crate::sandbox::steps::{Entry, Steps};
 use crate::sys::child::{Berths, Errand, Memory};
-use crate::sys::exec::{Envp, LateEnvp};
+use crate::sys::exec::{Argv, Environment, Envp, LateEnvp};
+use crate::sys::inherit::raise_any;
 use crate::sys::link;
 use crate::sys::raw::{self, Errno};
-use crate::table::Activation;
-
-/// Listeners live from this number on, so that none of them sits where
-/// another one of the same service is to be placed.
-pub const FIRST_LISTENER: i32 = 64;
 
 /// The descriptors of one child.
 #[derive(Clone, Debug)]
@@ -29,7 +32,7 @@ pub struct Descriptors<'a> {
     pub stderr: Option<BorrowedFd<'a>>,
     /// The directory of the cgroup to be born in.
     pub cgroup: Option<BorrowedFd<'a>>,
-    /// None for who is parked. With [`Activation::Inetd`] exactly one; with [`Activation::ListenFds`] all of them, from 3 on.
+    /// None for who is parked. With [`Activation::Inetd`](crate::table::Activation) exactly one; with `ListenFds` all of them, from 3 on.
     pub sockets: &'a [BorrowedFd<'a>],
     /// What the server runs in, if there is anything.
     pub sandbox: Option<&'a Door>,
@@ -52,6 +55,28 @@ pub struct Door {
 pub struct NotStarted {
     pub step: Step,
     pub errno: i32,
+    /// What the errno does not say.
+    pub why: Option<String>,
+}
+
+impl NotStarted {
+    #[must_use]
+    pub fn new(step: Step, errno: i32) -> Self {
+        Self {
+            step,
+            errno,
+            why: None,
+        }
+    }
+}
+
+/// What a session ([`crate::sandbox::session`]) is told beyond the plan.
+#[derive(Debug)]
+pub struct Extras<'a> {
+    pub environment: Environment,
+    pub remote: Option<String>,
+    /// The directory of a cgroup for who closes it.
+    pub beside: Option<BorrowedFd<'a>>,
 }
 
 /// Makes children, and hears of their failures.
@@ -60,13 +85,23 @@ pub struct Launcher {
     berths: Berths<Start>,
     /// Our own pid namespace, to come back to.
     own_pids: OwnedFd,
+    /// Our own program and the host's /proc, above all targets.
+    own_program: OwnedFd,
+    proc: OwnedFd,
 }
 
 impl Launcher {
     pub fn new() -> io::Result<Self> {
+        let open = |path| {
+            let mut options = OpenOptions::new();
+            let opened = options.read(true).custom_flags(libc::O_PATH).open(path)?;
+            raise_any(opened.as_fd(), FIRST_LISTENER)
+        };
         Ok(Self {
             berths: Berths::default(),
             own_pids: File::open("/proc/self/ns/pid")?.into(),
+            own_program: open("/proc/self/exe")?,
+            proc: open("/proc")?,
         })
     }
 
@@ -84,15 +119,48 @@ impl Launcher {
         self.send(Start::new(plan, Rc::new(late), fds, None), fds)
     }
 
+    /// The same for a child that becomes our own program first. Beside its pid
+    /// there is the link on which it tells how it fares.
+    pub fn launch_session(
+        &mut self,
+        plan: &Rc<ExecPlan>,
+        extras: Extras,
+        fds: &Descriptors,
+    ) -> Result<(i32, OwnedFd), NotStarted> {
+        let failed = |err: io::Error| {
+            let errno = err.raw_os_error().unwrap_or(libc::EIO);
+            NotStarted::new(Step::SessionProcess, errno)
+        };
+        let mut start = Start::new(plan, Rc::default(), fds, None);
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags);
+        let (ours, theirs) = pair.map_err(|errno| failed(errno.into()))?;
+        let raise = |fd: BorrowedFd<'_>| raise_any(fd, FIRST_LISTENER).map_err(failed);
+        let beside = extras.beside.map(raise).transpose()?;
+        let orders = Orders {
+            plan: &**plan,
+            environment: extras.environment,
+            remote: extras.remote,
+            entry: start.entry.clone(),
+            null: start.null,
+            stderr: start.stderr,
+            sockets: start.sockets.clone(),
+            proc: self.proc.as_raw_fd(),
+            beside: beside.as_ref().map(AsRawFd::as_raw_fd),
+        };
+        let sealed = raise(seal(c"usherd-session", &orders).map_err(failed)?.as_fd())?;
+        let theirs = raise(theirs.as_fd())?;
+        start.handing = Some(Handing::new(&self.own_program, &sealed, &theirs, &orders));
+        let pid = self.send(start, fds)?;
+        Ok((pid, ours))
+    }
+
     /// Clones a child that goes as far as it can without a request, and waits
     /// for one. `fds` has no sockets.
     pub fn park(&mut self, plan: &Rc<ExecPlan>, fds: &Descriptors) -> Result<Parked, NotStarted> {
         let flags = SockFlag::SOCK_CLOEXEC;
         let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags);
-        let (ours, theirs) = pair.map_err(|errno| NotStarted {
-            step: Step::Clone,
-            errno: errno as i32,
-        })?;
+        let (ours, theirs) = pair.map_err(|errno| NotStarted::new(Step::Clone, errno as i32))?;
         let envp = Rc::new(LateEnvp::default());
         let channel = Some(theirs.as_raw_fd());
         let pid = self.send(Start::new(plan, Rc::clone(&envp), fds, channel), fds)?;
@@ -104,10 +172,7 @@ impl Launcher {
     }
 
     fn send(&mut self, start: Start, fds: &Descriptors) -> Result<i32, NotStarted> {
-        let failed = |errno| NotStarted {
-            step: Step::Clone,
-            errno,
-        };
+        let failed = |errno| NotStarted::new(Step::Clone, errno);
         let memory = match start.plan.cage.own_memory {
             true => Memory::Own,
             false => Memory::Shared,
@@ -153,10 +218,10 @@ impl Launcher {
 /// What an errand leaves behind, read.
 fn not_started(left: u32) -> NotStarted {
     let code = u8::try_from(left >> 24).unwrap_or(0);
-    NotStarted {
-        step: Step::from_code(code).unwrap_or(Step::Exec),
-        errno: i32::try_from(left & 0x00ff_ffff).unwrap_or(0),
-    }
+    NotStarted::new(
+        Step::from_code(code).unwrap_or(Step::Exec),
+        i32::try_from(left & 0x00ff_ffff).unwrap_or(0),
+    )
 }
 
 /// The reverse. The clone is behind us, so the step's code is not zero.
@@ -194,29 +259,40 @@ struct Start {
     entry: Option<Entry>,
     /// Where a parked child hears of its request.
     channel: Option<i32>,
+    /// It becomes our own program before it becomes the server.
+    handing: Option<Handing>,
+}
+
+/// How to execute our own program, and what has to be open then.
+#[derive(Debug)]
+struct Handing {
+    program: i32,
+    argv: Argv,
+    envp: Envp,
+    open: Vec<i32>,
+}
+
+impl Handing {
+    fn new<P>(program: &OwnedFd, sealed: &OwnedFd, link: &OwnedFd, orders: &Orders<P>) -> Self {
+        let own = [sealed.as_raw_fd(), link.as_raw_fd()];
+        let number = |fd: i32| CString::new(fd.to_string()).unwrap_or_default();
+        let words = [c"usherd-session", c"--session"].map(CStr::to_owned);
+        Self {
+            program: program.as_raw_fd(),
+            argv: Argv::new(words.into_iter().chain(own.map(number)).collect()),
+            envp: Environment::default().seal(),
+            open: orders.descriptors().chain(own).collect(),
+        }
+    }
 }
 
 /// A [`Door`] by numbers.
-#[derive(Debug)]
-struct Entry {
-    keeper: i32,
-    namespaces: i32,
-    landlock: Option<i32>,
-    users: Option<i32>,
-}
-
-impl Entry {
-    fn of(door: &Door) -> Self {
-        Self {
-            keeper: door.keeper.as_raw_fd(),
-            namespaces: door.namespaces,
-            landlock: door.landlock.as_ref().map(AsRawFd::as_raw_fd),
-            users: door.users.as_ref().map(AsRawFd::as_raw_fd),
-        }
-    }
-
-    fn has(&self, namespace: i32) -> bool {
-        self.namespaces & namespace != 0
+fn entry(door: &Door) -> Entry {
+    Entry {
+        keeper: door.keeper.as_raw_fd(),
+        namespaces: door.namespaces,
+        landlock: door.landlock.as_ref().map(AsRawFd::as_raw_fd),
+        users: door.users.as_ref().map(AsRawFd::as_raw_fd),
     }
 }
 
@@ -248,182 +324,48 @@ impl Start {
             null: fds.null.as_raw_fd(),
             stderr: fds.stderr.map(|fd| fd.as_raw_fd()),
             sockets: fds.sockets.iter().map(AsRawFd::as_raw_fd).collect(),
-            entry: fds.sandbox.map(Entry::of),
+            entry: fds.sandbox.map(entry),
             channel,
+            handing: None,
         }
     }
 
-    /// The child's whole life before exec, in our memory: no allocation, no
-    /// logging, nothing that can panic, only system calls, in the order that
-    /// [`Step`] gives reasons for.
+    /// The child's whole life before exec, in our memory.
     fn become_server(&mut self, enter: Option<i32>) -> Result<Infallible, (Step, Errno)> {
         let at = |step: Step| move |errno: Errno| (step, errno);
-        let plan = &*self.plan;
         if let Some(cgroup) = enter {
             raw::enter_cgroup(cgroup).map_err(at(Step::Cgroup))?;
         }
         // Dispositions: the helper ignores nothing, and exec resets its handlers.
         raw::unblock_signals().map_err(at(Step::Signals))?;
         raw::new_session().map_err(at(Step::Session))?;
-        if let Some(label) = &plan.cage.label {
-            raw::write_to(label.file, label.text.as_bytes()).map_err(at(Step::Label))?;
+        if let Some(handing) = &self.handing {
+            return self.hand_over(handing).map_err(at(Step::SessionProcess));
         }
-        if plan.cage.cgroup_namespace {
-            raw::unshare(libc::CLONE_NEWCGROUP).map_err(at(Step::CgroupNamespace))?;
-        }
-        if let Some(entry) = &self.entry {
-            // The one of pids is entered by being born into it; all of them, if a
-            // go-between was needed.
-            let others = entry.namespaces & !libc::CLONE_NEWPID;
-            if others != 0 && !entry.has(libc::CLONE_NEWUSER) {
-                raw::enter(entry.keeper, others).map_err(at(Step::Namespaces))?;
-            }
-        }
-        let (soft, hard) = plan.inherited_files;
-        raw::set_limit(NOFILE, soft, hard).map_err(at(Step::Limits))?;
-        for limit in &plan.limits {
-            raw::set_limit(limit.resource, limit.soft, limit.hard).map_err(at(Step::Limits))?;
-        }
-        self.set_priorities().map_err(at(Step::Priority))?;
-        self.close_cage()?;
-        match self.channel {
-            None => self.place_descriptors().map_err(at(Step::Descriptors))?,
-            Some(channel) => self.await_request(channel).map_err(at(Step::Descriptors))?,
-        }
-        self.become_user().map_err(at(Step::Credentials))?;
-        raw::set_umask(plan.umask);
-        raw::change_directory(&plan.dir).map_err(at(Step::Directory))?;
-        let Some(envp) = self.envp.take_in_child() else {
-            return Err((Step::Exec, libc::EFAULT));
+        let steps = Steps {
+            plan: &self.plan,
+            entry: self.entry.as_ref(),
+            null: self.null,
+            stderr: self.stderr,
+            sockets: &self.sockets,
+            channel: self.channel,
+            envp: &self.envp,
         };
-        envp.fill_listen_pid();
-        Err((Step::Exec, raw::exec(&plan.program, &plan.argv, envp)))
+        steps.take()
     }
 
-    /// What the child can never undo. While it is root: without no_new_privs
-    /// nobody else may, and a parked child must not be one that its service's
-    /// user can stop or kill.
-    fn close_cage(&self) -> Result<(), (Step, Errno)> {
-        let at = |step: Step| move |errno: Errno| (step, errno);
-        let cage = &self.plan.cage;
-        if let Some(users) = self.entry.as_ref().and_then(|entry| entry.users) {
-            raw::enter(users, libc::CLONE_NEWUSER).map_err(at(Step::UserNamespace))?;
+    /// What our own program needs keeps its number.
+    fn hand_over(&self, to: &Handing) -> Result<Infallible, Errno> {
+        raw::close_on_exec_from(3)?;
+        for fd in &to.open {
+            raw::place(*fd, *fd)?;
         }
-        if let Some(keep) = cage.capabilities {
-            raw::drop_bounds(keep).map_err(at(Step::Capabilities))?;
-        }
-        if cage.keyring {
-            raw::new_session_keyring().map_err(at(Step::Keyring))?;
-        }
-        if cage.no_new_privs {
-            raw::forbid_new_privileges().map_err(at(Step::NoNewPrivs))?;
-        }
-        if let Some(landlock) = self.entry.as_ref().and_then(|entry| entry.landlock) {
-            raw::restrict_self(landlock).map_err(at(Step::Landlock))?;
-        }
-        if let Some(filter) = &cage.filter {
-            raw::set_filter(filter).map_err(at(Step::Seccomp))?;
-        }
-        Ok(())
-    }
-
-    /// Lets go of everything that is the helper's, listeners and connections
-    /// above all, and waits. Who waited for nothing ends.
-    fn await_request(&self, channel: i32) -> Result<(), Errno> {
-        const CHANNEL: i32 = 3;
         raw::place(self.null, 0)?;
         raw::place(self.stderr.unwrap_or(self.null), 1)?;
         raw::place(self.stderr.unwrap_or(self.null), 2)?;
-        raw::place(channel, CHANNEL)?;
-        raw::close_from(CHANNEL + 1)?;
-        let socket = raw::receive_descriptor(CHANNEL)?;
-        match self.plan.activation {
-            Activation::Inetd => {
-                raw::place(socket, 0)?;
-                raw::place(socket, 1)?;
-                if self.stderr.is_none() {
-                    raw::place(socket, 2)?;
-                }
-                raw::close_on_exec_from(CHANNEL)
-            }
-            Activation::ListenFds => {
-                raw::place(socket, CHANNEL)?;
-                raw::close_on_exec_from(CHANNEL + 1)
-            }
-        }
-    }
-
-    fn set_priorities(&self) -> Result<(), Errno> {
-        if let Some(nice) = self.plan.nice {
-            raw::set_nice(nice)?;
-        }
-        if !self.plan.cage.cpus.is_empty() {
-            raw::set_affinity(&self.plan.cage.cpus)?;
-        }
-        if let Some(priority) = self.plan.cage.io_priority {
-            raw::set_io_priority(priority)?;
-        }
-        Ok(())
-    }
-
-    /// What the server may keep goes with it over the change of user and the exec.
-    fn become_user(&self) -> Result<(), Errno> {
-        let Some(who) = &self.plan.credentials else {
-            return match self.plan.cage.capabilities {
-                Some(keep) if self.entry.is_some() => raw::set_capabilities(keep),
-                _ => Ok(()),
-            };
-        };
-        let Some(keep) = self.plan.cage.capabilities else {
-            return raw::become_user(who.uid, who.gid, &who.groups);
-        };
-        if keep != 0 {
-            raw::keep_capabilities()?;
-        }
-        raw::become_user(who.uid, who.gid, &who.groups)?;
-        raw::set_capabilities(keep)
-    }
-
-    /// The helper keeps 0, 1 and 2 open all its life, so no socket ever has one
-    /// of these numbers and nothing is overwritten before it is copied.
-    fn place_descriptors(&self) -> Result<(), Errno> {
-        match (self.plan.activation, self.sockets.as_slice()) {
-            (Activation::Inetd, [socket, ..]) => {
-                raw::place(*socket, 0)?;
-                raw::place(*socket, 1)?;
-                raw::place(self.stderr.unwrap_or(*socket), 2)?;
-                raw::close_on_exec_from(3)
-            }
-            (Activation::Inetd, []) => Err(libc::EBADF),
-            (Activation::ListenFds, sockets) => {
-                let stderr = self.stderr.unwrap_or(self.null);
-                raw::place(self.null, 0)?;
-                raw::place(stderr, 1)?;
-                raw::place(stderr, 2)?;
-                place_from_three(sockets)
-            }
-        }
+        Err(raw::exec_descriptor(to.program, &to.argv, &to.envp))
     }
 }
-
-/// Puts `sockets` on 3, 4, ... A single one may come from anywhere, several
-/// are listeners and lie above all targets.
-fn place_from_three(sockets: &[i32]) -> Result<(), Errno> {
-    raw::close_on_exec_from(3)?;
-    for (target, socket) in (3..).zip(sockets) {
-        if target >= FIRST_LISTENER {
-            return Err(libc::EMFILE);
-        }
-        raw::place(*socket, target)?;
-    }
-    Ok(())
-}
-
-#[allow(
-    clippy::cast_possible_wrap,
-    reason = "a small constant whose type differs between libcs"
-)]
-const NOFILE: i32 = libc::RLIMIT_NOFILE as i32;
 
 /// The null device for servers that get no input.
 pub fn open_null() -> io::Result<OwnedFd> {

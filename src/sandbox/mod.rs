@@ -18,6 +18,8 @@ pub mod launch;
 pub mod plan;
 pub mod probe;
 pub mod report;
+pub mod session;
+pub mod steps;
 
 /// The steps between "start" and a running server, in the order they are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,13 @@ pub enum Step {
     Signals,
     /// setsid(2): no terminal, and a process group that can be signalled as one.
     Session,
+    /// execveat(2) of our own program, which takes the rest of the steps in memory of its own:
+    /// only for services that need one of the next two, see [`session`].
+    SessionProcess,
+    /// oom_score_adj of proc(5), in the host's /proc. Processes that share memory share it.
+    OomScore,
+    /// A session of PAM: on the host as it is, where its modules find what they look for, and with every right.
+    Pam,
     /// What an LSM is to make of the program, written to the host's /proc, which is out of
     /// reach after the next steps.
     Label,
@@ -72,12 +81,15 @@ pub enum Step {
 
 impl Step {
     /// All steps in order.
-    pub const ALL: [Step; 20] = [
+    pub const ALL: [Step; 23] = [
         Step::Sandbox,
         Step::Clone,
         Step::Cgroup,
         Step::Signals,
         Step::Session,
+        Step::SessionProcess,
+        Step::OomScore,
+        Step::Pam,
         Step::Label,
         Step::CgroupNamespace,
         Step::Namespaces,
@@ -114,6 +126,9 @@ impl fmt::Display for Step {
             Step::Cgroup => "cgroup",
             Step::Signals => "signals",
             Step::Session => "session",
+            Step::SessionProcess => "session process",
+            Step::OomScore => "oom score",
+            Step::Pam => "pam",
             Step::Label => "label",
             Step::CgroupNamespace => "cgroup namespace",
             Step::Namespaces => "namespaces",

@@ -1,14 +1,18 @@
 //! Argument and environment arrays for execve(2), laid out before the clone.
 
 use std::ffi::{CString, c_char};
+use std::ops::Range;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use serde::{Deserialize, Serialize, Serializer};
+
 /// `argv`: owns its strings and the null-terminated array of pointers to them.
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
+#[serde(from = "Vec<CString>")]
 pub struct Argv {
     pointers: Vec<*const c_char>,
-    _strings: Vec<CString>,
+    strings: Vec<CString>,
 }
 
 impl Argv {
@@ -20,10 +24,7 @@ impl Argv {
             .map(|s| s.as_ptr())
             .chain([ptr::null()])
             .collect();
-        Self {
-            pointers,
-            _strings: strings,
-        }
+        Self { pointers, strings }
     }
 
     /// For execve(2): valid as long as `self`.
@@ -33,8 +34,20 @@ impl Argv {
     }
 }
 
+impl From<Vec<CString>> for Argv {
+    fn from(strings: Vec<CString>) -> Self {
+        Self::new(strings)
+    }
+}
+
+impl Serialize for Argv {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.strings.serialize(serializer)
+    }
+}
+
 /// An environment: `NAME=value` strings in one buffer.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Environment {
     bytes: Vec<u8>,
     listen_pid: Option<usize>,
@@ -59,6 +72,39 @@ impl Environment {
         self.bytes.extend_from_slice(b"LISTEN_PID=");
         self.listen_pid = Some(self.bytes.len());
         self.bytes.extend_from_slice(&[0; Self::PID_ROOM]);
+    }
+
+    /// Whether there is a variable of this name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.place_of(name).is_some()
+    }
+
+    /// Takes the variable of this name out, if it is there.
+    pub fn remove(&mut self, name: &str) {
+        let Some(place) = self.place_of(name) else {
+            return;
+        };
+        let (start, length) = (place.start, place.len());
+        self.bytes.drain(place);
+        match &mut self.listen_pid {
+            Some(at) if *at > start => *at -= length,
+            _ => {}
+        }
+    }
+
+    /// Where it is, with the NUL behind it.
+    fn place_of(&self, name: &str) -> Option<Range<usize>> {
+        let mut start = 0;
+        for string in self.bytes.split_inclusive(|byte| *byte == 0) {
+            let place = start..start + string.len();
+            let rest = string.strip_prefix(name.as_bytes());
+            if rest.is_some_and(|rest| rest.starts_with(b"=")) {
+                return Some(place);
+            }
+            start = place.end;
+        }
+        None
     }
 
     /// Lays out the array of pointers. Nothing can be added after that.
@@ -170,9 +216,16 @@ mod tests {
     #[test]
     fn listen_pid_is_filled_in_place() {
         let mut env = Environment::default();
+        env.push("GONE", b"0");
         env.push("A", b"1");
         env.push_listen_pid();
         env.push("B", b"2\0hidden");
+        env.push("GONE_TOO", b"");
+        assert!(env.has("GONE") && env.has("LISTEN_PID") && !env.has("GO") && !env.has("1"));
+        ["GONE", "GONE_TOO", "NEVER"]
+            .iter()
+            .for_each(|name| env.remove(name));
+        assert!(!env.has("GONE") && env.has("B"));
         let mut envp = env.seal();
         envp.fill_listen_pid();
         assert_eq!(envp.pointers.len(), 4);

@@ -24,6 +24,19 @@ pub fn take_from_three(count: u32) -> Vec<OwnedFd> {
     taken
 }
 
+/// Takes the open descriptor of this number and marks it close-on-exec. Meant
+/// for the first moments of a process that was told the number on its command line.
+#[must_use]
+pub fn take(number: i32) -> Option<OwnedFd> {
+    // SAFETY: no pointers are passed; a number that is not open is an error.
+    if number < 3 || unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return None;
+    }
+    // SAFETY: it is open (fcntl just said so) and came from our parent, who
+    // told the number to us for nothing else.
+    Some(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
 /// A copy of a socket on the lowest free number from `from` on
 /// (`F_DUPFD_CLOEXEC`, fcntl(2)).
 pub fn raise(socket: &Socket, from: i32) -> io::Result<Socket> {

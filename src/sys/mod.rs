@@ -16,6 +16,7 @@ pub mod inherit;
 pub mod interface;
 pub mod link;
 pub mod mount;
+pub mod pam;
 pub mod peer;
 pub mod probe_calls;
 pub mod process;

@@ -5,6 +5,7 @@ use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 /// The end of a child, as wait4(2) tells it.
@@ -95,7 +96,7 @@ pub fn pidfd_signal(pidfd: BorrowedFd, signal: i32) -> io::Result<()> {
 /// parent may. `None` in the child.
 pub fn fork_alone() -> io::Result<Option<i32>> {
     // SAFETY: there is no other thread that could hold a lock at this moment:
-    // this is called by keepers and probes only, which have one.
+    // this is called by keepers, probes and sessions only, which have one.
     let pid = unsafe { libc::fork() };
     match pid {
         0 => Ok(None),
@@ -105,9 +106,9 @@ pub fn fork_alone() -> io::Result<Option<i32>> {
 }
 
 /// The end of a forked child that must not run what its parent has registered.
-pub fn exit_at_once() -> ! {
+pub fn exit_at_once(status: i32) -> ! {
     // SAFETY: takes a number and does not return.
-    unsafe { libc::_exit(0) }
+    unsafe { libc::_exit(status) }
 }
 
 /// Reaps one child, which is about to end.
@@ -138,6 +139,47 @@ pub fn own_proc() -> io::Result<OwnedFd> {
 }
 
 extern "C" fn do_nothing(_: c_int) {}
+
+/// The first signal that was held, or zero.
+static HELD: AtomicI32 = AtomicI32::new(0);
+
+extern "C" fn hold(signal: c_int) {
+    let _ = HELD.compare_exchange(0, signal, Ordering::Relaxed, Ordering::Relaxed);
+}
+
+/// From now on no signal ends this process that may come from outside and can
+/// be held; programs that it executes are not spared.
+pub fn hold_signals() {
+    held_signals().for_each(|signal| set_action(signal, hold as extern "C" fn(c_int) as usize));
+}
+
+/// The reverse. One that came meanwhile does now what it would have done.
+pub fn let_signals_through() {
+    held_signals().for_each(|signal| set_action(signal, libc::SIG_DFL));
+    let held = HELD.swap(0, Ordering::Relaxed);
+    if held != 0 {
+        // SAFETY: takes a number.
+        unsafe { libc::raise(held) };
+    }
+}
+
+/// All but those that tell of a fault of ours, and what is done about children.
+fn held_signals() -> impl Iterator<Item = c_int> {
+    const SPARED: [c_int; 11] = [
+        libc::SIGKILL,
+        libc::SIGSTOP,
+        libc::SIGCONT,
+        libc::SIGCHLD,
+        libc::SIGSEGV,
+        libc::SIGBUS,
+        libc::SIGILL,
+        libc::SIGFPE,
+        libc::SIGTRAP,
+        libc::SIGABRT,
+        libc::SIGSYS,
+    ];
+    (1..=SIGNALS).filter(|signal| !SPARED.contains(signal))
+}
 
 /// Gives every signal that our own parent left ignored its default action
 /// back, so that servers do not inherit it, and makes SIGPIPE an error of the

@@ -352,6 +352,16 @@ pub fn own_pid() -> u32 {
         .unwrap_or(0)
 }
 
+/// execveat(2) of the file behind `program` itself, wherever it may be from
+/// here. Returns only if it failed.
+pub fn exec_descriptor(program: i32, argv: &Argv, envp: &Envp) -> Errno {
+    let (argv, envp) = (argv.as_ptr() as usize, envp.as_ptr() as usize);
+    let (path, flags) = (c"".as_ptr() as usize, word(libc::AT_EMPTY_PATH));
+    // SAFETY: as for `exec`; the path is a constant.
+    let result = unsafe { call(libc::SYS_execveat, [word(program), path, argv, envp, flags]) };
+    result.err().unwrap_or(libc::EIO)
+}
+
 /// execve(2). Returns only if it failed.
 pub fn exec(program: &CStr, argv: &Argv, envp: &Envp) -> Errno {
     let (argv, envp) = (argv.as_ptr() as usize, envp.as_ptr() as usize);

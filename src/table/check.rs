@@ -23,6 +23,7 @@ pub mod isolation;
 mod listeners;
 mod matching;
 mod one_socket;
+mod pam;
 mod rules;
 mod shared;
 mod sharing;

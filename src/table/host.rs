@@ -41,6 +41,8 @@ pub struct Host {
     pub accounts: Box<dyn Accounts>,
     /// What a path leads to; only ever the ground for a warning.
     pub look: fn(&Path) -> Found,
+    /// Why there can be no PAM sessions; asked only where one is wanted.
+    pub lack_of_pam: fn() -> Option<String>,
 }
 
 /// What is at a path now.
@@ -131,6 +133,7 @@ impl Host {
             names: Names::new(&read("/etc/services"), &read("/etc/rpc")),
             accounts,
             look: Found::at,
+            lack_of_pam: crate::sys::pam::lack,
         }
     }
 
@@ -301,6 +304,7 @@ pub(crate) mod tests {
                 None => Found::Folder,
                 Some(_) => Found::Program,
             },
+            lack_of_pam: || Some("unable to load the PAM library".to_owned()),
         }
     }
 

@@ -261,9 +261,10 @@ pub struct Identity {
 }
 
 /// One line of `limits`: see getrlimit(2).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limit {
-    /// The key: `nofile`, `core`, ...
+    /// The key: `nofile`, `core`, ... Of no use to who carries it out.
+    #[serde(skip)]
     pub name: &'static str,
     /// `RLIMIT_*`.
     pub resource: i32,

@@ -43,6 +43,7 @@ mod reload;
 mod security;
 mod serve;
 mod servers;
+mod session;
 mod signals;
 mod status_browser;
 mod status_page;
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
         datagrams::TESTS,
         examples::TESTS,
         security::TESTS,
+        session::TESTS,
         hidden::TESTS,
         explain::TESTS,
         control::TESTS,

@@ -21,6 +21,7 @@ mod tree;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 pub use leaf::{Leaf, Usage};
@@ -172,6 +173,12 @@ impl Cgroups {
         self.tree
             .as_ref()
             .map_or_else(Controllers::default, |tree| tree.controllers)
+    }
+
+    /// A cgroup for what belongs to servers and is to outlive theirs.
+    #[must_use]
+    pub fn beside(&self) -> Option<OwnedFd> {
+        self.tree.as_ref()?.beside().ok()
     }
 
     /// Of a service's `resources`, or (`None`) of those of all: what is not in force.

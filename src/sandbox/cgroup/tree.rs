@@ -4,7 +4,8 @@
 //! TOP                  what was delegated, or the root of all
 //!   usherd             ours alone; the next usherd here takes usherd-2
 //!     helper           helper and front, if TOP is no root: where controllers
-//!                      are handed on no process may be
+//!                      are handed on no process may be; and who closes sessions
+//!                      of PAM after their servers
 //!     servers          daemon.resources
 //!       s-SERVICE      resources
 //!         i1, i2 ...   an instance each
@@ -14,7 +15,7 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -136,6 +137,11 @@ impl Tree {
         Ok(())
     }
 
+    /// The directory of the helper's own, made if we are in none.
+    pub fn beside(&self) -> io::Result<OwnedFd> {
+        self.base.ensure(HELPER)?.as_fd().try_clone_to_owned()
+    }
+
     /// Lets the cgroups of services have a controller. One that cannot be had
     /// is none of ours from then on.
     pub fn enable(&mut self, controller: Controller) {
@@ -250,7 +256,6 @@ fn claim(top: &Dir) -> Result<(String, Dir, Flock<OwnedFd>), Trouble> {
 
 /// `None`: another one lives there.
 fn lock(dir: &Dir) -> io::Result<Option<Flock<OwnedFd>>> {
-    use std::os::fd::AsFd;
     // By a descriptor of its own: what we open below `dir` must not share it.
     let dir = dir.child(".")?.as_fd().try_clone_to_owned()?;
     match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {

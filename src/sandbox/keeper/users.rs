@@ -26,7 +26,7 @@ pub fn namespace(who: &Users, own_pids: bool) -> Result<OwnedFd, Failure> {
         drop(says_ready);
         // Until the other side is done with us.
         let _ = io::Read::read(&mut &its_end, &mut [0]);
-        process::exit_at_once();
+        process::exit_at_once(0);
     };
     drop((its_end, says_ready));
     let made = io::Read::read(&mut &ready, &mut [0]).is_ok_and(|length| length == 1);

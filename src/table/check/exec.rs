@@ -13,7 +13,7 @@ use crate::table::host::Found;
 use crate::table::{Activation, Exec, Identity, IoPriority, Limit, Stderr};
 
 /// The word for `user` that lends a number for the service alone.
-const DYNAMIC: &str = "dynamic";
+pub(super) const DYNAMIC: &str = "dynamic";
 
 /// rexecd and rshd answer on descriptor 2: the protocol's first byte is
 /// written there (rcmd(3)). Everybody else's stderr is for the log.
@@ -170,15 +170,6 @@ impl Check<'_> {
             self.complain(state.place, draft.fault(&problem).help(help));
         }
         Some(state.value.clone())
-    }
-
-    fn pam(&mut self, draft: Draft<'_>) -> Option<String> {
-        let pam = draft.pick(|k| &k.pam)?;
-        if !self.host.root {
-            let fault = draft.fault("to open a PAM session needs root");
-            self.complain(pam.place, fault);
-        }
-        Some(pam.value.clone())
     }
 
     fn limits(&mut self, draft: Draft<'_>) -> Vec<Limit> {
