@@ -175,7 +175,7 @@ impl<E: Errand> Berths<E> {
         if let Some(at) = free {
             return Ok(at);
         }
-        let left = self.words.next()?;
+        let left = self.words.take()?;
         self.berths.push(Box::new(Berth {
             stack: vec![0; STACK].into_boxed_slice(),
             other_stack: Box::default(),

@@ -34,7 +34,7 @@ pub struct SharedWords {
 
 impl SharedWords {
     /// A new one, which is zero.
-    pub fn next(&mut self) -> io::Result<SharedWord> {
+    pub fn take(&mut self) -> io::Result<SharedWord> {
         let page = match self.page.filter(|_| self.used < WORDS) {
             Some(page) => page,
             None => {
