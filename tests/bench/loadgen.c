@@ -2,7 +2,8 @@
  *
  *   loadgen rate PORT PORTS CLIENTS SECONDS    connect, read to the end, close; over PORTS ports in turn
  *   loadgen echo PORT 1 CLIENTS SECONDS        connect, send a line, read it back, close
- *   loadgen latency PORT COUNT                 one client: time from connect to the first byte
+ *   loadgen latency PORT COUNT [PAUSE]         one client: time from connect to the first byte; PAUSE
+ *                                              microseconds between two requests
  *   loadgen ask PORT COUNT FILE [FIRST PAUSE]  one client that sends FILE at once; or FIRST octets, and the
  *                                              rest PAUSE microseconds later. One line for each request:
  *                                              microseconds from connect to the first byte, or "failed"
@@ -139,8 +140,9 @@ static int by_size(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static void latency(int count)
+static void latency(int count, long pause)
 {
+	struct timespec rest = { .tv_nsec = pause * 1000 };
 	double *took = calloc(count, sizeof *took);
 	char buffer[4096];
 	for (int nth = 0; nth < count; nth++) {
@@ -153,6 +155,8 @@ static void latency(int count)
 		while (read(fd, buffer, sizeof buffer) > 0)
 			;
 		close(fd);
+		if (pause)
+			nanosleep(&rest, NULL);
 	}
 	qsort(took, count, sizeof *took, by_size);
 	printf("median_us=%.1f p99_us=%.1f failed=%lu\n", took[count / 2] * 1e6,
@@ -232,7 +236,7 @@ int main(int argc, char **argv)
 	first_port = atoi(argv[2]);
 	ports = 1;
 	if (strcmp(argv[1], "latency") == 0)
-		latency(atoi(argv[3]));
+		latency(atoi(argv[3]), argc == 5 ? atol(argv[4]) : 0);
 	else if (strcmp(argv[1], "ask") == 0 && (argc == 5 || argc == 7))
 		ask(atoi(argv[3]), argv[4], argc == 7 ? atol(argv[5]) : 0, argc == 7 ? atol(argv[6]) : 0);
 	else if (strcmp(argv[1], "hold") == 0)

@@ -13,6 +13,7 @@ into what is measured, for those that look accounts up at each start.
 Prints Markdown; takes about two minutes.
 """
 import argparse
+import json
 import os
 import shutil
 import signal
@@ -29,6 +30,7 @@ ROOT = os.geteuid() == 0
 MANY = 1000
 PORTS = 12000       # one block per contestant, below the kernel's own choice
 CLIENTS = 32
+REST = 20000        # microseconds: longer than any sandbox takes to build
 
 
 def compile_one(folder, source, name, flags):
@@ -119,16 +121,20 @@ class Floor(Contestant):
 class Usherd(Contestant):
     name = "usherd"
     binary = None
+    # Of the server and of bwrap; the folder of the bench is in /tmp, which sandboxes do not show.
+    isolation = '"none"'
+    wrapper = []
 
     def command(self, many):
         t = []
         if ROOT:
             t += ['[daemon]', 'user = "nobody"']
         t += ['[defaults]'] + (['user = "root"'] if ROOT else [])
-        t += ['instances = 10000']
+        t += ['instances = 10000', 'isolation = ' + self.isolation.replace("@", self.folder)]
+        command = [word.replace("@", self.folder) for word in self.wrapper] + [self.folder + "/tiny"]
         for name, port, echo in self.services(many):
             t += ['[service.%s]' % name, 'listen = "tcp:127.0.0.1:%d"' % port]
-            t += ['builtin = "echo"'] if echo else ['exec = ["%s/tiny"]' % self.folder]
+            t += ['builtin = "echo"'] if echo else ['exec = ' + json.dumps(command)]
         return [self.binary, "--config", self.write("usherd.toml", "\n".join(t) + "\n")]
 
     def front(self):
@@ -143,6 +149,24 @@ class Usherd(Contestant):
 
     def processes(self):
         return [self.process.pid, self.front()]
+
+
+class Standard(Usherd):
+    name = "usherd, standard"
+    isolation = '{ preset = "standard", visible = ["@"] }'
+
+
+class Strict(Usherd):
+    name = "usherd, strict"
+    isolation = '{ preset = "strict", visible = ["@"] }'
+
+
+class Bwrap(Usherd):
+    """What a sysadmin would write without presets: about what "standard" keeps apart."""
+    name = "usherd, none, and bwrap"
+    program = os.environ.get("BWRAP", "/usr/bin/bwrap")
+    wrapper = [program, "--unshare-all", "--die-with-parent", "--new-session", "--ro-bind", "/", "/", "--tmpfs", "/tmp",
+               "--ro-bind", "@", "@", "--dev", "/dev", "--proc", "/proc"]
 
 
 class Xinetd(Contestant):
@@ -255,8 +279,8 @@ class Bench:
         got = self.generate("rate", contestant.port + offset, ports, CLIENTS, self.seconds)
         return got["per_second"], (contestant.cpu() - before) / max(got["done"], 1) * 1e6
 
-    def latency(self, contestant):
-        got = self.generate("latency", contestant.port, 400)
+    def latency(self, contestant, rest=0):
+        got = self.generate("latency", contestant.port, 100 if rest else 400, *([rest] if rest else []))
         return got["median_us"], got["p99_us"]
 
     def echo(self, contestant):
@@ -290,6 +314,19 @@ def bench_requests(bench, contestants):
     echoes = bench.turns(those, bench.echo)
     table("Built-in echo, %d clients" % CLIENTS, ["", "connections/s", "of the C loop"],
           [[n, "%.0f" % e[0], "%.2f" % (e[0] / echoes["floor"][0])] for n, e in echoes.items()])
+
+
+def bench_isolation(bench, contestants):
+    """First bytes, one after the other and with a rest between them, and rates."""
+    rows = {c.name: [] for c in contestants}
+    measures = [lambda c: bench.latency(c)[:1], lambda c: bench.latency(c, REST)[:1], lambda c: bench.rate(c)]
+    for measure in measures:
+        found = bench.turns(contestants, measure)
+        for name, values in found.items():
+            rows[name] += ["%.0f" % values[0], "%.2f" % (values[0] / found["floor"][0])]
+    table("Isolation, one service", ["", "first byte, us", "of the floor", "the same, %d ms after the last" % (REST // 1000),
+                                     "of the floor", "connections/s, %d clients" % CLIENTS, "of the floor"],
+          [[name] + row for name, row in rows.items()])
 
 
 def bench_many(bench, contestants):
@@ -350,7 +387,7 @@ def main():
     ap.add_argument("--quick", action="store_true", help="one short round: is the bench itself in order?")
     ap.add_argument("--server", choices=["bare", "libc"], default="bare",
                     help="the tiny server without libc, or static with it (its start is most of the time then)")
-    ap.add_argument("--only", choices=["requests", "many", "usherd"])
+    ap.add_argument("--only", choices=["requests", "isolation", "many", "usherd"])
     a = ap.parse_args()
     if a.quick:
         a.rounds, a.seconds = 1, 0.5
@@ -378,6 +415,18 @@ def main():
             bench_requests(bench, contestants)
             for c in contestants:
                 c.stop()
+        if usherd and a.only in (None, "isolation"):
+            kinds = [Floor, Usherd, Standard, Strict] + ([Bwrap] if os.path.exists(Bwrap.program) else [])
+            if Bwrap not in kinds:
+                print("skipped: bwrap (not installed)")
+            those = [kind(folder, PORTS + 8000 + 100 * n) for n, kind in enumerate(kinds)]
+            contestants += those
+            for c in those:
+                c.start()
+            bench_isolation(bench, those)
+            for c in those:
+                c.stop()
+            contestants = [c for c in contestants if c not in those]
         bench.rounds = min(bench.rounds, 3)
         if a.only in (None, "many"):
             bench_many(bench, contestants[1:])
