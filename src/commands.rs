@@ -6,8 +6,10 @@ use std::path::Path;
 
 use crate::error::Exit;
 use crate::sandbox::exposure::Score;
+use crate::sandbox::probe::Probe;
 use crate::table::complaint::Complaints;
-use crate::table::{self, Host, Table, effective};
+use crate::table::isolation::Level;
+use crate::table::{self, Host, Serve, Table, effective};
 
 pub mod arguments;
 pub mod doctor;
@@ -34,6 +36,9 @@ pub fn check(file: Option<&Path>, show: Show) -> Exit {
                 .for_each(|warning| eprint!("warning: {warning}"));
             match show {
                 Show::Summary => {
+                    what_this_host_lacks(&loaded.table)
+                        .iter()
+                        .for_each(|line| eprintln!("warning: {line}"));
                     let services = loaded.table.services.len();
                     say(&summary(file, services, &loaded.warnings))
                 }
@@ -46,6 +51,39 @@ pub fn check(file: Option<&Path>, show: Show) -> Exit {
             Exit::Config
         }
     }
+}
+
+/// What services would have to do without here, and whether they would run at
+/// all; once for each thing. What any host lacks is no fault of the table.
+fn what_this_host_lacks(table: &Table) -> Vec<String> {
+    let probe = Probe::take();
+    let mut told: Vec<(String, Vec<&str>)> = Vec::new();
+    for service in table.services.iter().filter(|service| service.enabled) {
+        let Serve::Exec(exec) = &service.serve else {
+            continue;
+        };
+        let lacks = probe.lacks(&exec.isolation);
+        for lack in lacks.iter().filter(|lack| lack.level == Level::Require) {
+            let (reason, remedy) = (&lack.missing.reason, &lack.missing.remedy);
+            let mechanism = lack.mechanism.name();
+            let what = format!("isolation requires `{mechanism}`: {reason}; {remedy}");
+            match told.iter_mut().find(|(known, _)| *known == what) {
+                Some((_, services)) => services.push(&service.name),
+                None => told.push((what, vec![&service.name])),
+            }
+        }
+    }
+    let shown = told.into_iter().map(|(what, services)| {
+        let more = match services.len() {
+            1 => String::new(),
+            n => format!(" and {} more", n - 1),
+        };
+        format!(
+            "service \"{}\"{more} cannot be started here: its {what}",
+            services[0]
+        )
+    });
+    shown.collect()
 }
 
 fn check_exposure(table: &Table, limit: Score) -> Exit {

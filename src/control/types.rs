@@ -38,6 +38,7 @@ pub enum State {
     Resting,
     Held,
     Unbound,
+    Blocked,
     Disabled,
 }
 

@@ -103,7 +103,7 @@ fn services_grid(services: &[Service]) -> Grid {
 pub(super) fn state(state: State) -> Cell {
     let paint = match state {
         State::Serving => Paint::Good,
-        State::Full | State::Held | State::Unbound => Paint::Doubtful,
+        State::Full | State::Held | State::Unbound | State::Blocked => Paint::Doubtful,
         State::Resting => Paint::Bad,
         State::Disabled => Paint::Faint,
     };

@@ -33,6 +33,9 @@ pub struct ServicePlan {
     pub serve: ServePlan,
     pub rules: Rules,
     pub routing: Routing,
+    /// Why the helper starts no server of it, whoever asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

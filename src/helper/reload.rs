@@ -160,7 +160,9 @@ impl Helper {
         let uptime = millis_since(self.control.began, Instant::now());
         let plan = self
             .services
-            .plan(&change.table, change.prepared.iter(), epoch, uptime);
+            .plan(&change.table, change.prepared.iter(), epoch, uptime, |id| {
+                change.compiled.blocked(id)
+            });
         front.order(Order::Plan, Some(seal_plan(&plan)?));
         front.give_listeners(change.prepared.new_ones())
     }

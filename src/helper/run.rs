@@ -100,6 +100,11 @@ fn serve(options: &Options, source: Source, table: Table, registry: Registry) ->
         ),
         None => None,
     };
+    // Children share our memory until they exec, and are of their service's user by
+    // then: nobody but root may look into it, nor trace them, nor have a core of it.
+    if let Err(err) = nix::sys::prctl::set_dumpable(false) {
+        return Err(Fatal(format!("unable to become undumpable: {err}")));
+    }
     if let Err(err) = nix::sys::prctl::set_child_subreaper(true) {
         log::warn!("unable to adopt orphans of servers: {err}");
     }

@@ -112,6 +112,19 @@ pub struct Compiled {
     muxes: Vec<ServiceId>,
 }
 
+impl Compiled {
+    /// Why a service may not be started.
+    #[must_use]
+    pub fn blocked(&self, service: ServiceId) -> Option<String> {
+        blocked(self.active.get(&service)?)
+    }
+}
+
+fn blocked(service: &Active) -> Option<String> {
+    let why = service.program.as_ref()?.blocked.as_ref()?;
+    Some(format!("its isolation requires {why}"))
+}
+
 /// All services, and the numbers given out for names.
 #[derive(Debug, Default)]
 pub struct Services {
@@ -138,6 +151,14 @@ impl Services {
     #[must_use]
     pub fn find(&self, id: ServiceId) -> Option<&Active> {
         self.active.get(&id)
+    }
+
+    /// Services that may not be started, and why.
+    #[must_use]
+    pub fn all_blocked(&self) -> HashMap<ServiceId, String> {
+        let active = self.active.iter();
+        let found = active.filter_map(|(id, service)| Some((*id, blocked(service)?)));
+        found.collect()
     }
 
     /// Everything that can be started, with the names of the services.
@@ -225,6 +246,7 @@ impl Services {
         listeners: impl Iterator<Item = &'a Listener>,
         epoch: u32,
         uptime: u64,
+        blocked: impl Fn(ServiceId) -> Option<String>,
     ) -> Plan {
         let mut plan = Plan {
             epoch,
@@ -239,7 +261,10 @@ impl Services {
         };
         for service in table.services.iter().filter(|service| service.enabled) {
             let id = self.id(&service.name);
-            plan.services.push(service_plan(id, service));
+            plan.services.push(ServicePlan {
+                blocked: blocked(id),
+                ..service_plan(id, service)
+            });
             plan.tcpmux
                 .extend(service.listen.iter().filter_map(|listen| match listen {
                     Listen::Tcpmux { name, greet } => Some(MuxPlan {
@@ -346,5 +371,6 @@ fn service_plan(id: ServiceId, service: &Service) -> ServicePlan {
         serve,
         rules: service.rules.clone(),
         routing: service.routing.clone(),
+        blocked: None,
     }
 }

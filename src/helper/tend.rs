@@ -118,7 +118,12 @@ impl Helper {
         let epoch = self.fronts.epoch;
         let uptime = millis_since(self.control.began, Instant::now());
         let listeners = self.registry.iter();
-        let plan = self.services.plan(&self.table, listeners, epoch, uptime);
+        let blocked = self.services.all_blocked();
+        let plan = self
+            .services
+            .plan(&self.table, listeners, epoch, uptime, |id| {
+                blocked.get(&id).cloned()
+            });
         front.order(Order::Plan, Some(seal_plan(&plan)?));
         Ok(())
     }

@@ -28,6 +28,8 @@ pub struct Ground<'a> {
     pub credentials: Option<PathBuf>,
     pub states: Vec<String>,
     pub tty: Option<u32>,
+    /// `daemon.resources` has a limit of memory.
+    limits_memory: bool,
     /// What a service was to own and could not be given, by name.
     unprepared: HashMap<String, String>,
     /// Services of equal settings share a program.
@@ -79,6 +81,7 @@ impl<'a> Ground<'a> {
                 .ok()
                 .flatten()
                 .map(|group| group.gid.as_raw()),
+            limits_memory: table.daemon.resources.memory.is_some(),
             unprepared,
             calls: RefCell::default(),
             pam: OnceCell::new(),
@@ -146,6 +149,7 @@ fn cage(
     // Who is not root has capabilities to lose in a user namespace only.
     let may_cut = ground.own_user.is_none() || has_sandbox;
     let bounds = use_of(Mechanism::CapabilityBounds) && may_cut;
+    let own_memory = ground.limits_memory || exec.resources.memory.is_some();
     let kept = isolation.capabilities.as_ref().filter(|_| bounds);
     Ok(Cage {
         label: label(isolation),
@@ -158,7 +162,9 @@ fn cage(
         filter: use_of(Mechanism::Seccomp)
             .then(|| ground.calls.borrow_mut().program(isolation))
             .transpose()?,
-        may_park: !use_of(Mechanism::Seccomp) || calls::permits(isolation, "recvmsg"),
+        own_memory,
+        may_park: !own_memory
+            && (!use_of(Mechanism::Seccomp) || calls::permits(isolation, "recvmsg")),
         credentials: None,
     })
 }

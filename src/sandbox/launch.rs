@@ -18,7 +18,7 @@ use crate::sandbox::plan::ExecPlan;
 use crate::sandbox::session::Orders;
 pub use crate::sandbox::steps::FIRST_LISTENER;
 use crate::sandbox::steps::{Entry, Steps};
-use crate::sys::child::{Berths, Errand};
+use crate::sys::child::{Berths, Errand, Memory};
 use crate::sys::exec::{Argv, Environment, Envp, LateEnvp};
 use crate::sys::inherit::raise_any;
 use crate::sys::link;
@@ -173,6 +173,10 @@ impl Launcher {
 
     fn send(&mut self, start: Start, fds: &Descriptors) -> Result<i32, NotStarted> {
         let failed = |errno| NotStarted::new(Step::Clone, errno);
+        let memory = match start.plan.cage.own_memory {
+            true => Memory::Own,
+            false => Memory::Shared,
+        };
         let has = |namespace| {
             start
                 .entry
@@ -181,7 +185,7 @@ impl Launcher {
         };
         if has(libc::CLONE_NEWUSER) {
             // Only from inside of it, for who is not root outside.
-            let sent = self.berths.send_through(start, fds.cgroup);
+            let sent = self.berths.send_through(start, memory, fds.cgroup);
             let sent = sent.map_err(|err| failed(err.raw_os_error().unwrap_or(libc::EIO)))?;
             return sent.map_err(not_started);
         }
@@ -192,7 +196,7 @@ impl Launcher {
         if let Some(keeper) = keeper {
             raw::enter(keeper, libc::CLONE_NEWPID).map_err(failed)?;
         }
-        let sent = self.berths.send(start, 0, fds.cgroup);
+        let sent = self.berths.send(start, memory, fds.cgroup);
         if keeper.is_some()
             && let Err(errno) = raw::enter(self.own_pids.as_raw_fd(), libc::CLONE_NEWPID)
         {

@@ -75,7 +75,9 @@ pub struct Cage {
     pub no_new_privs: bool,
     #[serde(with = "program")]
     pub filter: Option<Arc<[Instruction]>>,
-    /// The filter lets a parked child hear of its request.
+    /// A limit of memory may end whoever shares the child's: it must not be us.
+    pub own_memory: bool,
+    /// The filter lets a parked child hear of its request, and it is told of it in our memory.
     pub may_park: bool,
     /// Where the service finds its credentials.
     #[serde(skip)]

@@ -9,6 +9,11 @@
 //! The kernel says when: it clears the word given as `CLONE_CHILD_CLEARTID`
 //! at exec and at exit.
 //!
+//! A child that shares memory is killed with us, and we with it, if the kernel
+//! runs out of memory in its cgroup (oom_kill_process() ends all who share it). So
+//! one whose cgroup has a limit of memory gets a copy ([`Memory::Own`]): slower,
+//! and nothing of ours but the word in which it leaves its message.
+//!
 //! A child that belongs in a cgroup is made by clone3(2), which puts it there
 //! before it runs. Where that call is not to be had, the errand is told to enter it.
 
@@ -19,6 +24,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::clone3;
 use super::raw::SIDE_BY_SIDE;
+use super::shared_word::{SharedWord, SharedWords};
 
 /// 64 KiB; the way to exec is a few frames deep.
 const STACK: usize = 4096;
@@ -39,6 +45,15 @@ pub trait Errand {
     fn pass(&mut self) -> u32;
 }
 
+/// Whose memory a child runs in until it execs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// Ours.
+    Shared,
+    /// A copy, as of fork(2).
+    Own,
+}
+
 /// A stack, an errand, and the word that says whether they are in use.
 #[derive(Debug)]
 struct Berth<E> {
@@ -47,10 +62,11 @@ struct Berth<E> {
     other_stack: Box<[u128]>,
     errand: Option<E>,
     enter: Option<RawFd>,
-    /// Not zero while a child may look at this berth.
+    memory: Memory,
+    /// Not zero while a child may look at this berth, or has a copy of it and was not reaped.
     busy: AtomicU32,
     /// What the errand left behind.
-    left: AtomicU32,
+    left: SharedWord,
     /// The child that a go-between has made, or zero.
     made: AtomicU32,
     pid: i32,
@@ -61,6 +77,7 @@ struct Berth<E> {
 pub struct Berths<E> {
     // Boxed, because a child holds pointers into its berth.
     berths: Vec<Box<Berth<E>>>,
+    words: SharedWords,
     /// clone3(2) with a cgroup does not work here: too old a kernel, or a
     /// container's filter that does not know it.
     by_hand: bool,
@@ -70,6 +87,7 @@ impl<E> Default for Berths<E> {
     fn default() -> Self {
         Self {
             berths: Vec::new(),
+            words: SharedWords::default(),
             by_hand: false,
         }
     }
@@ -77,22 +95,23 @@ impl<E> Default for Berths<E> {
 
 impl<E: Errand> Berths<E> {
     /// Starts a child on `errand`, in the cgroup with this directory if there is
-    /// one, and returns its pid at once. `flags` are further ones of clone(2).
+    /// one, and returns its pid at once.
     pub fn send(
         &mut self,
         errand: E,
-        flags: u64,
+        memory: Memory,
         cgroup: Option<BorrowedFd<'_>>,
     ) -> io::Result<i32> {
-        let at = self.free_berth();
+        let at = self.free_berth()?;
         let berth = &mut *self.berths[at];
         berth.errand = Some(errand);
+        berth.memory = memory;
         berth.busy.store(1, Ordering::Relaxed);
         berth.left.store(0, Ordering::Relaxed);
         let sent = match cgroup.map(|cgroup| cgroup.as_raw_fd()) {
-            Some(cgroup) if self.by_hand => berth.send_by_hand(flags, cgroup),
-            Some(cgroup) => berth.send_into(flags, cgroup, &mut self.by_hand),
-            None => berth.clone_with(flags, None),
+            Some(cgroup) if self.by_hand => berth.clone_with(Some(cgroup)),
+            Some(cgroup) => berth.send_into(cgroup, &mut self.by_hand),
+            None => berth.clone_with(None),
         };
         match sent {
             Ok(pid) => berth.pid = pid,
@@ -111,11 +130,13 @@ impl<E: Errand> Berths<E> {
     pub fn send_through(
         &mut self,
         errand: E,
+        memory: Memory,
         cgroup: Option<BorrowedFd<'_>>,
     ) -> io::Result<Result<i32, u32>> {
-        let at = self.free_berth();
+        let at = self.free_berth()?;
         let berth = &mut *self.berths[at];
         berth.errand = Some(errand);
+        berth.memory = memory;
         berth.enter = cgroup.map(|cgroup| cgroup.as_raw_fd());
         berth.busy.store(1, Ordering::Relaxed);
         berth.left.store(0, Ordering::Relaxed);
@@ -138,60 +159,64 @@ impl<E: Errand> Berths<E> {
         let of_child = |berth: &&mut Box<Berth<E>>| berth.pid == pid;
         let berth = self.berths.iter_mut().find(of_child)?;
         berth.pid = 0;
+        if berth.memory == Memory::Own {
+            berth.busy.store(0, Ordering::Relaxed);
+        }
         let left = berth.left.swap(0, Ordering::Acquire);
         (left != 0).then_some(left)
     }
 
     /// One that no child is in, and whose last one did not leave a message
     /// that is still to be read.
-    fn free_berth(&mut self) -> usize {
+    fn free_berth(&mut self) -> io::Result<usize> {
         let free = self.berths.iter().position(|berth| {
             berth.busy.load(Ordering::Acquire) == 0 && berth.left.load(Ordering::Acquire) == 0
         });
         if let Some(at) = free {
-            return at;
+            return Ok(at);
         }
+        let left = self.words.take()?;
         self.berths.push(Box::new(Berth {
             stack: vec![0; STACK].into_boxed_slice(),
             other_stack: Box::default(),
             errand: None,
             enter: None,
             busy: AtomicU32::new(0),
-            left: AtomicU32::new(0),
+            memory: Memory::Shared,
+            left,
             made: AtomicU32::new(0),
             pid: 0,
         }));
-        self.berths.len() - 1
+        Ok(self.berths.len() - 1)
     }
 }
 
-/// What every child of ours is cloned with.
-const FLAGS: c_int = libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID;
-
 impl<E: Errand> Berth<E> {
+    /// What the child is cloned with. One that shares our memory says when it
+    /// has left it; of a copy there is nothing to say.
+    fn flags(&self) -> c_int {
+        match self.memory {
+            Memory::Shared => libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID,
+            Memory::Own => 0,
+        }
+    }
+
     /// Into the cgroup by the kernel. Notes if only the other way works here.
-    fn send_into(&mut self, flags: u64, cgroup: RawFd, by_hand: &mut bool) -> io::Result<i32> {
+    fn send_into(&mut self, cgroup: RawFd, by_hand: &mut bool) -> io::Result<i32> {
         // What is not known is said in as many ways as there are places to look first.
         const UNKNOWN: [c_int; 4] = [libc::ENOSYS, libc::EPERM, libc::EINVAL, libc::E2BIG];
-        let sent = self.clone3_with(flags, cgroup);
+        let sent = self.clone3_with(cgroup);
         match &sent {
             Err(err) if err.raw_os_error().is_some_and(|no| UNKNOWN.contains(&no)) => {}
             _ => return sent,
         }
-        // The same answers may be meant for `flags`; then this fails too.
-        let other = self.send_by_hand(flags, cgroup);
+        let other = self.clone_with(Some(cgroup));
         *by_hand |= other.is_ok();
         other
     }
 
-    fn send_by_hand(&mut self, flags: u64, cgroup: RawFd) -> io::Result<i32> {
-        self.clone_with(flags, Some(cgroup))
-    }
-
-    fn clone_with(&mut self, flags: u64, enter: Option<RawFd>) -> io::Result<i32> {
-        let more =
-            c_int::try_from(flags).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
-        let mut flags = FLAGS | libc::SIGCHLD | more;
+    fn clone_with(&mut self, enter: Option<RawFd>) -> io::Result<i32> {
+        let mut flags = self.flags() | libc::SIGCHLD;
         if !SIDE_BY_SIDE {
             flags |= libc::CLONE_VFORK;
         }
@@ -237,12 +262,12 @@ impl<E: Errand> Berth<E> {
         }
     }
 
-    fn clone3_with(&mut self, flags: u64, cgroup: RawFd) -> io::Result<i32> {
+    fn clone3_with(&mut self, cgroup: RawFd) -> io::Result<i32> {
         self.enter = None;
         let stack = self.stack.as_mut_ptr_range();
         let argument: *mut Self = self;
         let request = clone3::Request {
-            flags: u64::from(FLAGS.unsigned_abs()) | flags,
+            flags: u64::from(self.flags().unsigned_abs()),
             child_tid: self.busy.as_ptr(),
             stack,
             cgroup: Some(cgroup),
@@ -285,7 +310,7 @@ extern "C" fn go_between<E: Errand>(argument: *mut c_void) -> c_int {
         berth.left.store(left, Ordering::Release);
         return 1;
     }
-    let beside = FLAGS | libc::CLONE_PARENT;
+    let beside = berth.flags() | libc::CLONE_PARENT;
     let request = clone3::Request {
         flags: u64::from(beside.unsigned_abs()),
         child_tid: berth.busy.as_ptr(),
@@ -330,7 +355,7 @@ mod tests {
     fn what_children_leave_behind_is_found_by_pid() {
         let mut all = Berths::default();
         let pids: Vec<i32> = (1..=20)
-            .map(|n| all.send(Leave(n), 0, None).unwrap())
+            .map(|n| all.send(Leave(n), Memory::Shared, None).unwrap())
             .collect();
         for (n, pid) in (1..=20).zip(&pids) {
             let status = waitpid(Pid::from_raw(*pid), None).unwrap();
@@ -339,7 +364,7 @@ mod tests {
             assert_eq!(all.left_behind(*pid), None);
         }
         let berths = all.berths.len();
-        let pid = all.send(Leave(1), 0, None).unwrap();
+        let pid = all.send(Leave(1), Memory::Shared, None).unwrap();
         waitpid(Pid::from_raw(pid), None).unwrap();
         assert_eq!(all.berths.len(), berths, "a free berth is used again");
     }
@@ -382,7 +407,9 @@ mod tests {
         let mut all = Berths::default();
         for by_hand in [false, true] {
             all.by_hand = by_hand;
-            let pid = all.send(Stay, 0, Some(cgroup.as_fd())).unwrap();
+            let pid = all
+                .send(Stay, Memory::Shared, Some(cgroup.as_fd()))
+                .unwrap();
             let line = format!("{pid}\n");
             if !by_hand {
                 assert_eq!(std::fs::read_to_string(&procs).unwrap(), line);
@@ -404,11 +431,13 @@ mod tests {
         let no_cgroup = std::fs::File::open("/").unwrap();
         let mut all = Berths::default();
         // EBADF is no word of an old kernel: said as it is.
-        let err = all.send(Leave(1), 0, Some(no_cgroup.as_fd())).unwrap_err();
+        let err = all
+            .send(Leave(1), Memory::Shared, Some(no_cgroup.as_fd()))
+            .unwrap_err();
         assert_eq!(err.raw_os_error(), Some(libc::EBADF));
         assert!(!all.by_hand);
         assert_eq!(all.berths.len(), 1);
-        let pid = all.send(Leave(3), 0, None).unwrap();
+        let pid = all.send(Leave(3), Memory::Shared, None).unwrap();
         waitpid(Pid::from_raw(pid), None).unwrap();
         assert_eq!(all.left_behind(pid), Some(3));
         assert_eq!(all.berths.len(), 1, "the berth was free again");
@@ -417,14 +446,38 @@ mod tests {
     #[test]
     fn a_go_between_makes_the_child_ours_or_says_why_not() {
         let mut all = Berths::default();
-        let pid = all.send_through(Leave(5), None).unwrap().unwrap();
+        let pid = all
+            .send_through(Leave(5), Memory::Shared, None)
+            .unwrap()
+            .unwrap();
         waitpid(Pid::from_raw(pid), None).unwrap();
         assert_eq!(all.left_behind(pid), Some(5));
         // The go-between is somebody's orphan: ours.
         waitpid(None, None).unwrap();
         let mut others = Berths::default();
-        assert_eq!(others.send_through(Stay, None).unwrap(), Err(7));
+        assert_eq!(
+            others.send_through(Stay, Memory::Shared, None).unwrap(),
+            Err(7)
+        );
         assert_eq!(others.berths.len(), 1);
         waitpid(None, None).unwrap();
+    }
+
+    #[test]
+    fn a_child_with_a_copy_of_our_memory_leaves_its_message_too() {
+        let mut all = Berths::default();
+        let pid = all.send(Leave(9), Memory::Own, None).unwrap();
+        let other = all.send(Leave(8), Memory::Own, None).unwrap();
+        waitpid(Pid::from_raw(pid), None).unwrap();
+        waitpid(Pid::from_raw(other), None).unwrap();
+        assert_eq!(all.left_behind(other), Some(8));
+        assert_eq!(all.left_behind(pid), Some(9));
+        let pid = all.send(Leave(7), Memory::Shared, None).unwrap();
+        waitpid(Pid::from_raw(pid), None).unwrap();
+        assert_eq!(
+            all.berths.len(),
+            2,
+            "a berth is free when its child was reaped"
+        );
     }
 }

@@ -21,5 +21,6 @@ pub mod peer;
 pub mod probe_calls;
 pub mod process;
 pub mod raw;
+pub mod shared_word;
 pub mod socket;
 pub mod splice;

@@ -102,6 +102,7 @@ impl Helper {
                 serve: ServePlan::Exec,
                 rules,
                 routing: usherd::table::Routing::default(),
+                blocked: None,
             });
             plan.listeners.push(ListenerPlan {
                 id: ListenerId(id),

@@ -23,6 +23,7 @@ fn serving(kind: Builtin, rules: Rules, target: Rules) -> (Helper, TcpListener) 
         serve,
         rules,
         routing: usherd::table::Routing::default(),
+        blocked: None,
     };
     plan.services = vec![
         service(1, "inside", ServePlan::Builtin(kind), rules),
@@ -168,6 +169,7 @@ fn a_server_of_all_listeners_silences_all_of_them() {
         serve: ServePlan::Exec,
         rules,
         routing: usherd::table::Routing::default(),
+        blocked: None,
     });
     for id in 1..=2 {
         plan.listeners.push(ListenerPlan {

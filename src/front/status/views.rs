@@ -151,6 +151,9 @@ impl Front {
         if lacks_all {
             return Some((State::Unbound, None));
         }
+        if let Some(why) = &service.blocked {
+            return Some((State::Blocked, Some(why.to_string())));
+        }
         let keys = service.listeners.iter().map(|id| SlotKey::One(*id));
         let mut keys = keys.filter(|key| key.is_of(service, &self.listeners));
         let whole = self.slots.get(&SlotKey::Whole(id));

@@ -228,6 +228,7 @@ fn state_name(state: State) -> &'static str {
         State::Resting => "resting",
         State::Held => "held",
         State::Unbound => "unbound",
+        State::Blocked => "blocked",
         State::Disabled => "disabled",
     }
 }
