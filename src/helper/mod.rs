@@ -7,6 +7,7 @@
 //! | helper | the operator's files, the kernel, frames of the front, calls of operators on the admin socket | everything the table says |
 //! | front | peers, servers' stderr, frames of the helper | accept, relay, and ask the helper |
 //! | server | its one request | what its user may |
+//! | session process | the plan, from the helper | everything, until it is the server: it runs the modules of PAM |
 //!
 //! The helper never reads a byte that a peer wrote, and parses none that a
 //! server or a stranger wrote: who calls on the admin socket is asked of the
@@ -45,7 +46,8 @@
 //!
 //! `run` (start), [`core`] (the loop), [`wire`] and [`link`] (bytes),
 //! [`policy`] (may it), [`start`] (do it), [`reap`], [`stop`], [`cgroups`] and [`tree`]
-//! (ends), [`tend`] (the front's keeper), [`reload`], [`sockets`] (listeners), [`front_process`] (the front
+//! (ends), [`sessions`] (servers with `pam` or `oom_score`),
+//! [`tend`] (the front's keeper), [`reload`], [`sockets`] (listeners), [`front_process`] (the front
 //! as a child), [`admin`] (operators: the admin socket, who calls, bans).
 
 pub mod admin;

@@ -356,6 +356,13 @@ impl Start {
 
     /// What our own program needs keeps its number.
     fn hand_over(&self, to: &Handing) -> Result<Infallible, Errno> {
+        if self
+            .entry
+            .as_ref()
+            .is_some_and(|entry| entry.has(libc::CLONE_NEWUSER))
+        {
+            raw::carry_capabilities()?;
+        }
         raw::close_on_exec_from(3)?;
         for fd in &to.open {
             raw::place(*fd, *fd)?;

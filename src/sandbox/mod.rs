@@ -3,6 +3,10 @@
 //! Everything a child needs is prepared at load ([`plan`]) or just before the
 //! clone; after it the child makes system calls only, in the order of
 //! [`Step`], and on failure leaves step and errno where the helper finds them.
+//!
+//! The child is in the helper's memory all the time. Where something cannot be
+//! done from there (`oom_score`, `pam`), it executes our own program first, which
+//! then takes the same [`steps`] and reports over a link: see [`session`].
 
 use std::fmt;
 

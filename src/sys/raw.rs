@@ -244,21 +244,57 @@ pub fn keep_capabilities() -> Result<(), Errno> {
 /// Cuts all sets to `keep` and makes them ambient, so that exec(2) leaves them
 /// to a program of any user (capabilities(7)).
 pub fn set_capabilities(keep: u64) -> Result<(), Errno> {
-    // `_LINUX_CAPABILITY_VERSION_3`, and "this process".
-    let header: [u32; 2] = [0x2008_0522, 0];
-    const CAP_AMBIENT: i32 = 47;
-    const RAISE: usize = 2;
-    let half = |set: u64| u32::try_from(set & 0xffff_ffff).unwrap_or(0);
-    let (low, high) = (half(keep), half(keep >> 32));
-    // Effective, permitted, inheritable; of the first 32, then of the rest.
-    let data: [u32; 6] = [low, low, low, high, high, high];
-    let (header, data) = ((&raw const header) as usize, (&raw const data) as usize);
-    // SAFETY: both point to live memory of the sizes that this version has, only read.
-    unsafe { call(libc::SYS_capset, [header, data]) }?;
+    set_sets(keep, keep)?;
     for capability in (0..64_usize).filter(|capability| keep >> capability & 1 == 1) {
         prctl(CAP_AMBIENT, RAISE, capability)?;
     }
     Ok(())
+}
+
+/// Makes all of them ambient: who entered a user namespace has every one, and
+/// would lose them with the next exec.
+pub fn carry_capabilities() -> Result<(), Errno> {
+    set_sets(u64::MAX, u64::MAX)?;
+    for capability in 0..64 {
+        match prctl(CAP_AMBIENT, RAISE, capability) {
+            // Beyond the last one that this kernel has.
+            Err(libc::EINVAL) => break,
+            raised => raised?,
+        }
+    }
+    Ok(())
+}
+
+/// After that exec: has them as who entered the namespace has, for itself only.
+pub fn lay_down_capabilities() -> Result<(), Errno> {
+    prctl(CAP_AMBIENT, CLEAR_ALL, 0)?;
+    set_sets(u64::MAX, 0)
+}
+
+/// Of PR_CAP_AMBIENT(2const).
+const CAP_AMBIENT: i32 = 47;
+const RAISE: usize = 2;
+const CLEAR_ALL: usize = 4;
+
+/// capset(2): what is held, and what is inheritable. Those that the kernel
+/// does not know are taken for none.
+fn set_sets(held: u64, inheritable: u64) -> Result<(), Errno> {
+    // `_LINUX_CAPABILITY_VERSION_3`, and "this process".
+    let header: [u32; 2] = [0x2008_0522, 0];
+    let low = |set: u64| u32::try_from(set & 0xffff_ffff).unwrap_or(0);
+    let (rest, inherited) = (held >> 32, inheritable >> 32);
+    // Effective, permitted, inheritable; of the first 32, then of the rest.
+    let data: [u32; 6] = [
+        low(held),
+        low(held),
+        low(inheritable),
+        low(rest),
+        low(rest),
+        low(inherited),
+    ];
+    let (header, data) = ((&raw const header) as usize, (&raw const data) as usize);
+    // SAFETY: both point to live memory of the sizes that this version has, only read.
+    unsafe { call(libc::SYS_capset, [header, data]) }.map(drop)
 }
 
 /// PR_SET_NO_NEW_PRIVS(2const).

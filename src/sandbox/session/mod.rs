@@ -128,9 +128,14 @@ pub fn run(mut args: impl Iterator<Item = OsString>) -> ExitCode {
 fn become_server(orders: OwnedFd, link: &OwnedFd) -> Result<Infallible, Failure> {
     // The runtime ignores SIGPIPE, and a server would inherit that.
     process::reset_signals();
-    let unread = |err: io::Error| Failure::of_io(Step::SessionProcess, &err);
-    raw::close_on_exec_from(3).map_err(|errno| Failure::new(Step::SessionProcess, errno))?;
-    let mut orders = read(orders).map_err(unread)?;
+    let at_once = |errno| Failure::new(Step::SessionProcess, errno);
+    raw::close_on_exec_from(3).map_err(at_once)?;
+    let orders = read(orders).map_err(|err| Failure::of_io(Step::SessionProcess, &err));
+    let mut orders = orders?;
+    let entry = orders.entry.as_ref();
+    if entry.is_some_and(|entry| entry.has(libc::CLONE_NEWUSER)) {
+        raw::lay_down_capabilities().map_err(at_once)?;
+    }
     let session = orders.plan.session.clone();
     if let Some(score) = session.as_ref().and_then(|session| session.oom_score) {
         set_oom_score(orders.proc, score).map_err(|err| Failure::of_io(Step::OomScore, &err))?;
