@@ -49,6 +49,12 @@ pub fn run(options: &Options) -> Exit {
     let given = inherited::take();
     reset_signals();
     logging::init("helper");
+    // Children share our memory until they exec, among them some that are in a sandbox
+    // already and have no more rights than the server next to them.
+    if let Err(err) = nix::sys::prctl::set_dumpable(false) {
+        log::warn!("unable to keep others from looking at our memory: {err}");
+    }
+    warn_of_dumps();
     let kinds = given
         .iter()
         .map(|socket| {
@@ -169,6 +175,16 @@ fn listen(parts: &mut Parts, inheritance: &Inheritance) -> Result<(), Fatal> {
         ));
     }
     Ok(())
+}
+
+/// With 1, every change of user makes what shares our memory readable for that user.
+fn warn_of_dumps() {
+    let file = "/proc/sys/fs/suid_dumpable";
+    if std::fs::read_to_string(file).is_ok_and(|text| text.trim() == "1") {
+        log::warn!(
+            "fs.suid_dumpable is 1, so that servers may get at the memory of usherd; set it to 0"
+        );
+    }
 }
 
 /// Lets usherd open as many files as its hard limit allows. Returns the limits

@@ -148,7 +148,8 @@ pub fn set_nice(nice: i32) -> Result<(), Errno> {
     unsafe { call(libc::SYS_setpriority, [0, 0, word(nice), 0]) }.map(drop)
 }
 
-/// setgroups(2), setresgid(2), setresuid(2), in this order.
+/// setgroups(2), setresgid(2), setresuid(2), in this order. The memory, which is our
+/// parent's too, stays closed to the new user, whatever fs.suid_dumpable says.
 pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
     let (uid, gid) = (uid as usize, gid as usize);
     // SAFETY: pointer and length describe `groups`, which is only read.
@@ -161,7 +162,8 @@ pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<(), Errno> {
     // SAFETY: no pointers.
     unsafe { call(libc::SYS_setresgid, [gid, gid, gid, 0]) }?;
     // SAFETY: no pointers.
-    unsafe { call(libc::SYS_setresuid, [uid, uid, uid, 0]) }.map(drop)
+    unsafe { call(libc::SYS_setresuid, [uid, uid, uid, 0]) }?;
+    prctl(libc::PR_SET_DUMPABLE, 0, 0)
 }
 
 /// close_range(2): every descriptor from `first` on, now.

@@ -15,6 +15,7 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
@@ -58,6 +59,7 @@ fn attempt(words: &[&str], held: &mut Vec<i32>) -> Outcome {
         ["eat", mebibytes] => eat(mebibytes.parse().unwrap()),
         ["fill", directory] => fill(Path::new(directory)),
         ["daemon"] => leave_a_daemon(),
+        ["trap"] => Ok(trap()),
         _ => Err(Errno::ENOTSUP),
     }
 }
@@ -144,6 +146,48 @@ fn reach() -> String {
         .filter_map(|pid| look(&pid))
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// Holds up others of our user that are about to start, again and again, and tells
+/// whether the memory of one could be looked at while it was still usherd's.
+fn trap() -> String {
+    let signal = |pid: u32, signal: i32| {
+        let (pid, signal) = (usize::try_from(pid), usize::try_from(signal));
+        raw::system_call(libc::SYS_kill, [pid.unwrap(), signal.unwrap(), 0, 0, 0, 0]).is_ok()
+    };
+    let mut next = std::process::id() + 1;
+    let mut caught = 0;
+    let until = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < until {
+        for pid in next..next + 4 {
+            if !signal(pid, libc::SIGSTOP) {
+                continue;
+            }
+            (caught, next) = (caught + 1, pid + 1);
+            for pause in 0..2000 {
+                if fs::File::open(format!("/proc/{pid}/mem")).is_ok() {
+                    let program = fs::read_link(format!("/proc/{pid}/exe"));
+                    if program.is_ok_and(|path| path.ends_with("usherd")) {
+                        signal(pid, libc::SIGCONT);
+                        return format!("the memory of usherd, of {caught}");
+                    }
+                    break;
+                }
+                signal(pid, libc::SIGCONT);
+                for n in 0..pause % 200 {
+                    std::hint::black_box(n);
+                }
+                if !signal(pid, libc::SIGSTOP) {
+                    break;
+                }
+            }
+            signal(pid, libc::SIGCONT);
+        }
+    }
+    match caught {
+        0 => "nobody".to_owned(),
+        _ => "nothing".to_owned(),
+    }
 }
 
 /// `tcp:PORT` of 127.0.0.1, `@NAME`, or a path.

@@ -1,7 +1,7 @@
 //! A server that runs as root, without capabilities: what the presets promise
 //! has to hold for it too, though it owns what belongs to root.
 
-use super::{Case, PRESETS, Stage, all_come_to, presets};
+use super::{Case, PRESETS, Service, Stage, all_come_to, presets};
 use crate::common::*;
 use crate::tests;
 
@@ -9,6 +9,7 @@ tests![
     root_without_capabilities_changes_nothing,
     root_without_capabilities_writes_nowhere_else,
     root_without_capabilities_reads_no_secrets,
+    who_is_about_to_start_shows_nothing_of_usherd,
 ];
 
 fn stage() -> Stage {
@@ -93,5 +94,25 @@ fn root_without_capabilities_reads_no_secrets() {
         ("sockets", ["=", "=", "= "]),
     ];
     all_come_to(&stage, &cases);
+    stage.end();
+}
+
+/// Landlock forbids the signals; kernels without it do not.
+fn who_is_about_to_start_shows_nothing_of_usherd() {
+    needs_root();
+    let service = Service {
+        name: "standard",
+        preset: "standard",
+        refined: "landlock = \"off\"",
+        keys: "user = \"root\"\ninstances = 200\n",
+    };
+    let stage = Stage::new(&[service]);
+    let mut instance = stage.instance("standard");
+    instance.gets("sys getpid");
+    instance.0.send("trap\n");
+    for _ in 0..60 {
+        stage.instance("standard").gets("sys getpid");
+    }
+    assert_eq!(instance.0.read_line(), "= nothing\n");
     stage.end();
 }
