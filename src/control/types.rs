@@ -37,6 +37,7 @@ pub enum State {
     Full,
     Resting,
     Held,
+    Blocked,
     Unbound,
     Disabled,
 }

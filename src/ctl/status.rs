@@ -104,7 +104,7 @@ pub(super) fn state(state: State) -> Cell {
     let paint = match state {
         State::Serving => Paint::Good,
         State::Full | State::Held | State::Unbound => Paint::Doubtful,
-        State::Resting => Paint::Bad,
+        State::Resting | State::Blocked => Paint::Bad,
         State::Disabled => Paint::Faint,
     };
     Cell::painted(word(&state), paint)

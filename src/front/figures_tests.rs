@@ -87,6 +87,7 @@ fn service(id: u32, serve: ServePlan, rules: Rules, matches: Vec<Rule>) -> Servi
         id: ServiceId(id),
         name: format!("service-{id}"),
         description: None,
+        blocked: None,
         serve,
         rules,
         routing: Routing {

@@ -1,5 +1,6 @@
 //! What the helper tells the front about the table: all it needs to admit and
-//! route requests, nothing about programs, users or paths.
+//! route requests, nothing about programs, users or paths; only why a service
+//! is blocked may name some, for whoever asks how it is.
 #![forbid(unsafe_code)]
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,9 @@ pub struct ServicePlan {
     pub name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// Why the helper refuses to start it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<String>,
     pub serve: ServePlan,
     pub rules: Rules,
     pub routing: Routing,

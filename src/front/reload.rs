@@ -151,6 +151,7 @@ impl Front {
         }
         service.routing = plan.routing;
         service.description = plan.description.map(Into::into);
+        service.blocked = plan.blocked.map(Into::into);
         service.gone = false;
         if recount {
             let talks = self.talks.iter().map(|(_, talk)| &talk.work);

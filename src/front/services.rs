@@ -42,6 +42,8 @@ pub struct Service {
     /// Takes no request: an operator drained or stopped it.
     pub halted: bool,
     pub description: Option<Box<str>>,
+    /// Why no server of it can be started.
+    pub blocked: Option<Box<str>>,
     /// How its last instance ended, and when.
     pub last_exit: Option<(Exit, Instant)>,
     /// Counts those who watch its page, and itself; comes with the first.
@@ -88,6 +90,7 @@ impl Service {
             touched: false,
             halted: false,
             description: plan.description.map(Into::into),
+            blocked: plan.blocked.map(Into::into),
             last_exit: None,
             watchers: None,
         }

@@ -77,7 +77,8 @@ pub struct Program {
     pub blueprint: Option<Rc<Blueprint>>,
     /// Every instance uses one up.
     pub per_instance: bool,
-    /// Why it may not be started: this host lacks what its isolation requires.
+    /// Why it may not be started: this host lacks what its isolation requires,
+    /// or what it is to own could not be made.
     pub blocked: Option<String>,
     /// What it would prefer and this host lacks.
     pub degraded: Vec<String>,
@@ -144,6 +145,11 @@ impl Services {
     pub fn programs(&self) -> impl Iterator<Item = (&str, &Program)> {
         let active = self.active.values();
         active.filter_map(|active| Some((&*active.name, &**active.program.as_ref()?)))
+    }
+
+    /// Why a service may not be started, if it may not.
+    fn blocked(&self, id: ServiceId) -> Option<String> {
+        self.active.get(&id)?.program.as_ref()?.blocked.clone()
     }
 
     /// The number of a service of the table in force.
@@ -239,7 +245,8 @@ impl Services {
         };
         for service in table.services.iter().filter(|service| service.enabled) {
             let id = self.id(&service.name);
-            plan.services.push(service_plan(id, service));
+            plan.services
+                .push(service_plan(id, service, self.blocked(id)));
             plan.tcpmux
                 .extend(service.listen.iter().filter_map(|listen| match listen {
                     Listen::Tcpmux { name, greet } => Some(MuxPlan {
@@ -333,7 +340,7 @@ fn disabled(table: &Table) -> Vec<Disabled> {
     shown.collect()
 }
 
-fn service_plan(id: ServiceId, service: &Service) -> ServicePlan {
+fn service_plan(id: ServiceId, service: &Service, blocked: Option<String>) -> ServicePlan {
     let serve = match &service.serve {
         Serve::Exec(_) => ServePlan::Exec,
         Serve::Builtin(builtin) => ServePlan::Builtin(*builtin),
@@ -343,6 +350,7 @@ fn service_plan(id: ServiceId, service: &Service) -> ServicePlan {
         id,
         name: service.name.clone(),
         description: service.description.clone(),
+        blocked,
         serve,
         rules: service.rules.clone(),
         routing: service.routing.clone(),

@@ -98,6 +98,7 @@ impl Helper {
             plan.services.push(ServicePlan {
                 id: ServiceId(id),
                 description: None,
+                blocked: None,
                 name: format!("service-{id}"),
                 serve: ServePlan::Exec,
                 rules,

@@ -19,6 +19,7 @@ fn serving(kind: Builtin, rules: Rules, target: Rules) -> (Helper, TcpListener) 
     let service = |id, name: &str, serve, rules| ServicePlan {
         id: ServiceId(id),
         description: None,
+        blocked: None,
         name: name.to_owned(),
         serve,
         rules,
@@ -164,6 +165,7 @@ fn a_server_of_all_listeners_silences_all_of_them() {
     plan.services.push(ServicePlan {
         id: SERVICE,
         description: None,
+        blocked: None,
         name: "whole".to_owned(),
         serve: ServePlan::Exec,
         rules,

@@ -148,6 +148,9 @@ impl Front {
             let why = "drained or stopped by an operator; `usherctl start` ends that";
             return Some((State::Held, Some(why.into())));
         }
+        if let Some(why) = &service.blocked {
+            return Some((State::Blocked, Some(why.to_string())));
+        }
         if lacks_all {
             return Some((State::Unbound, None));
         }

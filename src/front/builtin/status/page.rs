@@ -227,6 +227,7 @@ fn state_name(state: State) -> &'static str {
         State::Full => "full",
         State::Resting => "resting",
         State::Held => "held",
+        State::Blocked => "blocked",
         State::Unbound => "unbound",
         State::Disabled => "disabled",
     }
