@@ -93,7 +93,7 @@ impl Helper {
     pub(super) fn tell_confinement(&self) {
         for (name, program) in self.services.programs() {
             if let Some(why) = &program.blocked {
-                log::error!(service = name; "blocked: its isolation requires {why}");
+                log::error!(service = name; "blocked: {why}");
             }
             for what in &program.degraded {
                 log::debug!(service = name; "degraded: no {what}");

@@ -122,7 +122,7 @@ impl Compiled {
 
 fn blocked(service: &Active) -> Option<String> {
     let why = service.program.as_ref()?.blocked.as_ref()?;
-    Some(format!("its isolation requires {why}"))
+    Some(why.clone())
 }
 
 /// All services, and the numbers given out for names.

@@ -250,7 +250,7 @@ impl fmt::Display for Refusal {
             Refusal::Draining => "draining",
             Refusal::Banned => "banned",
             Refusal::Held => "drained or stopped by an operator",
-            Refusal::Blocked => "blocked: this host lacks what its isolation requires",
+            Refusal::Blocked => "blocked: this host lacks what the service requires",
             Refusal::NotProxied => "proxied where it must not be, or not where it must",
         })
     }

@@ -109,8 +109,11 @@ impl Confinement {
             .iter()
             .filter(|lack| lack.level == Level::Require)
             .map(tell);
+        let required: Vec<String> = required.collect();
+        let required = (!required.is_empty())
+            .then(|| format!("its isolation requires {}", required.join("; ")));
         let pam = exec.pam.as_ref().and_then(|_| ground.lack_of_pam());
-        let required: Vec<String> = required.chain(unprepared).chain(pam).collect();
+        let blocked: Vec<String> = required.into_iter().chain(unprepared).chain(pam).collect();
         let degraded = lacks.iter().filter(|lack| lack.level == Level::Prefer);
         let degraded: Vec<String> = degraded.map(tell).collect();
         let has = |mechanism| !lacks.iter().any(|lack| lack.mechanism == mechanism);
@@ -132,7 +135,7 @@ impl Confinement {
                 ..cage(exec, ground, blueprint.is_some(), has)?
             },
             blueprint: blueprint.map(Rc::new),
-            blocked: (!required.is_empty()).then(|| required.join("; ")),
+            blocked: (!blocked.is_empty()).then(|| blocked.join("; ")),
             degraded,
         })
     }
