@@ -321,10 +321,21 @@ impl Daemon {
     /// usherd itself, as the front, keepers and parked children are.
     #[must_use]
     pub fn servers(&self) -> Vec<Pid> {
-        let program = |pid| fs::read_link(format!("/proc/{pid}/exe")).ok();
-        let own = program(self.pid);
+        // By what they call themselves: who is no root may not see their executables.
+        const OURS: [&str; 4] = [
+            "usherd-front",
+            "usherd-keeper",
+            "usherd-session",
+            "usherd-probe",
+        ];
+        let line = |pid| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let own = line(self.pid);
+        let is_ours = |line: &[u8]| {
+            let mut ours = OURS.iter();
+            line == own || ours.any(|name| line.starts_with(name.as_bytes()))
+        };
         let mut found = process::descendants(self.pid);
-        found.retain(|&pid| own.is_none() || program(pid) != own);
+        found.retain(|&pid| !is_ours(&line(pid)));
         found
     }
 

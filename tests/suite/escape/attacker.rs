@@ -159,7 +159,8 @@ fn trap() -> String {
     let mut caught = 0;
     let until = Instant::now() + Duration::from_secs(2);
     while Instant::now() < until {
-        for pid in next..next + 4 {
+        let first = next;
+        for pid in first..first + 4 {
             if !signal(pid, libc::SIGSTOP) {
                 continue;
             }
