@@ -25,6 +25,7 @@ use crate::sandbox::confinement::Ground;
 use crate::sandbox::launch::{Descriptors, NotStarted};
 use crate::sandbox::plan::ExecPlan;
 use crate::sandbox::probe::{Missing, Probe, Role};
+use crate::sys::child::Memory;
 use crate::sys::exec::Environment;
 use crate::sys::link;
 use crate::table::Table;
@@ -160,6 +161,7 @@ impl Helper {
             null: self.null.as_fd(),
             stderr: Some(stderr.as_fd()),
             cgroup: None,
+            memory: Memory::Shared,
             sockets: &[theirs.as_fd()],
             sandbox: None,
         };

@@ -21,6 +21,7 @@ use crate::helper::wire::{MAX_DESCRIPTORS, Notice};
 use crate::ids::ServiceId;
 use crate::sandbox::launch::{Descriptors, Launcher, NotStarted, open_null};
 use crate::sandbox::plan::ExecPlan;
+use crate::sys::child::Memory;
 use crate::sys::exec::Environment;
 use crate::table::FrontUser;
 
@@ -182,6 +183,7 @@ impl Fronts {
             null: null.as_fd(),
             stderr: Some(stderr.as_fd()),
             cgroup: None,
+            memory: Memory::Shared,
             sockets: &[theirs.as_fd()],
             sandbox: None,
         };

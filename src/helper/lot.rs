@@ -19,6 +19,7 @@ use crate::ids::ServiceId;
 use crate::sandbox::cgroup::Leaf;
 use crate::sandbox::launch::{Descriptors, Parked};
 use crate::sandbox::plan::ExecPlan;
+use crate::sys::child::Memory;
 
 /// Parked children of one service.
 const MOST: usize = 8;
@@ -150,6 +151,10 @@ impl Helper {
         if !Rc::ptr_eq(&program.plan, plan) || !plan.cage.may_park {
             return Err(Unparked::Never);
         }
+        let memory = self.cgroups.memory_until_exec(&name);
+        if memory != Memory::Shared {
+            return Err(Unparked::Never);
+        }
         let sandbox = match &program.blueprint {
             Some(blueprint) => {
                 let spare = self.sandboxes.spare(service, blueprint);
@@ -162,6 +167,7 @@ impl Helper {
             null: self.null.as_fd(),
             stderr: stderr_of(&program, &self.services, service, self.null.as_fd()),
             cgroup: leaf.as_ref().map(AsFd::as_fd),
+            memory,
             sockets: &[],
             sandbox: sandbox.as_ref().map(|sandbox| &sandbox.door),
         };

@@ -256,6 +256,7 @@ impl Starter<'_> {
             null: self.null,
             stderr,
             cgroup: leaf.as_ref().map(AsFd::as_fd),
+            memory: self.cgroups.memory_until_exec(&service.name),
             sockets: &sockets,
             sandbox: sandbox.as_ref().map(|sandbox| &sandbox.door),
         };

@@ -11,7 +11,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use crate::sandbox::Step;
 use crate::sandbox::plan::ExecPlan;
-use crate::sys::child::{Berths, Errand};
+use crate::sys::child::{Berths, Errand, Memory};
 use crate::sys::exec::{Envp, LateEnvp};
 use crate::sys::link;
 use crate::sys::raw::{self, Errno};
@@ -29,6 +29,8 @@ pub struct Descriptors<'a> {
     pub stderr: Option<BorrowedFd<'a>>,
     /// The directory of the cgroup to be born in.
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// Of its own where the kernel may look for somebody to kill among the servers alone.
+    pub memory: Memory,
     /// None for who is parked. With [`Activation::Inetd`] exactly one; with [`Activation::ListenFds`] all of them, from 3 on.
     pub sockets: &'a [BorrowedFd<'a>],
     /// What the server runs in, if there is anything.
@@ -85,7 +87,7 @@ impl Launcher {
     }
 
     /// Clones a child that goes as far as it can without a request, and waits
-    /// for one. `fds` has no sockets.
+    /// for one. `fds` has no sockets. It has to be in our memory, where it finds its environment.
     pub fn park(&mut self, plan: &Rc<ExecPlan>, fds: &Descriptors) -> Result<Parked, NotStarted> {
         let flags = SockFlag::SOCK_CLOEXEC;
         let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags);
@@ -116,7 +118,7 @@ impl Launcher {
         };
         if has(libc::CLONE_NEWUSER) {
             // Only from inside of it, for who is not root outside.
-            let sent = self.berths.send_through(start, fds.cgroup);
+            let sent = self.berths.send_through(start, fds.memory, fds.cgroup);
             let sent = sent.map_err(|err| failed(err.raw_os_error().unwrap_or(libc::EIO)))?;
             return sent.map_err(not_started);
         }
@@ -127,7 +129,7 @@ impl Launcher {
         if let Some(keeper) = keeper {
             raw::enter(keeper, libc::CLONE_NEWPID).map_err(failed)?;
         }
-        let sent = self.berths.send(start, 0, fds.cgroup);
+        let sent = self.berths.send(start, fds.memory, fds.cgroup);
         if keeper.is_some()
             && let Err(errno) = raw::enter(self.own_pids.as_raw_fd(), libc::CLONE_NEWPID)
         {

@@ -11,6 +11,10 @@
 //!
 //! A child that belongs in a cgroup is made by clone3(2), which puts it there
 //! before it runs. Where that call is not to be had, the errand is told to enter it.
+//!
+//! The kernel kills everybody who shares the memory of one that it kills for want of memory. A
+//! child that could be chosen where we are not, in a cgroup with a limit, therefore gets a copy
+//! of ours ([`Memory::Own`]); only the word that it leaves behind is shared then ([`super::words`]).
 
 use std::ffi::{c_int, c_void};
 use std::io;
@@ -19,6 +23,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::clone3;
 use super::raw::SIDE_BY_SIDE;
+use super::words::Words;
 
 /// 64 KiB; the way to exec is a few frames deep.
 const STACK: usize = 4096;
@@ -39,6 +44,15 @@ pub trait Errand {
     fn pass(&mut self) -> u32;
 }
 
+/// What a child has until it execs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// Ours.
+    Shared,
+    /// A copy of ours, which takes longer.
+    Own,
+}
+
 /// A stack, an errand, and the word that says whether they are in use.
 #[derive(Debug)]
 struct Berth<E> {
@@ -47,10 +61,13 @@ struct Berth<E> {
     other_stack: Box<[u128]>,
     errand: Option<E>,
     enter: Option<RawFd>,
+    memory: Memory,
     /// Not zero while a child may look at this berth.
     busy: AtomicU32,
     /// What the errand left behind.
     left: AtomicU32,
+    /// Where it is left by a child whose memory is its own.
+    word: *const AtomicU32,
     /// The child that a go-between has made, or zero.
     made: AtomicU32,
     pid: i32,
@@ -61,6 +78,8 @@ struct Berth<E> {
 pub struct Berths<E> {
     // Boxed, because a child holds pointers into its berth.
     berths: Vec<Box<Berth<E>>>,
+    /// For children whose memory is their own.
+    words: Words,
     /// clone3(2) with a cgroup does not work here: too old a kernel, or a
     /// container's filter that does not know it.
     by_hand: bool,
@@ -70,6 +89,7 @@ impl<E> Default for Berths<E> {
     fn default() -> Self {
         Self {
             berths: Vec::new(),
+            words: Words::default(),
             by_hand: false,
         }
     }
@@ -77,31 +97,55 @@ impl<E> Default for Berths<E> {
 
 impl<E: Errand> Berths<E> {
     /// Starts a child on `errand`, in the cgroup with this directory if there is
-    /// one, and returns its pid at once. `flags` are further ones of clone(2).
+    /// one, and returns its pid at once.
     pub fn send(
         &mut self,
         errand: E,
-        flags: u64,
+        memory: Memory,
         cgroup: Option<BorrowedFd<'_>>,
     ) -> io::Result<i32> {
+        let (at, word) = self.ready(errand, memory)?;
+        let berth = &mut *self.berths[at];
+        let sent = match cgroup.map(|cgroup| cgroup.as_raw_fd()) {
+            Some(cgroup) if self.by_hand => berth.send_by_hand(cgroup),
+            Some(cgroup) => berth.send_into(cgroup, &mut self.by_hand),
+            None => berth.clone_with(None),
+        };
+        self.under_way(at, word, sent.as_ref().ok().copied());
+        sent
+    }
+
+    /// A berth for an errand, and the number of its word if it needs one.
+    fn ready(&mut self, errand: E, memory: Memory) -> io::Result<(usize, Option<usize>)> {
+        let word = match memory {
+            Memory::Shared => None,
+            Memory::Own => Some(self.words.take()?),
+        };
         let at = self.free_berth();
         let berth = &mut *self.berths[at];
         berth.errand = Some(errand);
+        berth.enter = None;
+        berth.memory = memory;
+        berth.word = word.map_or(std::ptr::null(), |word| self.words.address(word));
         berth.busy.store(1, Ordering::Relaxed);
         berth.left.store(0, Ordering::Relaxed);
-        let sent = match cgroup.map(|cgroup| cgroup.as_raw_fd()) {
-            Some(cgroup) if self.by_hand => berth.send_by_hand(flags, cgroup),
-            Some(cgroup) => berth.send_into(flags, cgroup, &mut self.by_hand),
-            None => berth.clone_with(flags, None),
-        };
-        match sent {
-            Ok(pid) => berth.pid = pid,
-            Err(_) => {
-                berth.busy.store(0, Ordering::Relaxed);
-                berth.errand = None;
+        Ok((at, word))
+    }
+
+    /// Takes note of the child that was made, if one was. Who has a copy of the berth needs it no more.
+    fn under_way(&mut self, at: usize, word: Option<usize>, pid: Option<i32>) {
+        let berth = &mut *self.berths[at];
+        match (pid, word) {
+            (Some(pid), None) => {
+                berth.pid = pid;
+                return;
             }
+            (Some(pid), Some(word)) => self.words.give(word, pid),
+            (None, Some(word)) => self.words.free(word),
+            (None, None) => {}
         }
-        sent
+        berth.busy.store(0, Ordering::Relaxed);
+        berth.errand = None;
     }
 
     /// The same for a child that can be made in namespaces only, by somebody who
@@ -111,30 +155,30 @@ impl<E: Errand> Berths<E> {
     pub fn send_through(
         &mut self,
         errand: E,
+        memory: Memory,
         cgroup: Option<BorrowedFd<'_>>,
     ) -> io::Result<Result<i32, u32>> {
-        let at = self.free_berth();
+        let (at, word) = self.ready(errand, memory)?;
         let berth = &mut *self.berths[at];
-        berth.errand = Some(errand);
         berth.enter = cgroup.map(|cgroup| cgroup.as_raw_fd());
-        berth.busy.store(1, Ordering::Relaxed);
-        berth.left.store(0, Ordering::Relaxed);
         berth.made.store(0, Ordering::Relaxed);
         let sent = berth.send_go_between();
-        let made = berth.made.load(Ordering::Acquire);
-        if let (Ok(()), Ok(pid @ 1..)) = (&sent, i32::try_from(made)) {
-            berth.pid = pid;
-            return Ok(Ok(pid));
-        }
-        berth.busy.store(0, Ordering::Relaxed);
-        berth.errand = None;
-        let left = berth.left.swap(0, Ordering::Acquire);
+        let made = i32::try_from(berth.made.load(Ordering::Acquire)).unwrap_or(0);
+        let made = (sent.is_ok() && made > 0).then_some(made);
+        self.under_way(at, word, made);
+        let left = match made {
+            Some(pid) => return Ok(Ok(pid)),
+            None => self.berths[at].left.swap(0, Ordering::Acquire),
+        };
         sent.map(|()| Err(left))
     }
 
     /// What the errand of child `pid` left behind, once it was reaped; `None`
     /// if it became another program.
     pub fn left_behind(&mut self, pid: i32) -> Option<u32> {
+        if let Some(left) = self.words.left_behind(pid) {
+            return (left != 0).then_some(left);
+        }
         let of_child = |berth: &&mut Box<Berth<E>>| berth.pid == pid;
         let berth = self.berths.iter_mut().find(of_child)?;
         berth.pid = 0;
@@ -156,6 +200,8 @@ impl<E: Errand> Berths<E> {
             other_stack: Box::default(),
             errand: None,
             enter: None,
+            memory: Memory::Shared,
+            word: std::ptr::null(),
             busy: AtomicU32::new(0),
             left: AtomicU32::new(0),
             made: AtomicU32::new(0),
@@ -165,34 +211,38 @@ impl<E: Errand> Berths<E> {
     }
 }
 
-/// What every child of ours is cloned with.
-const FLAGS: c_int = libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID;
+impl Memory {
+    /// Of clone(2).
+    fn flags(self) -> c_int {
+        match self {
+            Memory::Shared => libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID,
+            Memory::Own => 0,
+        }
+    }
+}
 
 impl<E: Errand> Berth<E> {
     /// Into the cgroup by the kernel. Notes if only the other way works here.
-    fn send_into(&mut self, flags: u64, cgroup: RawFd, by_hand: &mut bool) -> io::Result<i32> {
+    fn send_into(&mut self, cgroup: RawFd, by_hand: &mut bool) -> io::Result<i32> {
         // What is not known is said in as many ways as there are places to look first.
         const UNKNOWN: [c_int; 4] = [libc::ENOSYS, libc::EPERM, libc::EINVAL, libc::E2BIG];
-        let sent = self.clone3_with(flags, cgroup);
+        let sent = self.clone3_with(cgroup);
         match &sent {
             Err(err) if err.raw_os_error().is_some_and(|no| UNKNOWN.contains(&no)) => {}
             _ => return sent,
         }
-        // The same answers may be meant for `flags`; then this fails too.
-        let other = self.send_by_hand(flags, cgroup);
+        let other = self.send_by_hand(cgroup);
         *by_hand |= other.is_ok();
         other
     }
 
-    fn send_by_hand(&mut self, flags: u64, cgroup: RawFd) -> io::Result<i32> {
-        self.clone_with(flags, Some(cgroup))
+    fn send_by_hand(&mut self, cgroup: RawFd) -> io::Result<i32> {
+        self.clone_with(Some(cgroup))
     }
 
-    fn clone_with(&mut self, flags: u64, enter: Option<RawFd>) -> io::Result<i32> {
-        let more =
-            c_int::try_from(flags).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
-        let mut flags = FLAGS | libc::SIGCHLD | more;
-        if !SIDE_BY_SIDE {
+    fn clone_with(&mut self, enter: Option<RawFd>) -> io::Result<i32> {
+        let mut flags = self.memory.flags() | libc::SIGCHLD;
+        if !SIDE_BY_SIDE && self.memory == Memory::Shared {
             flags |= libc::CLONE_VFORK;
         }
         self.enter = enter;
@@ -237,12 +287,12 @@ impl<E: Errand> Berth<E> {
         }
     }
 
-    fn clone3_with(&mut self, flags: u64, cgroup: RawFd) -> io::Result<i32> {
+    fn clone3_with(&mut self, cgroup: RawFd) -> io::Result<i32> {
         self.enter = None;
         let stack = self.stack.as_mut_ptr_range();
         let argument: *mut Self = self;
         let request = clone3::Request {
-            flags: u64::from(FLAGS.unsigned_abs()) | flags,
+            flags: u64::from(self.memory.flags().unsigned_abs()),
             child_tid: self.busy.as_ptr(),
             stack,
             cgroup: Some(cgroup),
@@ -264,8 +314,14 @@ extern "C" fn begin<E: Errand>(argument: *mut c_void) -> c_int {
     let errand = unsafe { &mut (*berth).errand };
     // SAFETY: as above; written before the clone.
     let enter = unsafe { (*berth).enter };
-    // SAFETY: as above; the word is atomic, so that the parent may read it.
-    let left = unsafe { &(*berth).left };
+    // SAFETY: as above.
+    let word = unsafe { (*berth).word };
+    // SAFETY: null, or a word that stays where it is and is ours until we are reaped.
+    let left = match unsafe { word.as_ref() } {
+        Some(word) => word,
+        // SAFETY: as above; the word is atomic, so that the parent may read it.
+        None => unsafe { &(*berth).left },
+    };
     if let Some(errand) = errand {
         left.store(errand.run(enter), Ordering::Release);
     }
@@ -285,7 +341,7 @@ extern "C" fn go_between<E: Errand>(argument: *mut c_void) -> c_int {
         berth.left.store(left, Ordering::Release);
         return 1;
     }
-    let beside = FLAGS | libc::CLONE_PARENT;
+    let beside = berth.memory.flags() | libc::CLONE_PARENT;
     let request = clone3::Request {
         flags: u64::from(beside.unsigned_abs()),
         child_tid: berth.busy.as_ptr(),
@@ -330,7 +386,7 @@ mod tests {
     fn what_children_leave_behind_is_found_by_pid() {
         let mut all = Berths::default();
         let pids: Vec<i32> = (1..=20)
-            .map(|n| all.send(Leave(n), 0, None).unwrap())
+            .map(|n| all.send(Leave(n), Memory::Shared, None).unwrap())
             .collect();
         for (n, pid) in (1..=20).zip(&pids) {
             let status = waitpid(Pid::from_raw(*pid), None).unwrap();
@@ -339,7 +395,7 @@ mod tests {
             assert_eq!(all.left_behind(*pid), None);
         }
         let berths = all.berths.len();
-        let pid = all.send(Leave(1), 0, None).unwrap();
+        let pid = all.send(Leave(1), Memory::Shared, None).unwrap();
         waitpid(Pid::from_raw(pid), None).unwrap();
         assert_eq!(all.berths.len(), berths, "a free berth is used again");
     }
@@ -380,9 +436,10 @@ mod tests {
         let cgroup = std::fs::File::open(dir.path()).unwrap();
         let procs = dir.path().join("cgroup.procs");
         let mut all = Berths::default();
-        for by_hand in [false, true] {
+        let ways = [false, true].map(|way| [(way, Memory::Shared), (way, Memory::Own)]);
+        for (by_hand, memory) in ways.into_iter().flatten() {
             all.by_hand = by_hand;
-            let pid = all.send(Stay, 0, Some(cgroup.as_fd())).unwrap();
+            let pid = all.send(Stay, memory, Some(cgroup.as_fd())).unwrap();
             let line = format!("{pid}\n");
             if !by_hand {
                 assert_eq!(std::fs::read_to_string(&procs).unwrap(), line);
@@ -400,15 +457,47 @@ mod tests {
     }
 
     #[test]
+    fn a_child_with_memory_of_its_own_leaves_a_word_and_nothing_else() {
+        #[derive(Debug)]
+        struct Change(u32);
+
+        impl Errand for Change {
+            fn run(&mut self, _enter: Option<RawFd>) -> u32 {
+                self.0 += 1;
+                self.0
+            }
+
+            fn pass(&mut self) -> u32 {
+                0
+            }
+        }
+
+        let mut all = Berths::default();
+        let one = all.send(Change(4), Memory::Own, None).unwrap();
+        let other = all.send_through(Change(8), Memory::Own, None).unwrap();
+        let other = other.unwrap();
+        assert_eq!(all.berths.len(), 1, "the berth is free at once");
+        for (pid, left) in [(one, 5), (other, 9)] {
+            let status = waitpid(Pid::from_raw(pid), None).unwrap();
+            assert_eq!(status, WaitStatus::Exited(Pid::from_raw(pid), 127));
+            assert_eq!(all.left_behind(pid), Some(left));
+            assert_eq!(all.left_behind(pid), None);
+        }
+        waitpid(None, None).unwrap();
+    }
+
+    #[test]
     fn what_clone3_does_not_know_is_done_by_hand() {
         let no_cgroup = std::fs::File::open("/").unwrap();
         let mut all = Berths::default();
         // EBADF is no word of an old kernel: said as it is.
-        let err = all.send(Leave(1), 0, Some(no_cgroup.as_fd())).unwrap_err();
+        let err = all
+            .send(Leave(1), Memory::Shared, Some(no_cgroup.as_fd()))
+            .unwrap_err();
         assert_eq!(err.raw_os_error(), Some(libc::EBADF));
         assert!(!all.by_hand);
         assert_eq!(all.berths.len(), 1);
-        let pid = all.send(Leave(3), 0, None).unwrap();
+        let pid = all.send(Leave(3), Memory::Shared, None).unwrap();
         waitpid(Pid::from_raw(pid), None).unwrap();
         assert_eq!(all.left_behind(pid), Some(3));
         assert_eq!(all.berths.len(), 1, "the berth was free again");
@@ -417,13 +506,19 @@ mod tests {
     #[test]
     fn a_go_between_makes_the_child_ours_or_says_why_not() {
         let mut all = Berths::default();
-        let pid = all.send_through(Leave(5), None).unwrap().unwrap();
+        let pid = all
+            .send_through(Leave(5), Memory::Shared, None)
+            .unwrap()
+            .unwrap();
         waitpid(Pid::from_raw(pid), None).unwrap();
         assert_eq!(all.left_behind(pid), Some(5));
         // The go-between is somebody's orphan: ours.
         waitpid(None, None).unwrap();
         let mut others = Berths::default();
-        assert_eq!(others.send_through(Stay, None).unwrap(), Err(7));
+        assert_eq!(
+            others.send_through(Stay, Memory::Shared, None).unwrap(),
+            Err(7)
+        );
         assert_eq!(others.berths.len(), 1);
         waitpid(None, None).unwrap();
     }

@@ -22,3 +22,4 @@ pub mod process;
 pub mod raw;
 pub mod socket;
 pub mod splice;
+pub mod words;

@@ -56,6 +56,12 @@ b = bytearray(2 << 20)
 print("here", flush=True)
 sys.stdin.readline()
 '
+# As many that are smaller than usherd's helper: what shares its memory must not be the largest.
+TINY='
+import os
+print("here", flush=True)
+os.execv("/bin/sh", ["sh", "-c", "i=0; while [ $i -lt 600 ]; do sleep 600 & i=$((i + 1)); done; wait"])
+'
 # As root on the system bus: what systemd would do for it is done as root without any limit.
 BUS='
 import subprocess
@@ -74,9 +80,11 @@ service() { # NAME PORT PRESET PROGRAM MORE
         service "eats-$preset" $((port + 1)) $preset "$EATS" 'resources = { tasks = 30, memory = "60M" }'
         service "small-$preset" $((port + 2)) $preset "$SMALL" 'resources = { memory = "60M" }
 instances = 100'
-        port=$((port + 3))
+        service "tiny-$preset" $((port + 3)) $preset "$TINY" 'resources = { memory = "40M" }
+instances = 100'
+        port=$((port + 4))
     done
-    service bus 7020 standard "$BUS" 'user = "root"'
+    service bus 7030 standard "$BUS" 'user = "root"'
 } >"$DIR/usherd.toml"
 
 cat >/etc/systemd/system/usherd-escape.service <<T
@@ -116,13 +124,22 @@ for preset in none standard strict; do
     done
     check "$preset: many that are small, and usherd is none of those that are killed" unharmed
     for fd in "${held[@]}"; do exec {fd}>&-; done
+    held=()
+    for _ in $(seq 6); do
+        exec {fd}<>"/dev/tcp/127.0.0.1/$((port + 3))" || break
+        held+=("$fd")
+        IFS= read -r -t 10 _ <&"$fd"
+    done
+    check "$preset: many that are tiny, and usherd is none of those that are killed" unharmed
+    for fd in "${held[@]}"; do exec {fd}>&-; done
+    pkill -9 -x sleep
     # Should it not have been unharmed, the next ones are tried nevertheless.
     within 30 bash -c '[ "$(systemctl show -P ActiveState usherd-escape)" = active ]'
     helper=$(main_pid)
-    port=$((port + 3))
+    port=$((port + 4))
 done
 
-said=$(ask 7020)
+said=$(ask 7030)
 check "root without capabilities has nothing done for it by systemd ($said)" \
     bash -c '[ -n "$1" ] && ! test -e /srv/escaped' _ "$said"
 

@@ -28,6 +28,7 @@ pub use limits::{Controller, Controllers};
 pub use place::own_path;
 pub use pressure::{Pressure, Stalled};
 
+use crate::sys::child::Memory;
 use crate::table::isolation::Resources;
 use dir::{Dir, number_of};
 use limits::Limits;
@@ -243,6 +244,22 @@ impl Cgroups {
     pub fn pressure(&self, service: &str) -> Option<Pressure> {
         let dir = self.services.get(service)?.dir.as_ref()?;
         Some(Pressure::read(dir))
+    }
+
+    /// Whose memory a child that becomes a server of this service may have before it is one. In a
+    /// cgroup whose memory is limited the kernel may choose it to be killed, whose memory
+    /// seems larger than those of many small servers, and with it all who share that.
+    #[must_use]
+    pub fn memory_until_exec(&self, service: &str) -> Memory {
+        let own = self.services.get(service);
+        let limits = own
+            .map(|known| &known.limits)
+            .into_iter()
+            .chain([&self.all]);
+        match limits.filter_map(Limits::memory).next() {
+            Some(_) => Memory::Own,
+            None => Memory::Shared,
+        }
     }
 
     /// Which limit an instance of this service was killed for, as far as the
