@@ -158,9 +158,10 @@ impl Helper {
         };
         let epoch = self.fronts.epoch;
         let uptime = millis_since(self.control.began, Instant::now());
+        let (next, listeners) = (Some(&change.compiled), change.prepared.iter());
         let plan = self
             .services
-            .plan(&change.table, change.prepared.iter(), epoch, uptime);
+            .plan(&change.table, next, listeners, epoch, uptime);
         front.order(Order::Plan, Some(seal_plan(&plan)?));
         front.give_listeners(change.prepared.new_ones())
     }

@@ -147,11 +147,6 @@ impl Services {
         active.filter_map(|active| Some((&*active.name, &**active.program.as_ref()?)))
     }
 
-    /// Why a service may not be started, if it may not.
-    fn blocked(&self, id: ServiceId) -> Option<String> {
-        self.active.get(&id)?.program.as_ref()?.blocked.clone()
-    }
-
     /// The number of a service of the table in force.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<ServiceId> {
@@ -224,10 +219,11 @@ impl Services {
         }
     }
 
-    /// What the front is told.
+    /// What the front is told; `next` if it is not in force yet.
     pub fn plan<'a>(
         &mut self,
         table: &Table,
+        next: Option<&Compiled>,
         listeners: impl Iterator<Item = &'a Listener>,
         epoch: u32,
         uptime: u64,
@@ -245,8 +241,11 @@ impl Services {
         };
         for service in table.services.iter().filter(|service| service.enabled) {
             let id = self.id(&service.name);
-            plan.services
-                .push(service_plan(id, service, self.blocked(id)));
+            plan.services.push({
+                let active = next.map_or(&self.active, |next| &next.active);
+                let program = active.get(&id).and_then(|active| active.program.as_ref());
+                service_plan(id, service, program.and_then(|of| of.blocked.clone()))
+            });
             plan.tcpmux
                 .extend(service.listen.iter().filter_map(|listen| match listen {
                     Listen::Tcpmux { name, greet } => Some(MuxPlan {

@@ -118,7 +118,9 @@ impl Helper {
         let epoch = self.fronts.epoch;
         let uptime = millis_since(self.control.began, Instant::now());
         let listeners = self.registry.iter();
-        let plan = self.services.plan(&self.table, listeners, epoch, uptime);
+        let plan = self
+            .services
+            .plan(&self.table, None, listeners, epoch, uptime);
         front.order(Order::Plan, Some(seal_plan(&plan)?));
         Ok(())
     }
