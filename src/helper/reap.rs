@@ -208,6 +208,12 @@ fn hint(failed: &NotStarted) -> Option<&'static str> {
         }
         (Step::Exec, Errno::ENOEXEC) => Some("a script needs a first line such as #!/bin/sh"),
         (Step::Directory, Errno::EACCES) => Some("the service's user may not enter it"),
+        (Step::Label, Errno::ENOENT) => Some(
+            "no such AppArmor profile is loaded (aa-status lists them), or this kernel has no AppArmor",
+        ),
+        (Step::Label, Errno::EINVAL) => {
+            Some("this kernel has no SELinux, or its policy no such context")
+        }
         (Step::Clone, Errno::EAGAIN) => Some("too many processes: see nproc, pids.max"),
         _ => None,
     }

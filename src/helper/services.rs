@@ -239,7 +239,7 @@ impl Services {
         }
     }
 
-    /// What the front is told.
+    /// What the front is told; `next` if it is not in force yet.
     pub fn plan<'a>(
         &mut self,
         table: &Table,

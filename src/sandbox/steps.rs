@@ -143,6 +143,8 @@ impl Steps<'_> {
     /// above all, and waits. Who waited for nothing ends.
     fn await_request(&self, channel: i32) -> Result<(), Errno> {
         const CHANNEL: i32 = 3;
+        // For ps(1) and killall(1), which would take it for the helper.
+        raw::set_name(c"usherd-parked");
         raw::place(self.null, 0)?;
         raw::place(self.stderr.unwrap_or(self.null), 1)?;
         raw::place(self.stderr.unwrap_or(self.null), 2)?;

@@ -299,6 +299,13 @@ fn set_sets(held: u64, inheritable: u64) -> Result<(), Errno> {
     unsafe { call(libc::SYS_capset, [header, data]) }.map(drop)
 }
 
+/// The name that ps(1) shows, until exec: PR_SET_NAME(2const).
+pub fn set_name(name: &CStr) {
+    let name = name.as_ptr() as usize;
+    // SAFETY: it ends with a NUL, and the kernel reads no further than that.
+    let _ = unsafe { call(libc::SYS_prctl, [word(libc::PR_SET_NAME), name, 0, 0, 0]) };
+}
+
 /// PR_SET_NO_NEW_PRIVS(2const).
 pub fn forbid_new_privileges() -> Result<(), Errno> {
     prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)

@@ -277,10 +277,15 @@ fn unknown_key(
     whose: &str,
 ) -> Option<&'static str> {
     let name: &str = key.get_ref();
+    let fault = Fault::new(format!("no key \"{name}\" in {whose}"));
+    if let Some(parent) = isolation::parent_of(name) {
+        let help = format!("it is a key of `{parent}`: write {parent}.{name}");
+        reader.complain::<_, ()>(key, fault.help(help));
+        return None;
+    }
     let Some((_, ours)) = ELSEWHERE.iter().find(|(theirs, _)| *theirs == name) else {
         return reader.unknown(key, whose, SERVICE_KEYS);
     };
-    let fault = Fault::new(format!("no key \"{name}\" in {whose}"));
     reader.complain::<_, ()>(key, fault.help(format!("here it is `{ours}`")));
     Some(ours)
 }

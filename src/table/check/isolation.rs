@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Check, Draft};
-use crate::sandbox::blueprint::{HOMES, SYSTEM, TMP};
+use crate::sandbox::blueprint::{HOMES, STATE, SYSTEM, TMP};
 use crate::sandbox::calls;
 use crate::table::complaint::Place;
 use crate::table::isolation::{
@@ -25,6 +25,20 @@ struct Written<'a> {
 impl Written<'_> {
     fn place_of(&self, key: &str) -> Option<Place> {
         self.raw?.place_of(key)
+    }
+
+    /// How to write that `path` is to be seen, beside what is there already: a
+    /// preset by its bare name cannot be added to.
+    fn to_show(&self, path: &Path) -> String {
+        let path = path.display();
+        match self.raw {
+            None => format!("add isolation.visible = [\"{path}\"]"),
+            Some(raw) if raw.given.is_empty() => format!(
+                "write isolation = {{ preset = \"{}\", visible = [\"{path}\"] }}",
+                raw.isolation.preset.name()
+            ),
+            Some(_) => format!("have \"{path}\" in isolation.visible"),
+        }
     }
 }
 
@@ -45,6 +59,7 @@ impl Check<'_> {
         self.settle_calls(draft, &mut isolation, &written);
         if draft.enabled() {
             self.is_seen(draft, &isolation, program, &written);
+            self.dir_is_seen(draft, &isolation, &written);
         }
         isolation
     }
@@ -217,11 +232,41 @@ impl Check<'_> {
             .exec
             .as_ref()
             .map_or(written.place, |exec| exec.place);
-        let parent = program.parent().unwrap_or(program).display();
-        let help = format!("{key}; add isolation.visible = [\"{parent}\"]");
+        let parent = program.parent().unwrap_or(program);
+        let help = format!("{key}; {}", written.to_show(parent));
         self.complain(place, draft.fault(&problem).help(help));
     }
+
+    /// No server can be started in a directory that its sandbox hides. One that
+    /// is there all the same, because something below is shown, passes.
+    fn dir_is_seen(&mut self, draft: Draft<'_>, by: &Isolation, written: &Written<'_>) {
+        let Some(dir) = draft.pick(|k| &k.dir) else {
+            return;
+        };
+        let state = draft.pick(|k| &k.state);
+        let state = state.map(|name| Path::new(STATE).join(name.value));
+        let mut shown = by.visible.iter().chain(&by.writable).chain(&state);
+        let leads_on = shown.any(|path| path.starts_with(dir.value));
+        let is_state = state.iter().any(|state| dir.value.starts_with(state));
+        let is_kept = KEPT.iter().any(|kept| dir.value.starts_with(kept));
+        let is_top = dir.value.parent().is_none_or(|up| up == Path::new("/"));
+        let mut emptied = TMP.iter().chain(&HOMES);
+        let is_emptied = emptied.any(|path| dir.value == Path::new(path));
+        if leads_on || is_state || is_kept || is_top || is_emptied {
+            return;
+        }
+        let Some(key) = hides(by, dir.value) else {
+            return;
+        };
+        let path = dir.value.display();
+        let problem = format!("its sandbox does not show it its own `dir` {path}");
+        let help = format!("{key}; {}", written.to_show(dir.value));
+        self.complain(dir.place, draft.fault(&problem).help(help));
+    }
 }
+
+/// Directories that every sandbox has, with a content of its own.
+const KEPT: [&str; 3] = ["/dev", "/etc", "/proc"];
 
 /// Which key hides `path` from a server, in words; `None` if it is seen.
 #[must_use]

@@ -39,6 +39,18 @@ pub const ISOLATION_KEYS: &[&str] = &[
 pub const RESOURCES_KEYS: &[&str] = &["memory", "memory_high", "cpu", "tasks", "io"];
 pub const IO_KEYS: &[&str] = &["read", "write", "read_iops", "write_iops"];
 
+/// The key of a service that `key` belongs into, if it is one of these.
+#[must_use]
+pub fn parent_of(key: &str) -> Option<&'static str> {
+    if ISOLATION_KEYS.contains(&key) || Mechanism::ALL.iter().any(|of| of.name() == key) {
+        Some("isolation")
+    } else if RESOURCES_KEYS.contains(&key) {
+        Some("resources")
+    } else {
+        None
+    }
+}
+
 /// `isolation` as written: a preset with its keys filled in, and which of them the operator wrote.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RawIsolation {
@@ -115,7 +127,7 @@ fn read_key(
         "writable" => keep(&mut isolation.writable, paths(r, value)),
         "hidden" => keep(&mut isolation.hidden, paths(r, value)),
         "tmp" => keep(&mut isolation.tmp, r.choice(value, &TMPS)),
-        "tmp_size" => keep(&mut isolation.tmp_size, size(r, value)),
+        "tmp_size" => keep(&mut isolation.tmp_size, tmp_size(r, value)),
         "home" => keep(&mut isolation.home, r.choice(value, &HOMES)),
         "dev" => keep(&mut isolation.dev, r.choice(value, &DEVS)),
         "proc" => keep(&mut isolation.proc, r.choice(value, &PROCS)),
@@ -200,6 +212,17 @@ fn paths(r: &mut Reader<'_>, v: &Value<'_>) -> Option<Vec<PathBuf>> {
 
 fn size(r: &mut Reader<'_>, v: &Value<'_>) -> Option<u64> {
     r.parsed(v, "a size such as \"64M\"", value::size)
+}
+
+/// None at all would be no limit to the kernel.
+fn tmp_size(r: &mut Reader<'_>, v: &Value<'_>) -> Option<u64> {
+    r.parsed(v, "a size such as \"64M\"", |text| {
+        match value::size(text)? {
+            0 => Err(Fault::new("a /tmp of no size cannot be had")
+                .help("write how much it may hold at most, as in \"1M\"")),
+            size => Ok(size),
+        }
+    })
 }
 
 /// Names of system calls and groups.
