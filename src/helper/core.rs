@@ -301,6 +301,7 @@ impl Helper {
                         service,
                         listener,
                         on: On::Connection(fd, told),
+                        waits: 0,
                     },
                     now,
                 );
@@ -320,6 +321,7 @@ impl Helper {
                         service,
                         listener,
                         on: On::Listener(peer),
+                        waits: 0,
                     },
                     now,
                 );
