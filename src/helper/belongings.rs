@@ -5,15 +5,17 @@
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown, lchown};
 use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::{Gid, Uid, fchownat};
 
 use crate::sandbox::blueprint::STATE;
+use crate::sandbox::keeper::place;
 use crate::table::check::FREE_UIDS;
 use crate::table::{Exec, Identity, Serve, Table};
 
@@ -150,7 +152,7 @@ fn make_credentials(dir: &Path, exec: &Exec) -> Result<(), String> {
 
 fn copy_secret(from: &Path, to: &Path, user: Option<&Identity>) -> io::Result<()> {
     let mut secret = Vec::new();
-    File::open(from)?
+    open_secret(from)?
         .take(LONGEST + 1)
         .read_to_end(&mut secret)?;
     if secret.len() as u64 > LONGEST {
@@ -163,6 +165,17 @@ fn copy_secret(from: &Path, to: &Path, user: Option<&Identity>) -> io::Result<()
         Some(user) => fchown(&file, Some(user.uid), Some(user.gid)),
         None => Ok(()),
     }
+}
+
+/// A file, and no other: the service's user may own a part of the way, and must neither have
+/// another file read for him nor hold us up with something that is no file.
+fn open_secret(from: &Path) -> io::Result<File> {
+    let place = place::on_host(from, Uid::effective().is_root())?;
+    let mode = SFlag::from_bits_truncate(fstat(&place)?.st_mode & SFlag::S_IFMT.bits());
+    if mode != SFlag::S_IFREG {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    File::open(format!("/proc/self/fd/{}", place.as_raw_fd()))
 }
 
 /// Removes a directory of credentials, if it is there.
@@ -179,5 +192,39 @@ pub fn clear(credentials: Option<&PathBuf>) {
         && let Err(err) = remove(dir)
     {
         log::warn!("unable to remove {}: {err}", dir.display());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::os::unix::fs::symlink;
+
+    use nix::unistd::mkfifo;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_is_a_file_and_no_link_of_its_user() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("secret"), "s").unwrap();
+        assert!(open_secret(&at("secret")).is_ok());
+
+        mkfifo(&at("pipe"), Mode::S_IRWXU).unwrap();
+        assert!(
+            open_secret(&at("pipe")).is_err(),
+            "nobody would write to it"
+        );
+        assert!(open_secret(dir.path()).is_err());
+
+        symlink("secret", at("link")).unwrap();
+        assert!(open_secret(&at("link")).is_ok(), "root's, or our own");
+        if Uid::effective().is_root() {
+            lchown(at("link"), Some(65_534), None).unwrap();
+            let err = open_secret(&at("link")).unwrap_err();
+            assert_eq!(err.raw_os_error(), Some(libc::ELOOP));
+        }
     }
 }

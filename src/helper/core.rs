@@ -307,6 +307,7 @@ impl Helper {
                         service,
                         listener,
                         on: On::Connection(fd, told),
+                        waits: 0,
                     },
                     now,
                 );
@@ -326,6 +327,7 @@ impl Helper {
                         service,
                         listener,
                         on: On::Listener(peer),
+                        waits: 0,
                     },
                     now,
                 );

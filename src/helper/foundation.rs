@@ -107,8 +107,8 @@ impl Helper {
             if let Err(err) = self.start_keeper(service, blueprint, now) {
                 let asks = self.sandboxes.gave_up(service);
                 log::error!("unable to start the keeper of a sandbox: {err}");
+                // This one lacks nothing now; it may be the next one's turn.
                 self.fail(asks, err.raw_os_error().unwrap_or(libc::EIO), now);
-                return;
             }
         }
     }

@@ -6,7 +6,10 @@
 //! |---|---|---|
 //! | helper | the operator's files, the kernel, frames of the front, calls of operators on the admin socket | everything the table says |
 //! | front | peers, servers' stderr, frames of the helper | accept, relay, and ask the helper |
-//! | server | its one request | what its user may |
+//! | server | its one request | what its user and its sandbox let it |
+//! | keeper | a blueprint, from the helper | everything while it builds, nothing once servers may enter |
+//! | template | the same, and orders of the helper | everything, where no server ever is |
+//! | parked child | its request, from the helper | it is root in our memory, with the cage of its service closed |
 //! | session process | the plan, from the helper | everything, until it is the server: it runs the modules of PAM |
 //!
 //! The helper never reads a byte that a peer wrote, and parses none that a
@@ -38,8 +41,12 @@
 //!   what the helper does for it, such as to end servers, it does all the same.
 //!   He cannot open a file, start a program, or see
 //!   another process.
-//! - **a server**: what its user may, as under any inetd. It has no descriptor
-//!   of usherd but its request and the pipe for its stderr.
+//! - **a server**: what its user may inside of its sandbox; with `isolation =
+//!   "none"` what its user may, as under any inetd. It has no descriptor of usherd but
+//!   its request and the pipe for its stderr. Other instances of a `"standard"`
+//!   service share its sandbox: what it can do to them is what their user may.
+//!   A keeper has no right that could be taken from it, and nobody but root may stop,
+//!   trace or look into the memory of a child that still has ours.
 //! - **the helper**: the host.
 //!
 //! # Where to look

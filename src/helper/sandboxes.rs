@@ -30,6 +30,8 @@ const MOST_AT_WORK: usize = 4;
 /// Sandboxes that stand ready for a service whose instances use them up.
 const FEWEST_READY: usize = 2;
 const MOST_READY: usize = 8;
+/// A request that has waited so often is given up: whatever is built for it is out of date at once.
+pub const MOST_WAITS: u8 = 8;
 /// A service that nobody has asked for as long has its sandboxes taken down.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -75,6 +77,8 @@ struct Home {
     /// So many are to stand ready.
     want: usize,
     last_asked: Instant,
+    /// When its last keeper was started.
+    last_began: Option<Instant>,
 }
 
 impl Home {
@@ -170,6 +174,7 @@ impl Sandboxes {
             waiting: VecDeque::new(),
             want: 0,
             last_asked: now,
+            last_began: None,
         });
         if !Rc::ptr_eq(&home.blueprint, blueprint) {
             home.blueprint = Rc::clone(blueprint);
@@ -203,7 +208,8 @@ impl Sandboxes {
     }
 
     /// Keeps a request until a sandbox stands.
-    pub fn wait(&mut self, ask: Ask) {
+    pub fn wait(&mut self, mut ask: Ask) {
+        ask.waits += 1;
         let Some(home) = self.homes.get_mut(&ask.service) else {
             unreachable!("take() has made it");
         };
@@ -238,12 +244,14 @@ impl Sandboxes {
         if self.work.len() >= MOST_AT_WORK {
             return None;
         }
-        // Those that are waited for come first.
         let lacking = self
             .homes
             .iter()
             .filter(|(id, home)| home.lacks(parked(**id)) > 0);
-        let (id, home) = lacking.max_by_key(|(_, home)| home.waiting.len())?;
+        // Those that are waited for come first; among them whoever has got least, so that
+        // a service with many that wait holds up no other.
+        let (id, home) = lacking
+            .min_by_key(|(_, home)| (home.waiting.is_empty(), home.at_work, home.last_began))?;
         Some((*id, Rc::clone(&home.blueprint)))
     }
 
@@ -275,6 +283,7 @@ impl Sandboxes {
     ) -> i32 {
         if let Some(home) = self.homes.get_mut(&service) {
             home.at_work += 1;
+            home.last_began = Some(now);
         }
         let number = link.as_raw_fd();
         let until = now + PATIENCE;
@@ -478,3 +487,7 @@ fn namespaces(of: &Blueprint) -> i32 {
     let chosen = wanted.iter().filter(|(wanted, _)| *wanted);
     chosen.fold(0, |all, (_, flag)| all | flag)
 }
+
+#[cfg(test)]
+#[path = "sandboxes_tests.rs"]
+mod tests;

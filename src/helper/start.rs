@@ -15,7 +15,7 @@ use crate::helper::cgroups::leaf_for;
 use crate::helper::instances::{Instance, Instances, Phase};
 use crate::helper::lot::Lot;
 use crate::helper::policy::{self, Load};
-use crate::helper::sandboxes::{Found as Sandboxed, Sandbox, Sandboxes};
+use crate::helper::sandboxes::{Found as Sandboxed, MOST_WAITS, Sandbox, Sandboxes};
 use crate::helper::services::{Active, Program, Services, StderrPipe};
 use crate::helper::sessions::Session;
 use crate::helper::sockets::bind::Bound;
@@ -23,6 +23,7 @@ use crate::helper::sockets::registry::Registry;
 use crate::helper::told::{Proxied, Told};
 use crate::helper::wire::{Peer, Refusal};
 use crate::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
+use crate::sandbox::Step;
 use crate::sandbox::cgroup::{Cgroups, Leaf};
 use crate::sandbox::facts::{Ends, Facts, environment};
 use crate::sandbox::launch::{Descriptors, Extras, Launcher, NotStarted};
@@ -35,6 +36,8 @@ pub struct Ask {
     pub service: ServiceId,
     pub listener: ListenerId,
     pub on: On,
+    /// How often it has had to wait for a sandbox.
+    pub waits: u8,
 }
 
 #[derive(Debug)]
@@ -115,6 +118,13 @@ impl Starter<'_> {
                         let (service, alone) = (ask.service, program.per_instance);
                         match self.sandboxes.take(service, blueprint, alone, now) {
                             Sandboxed::Sandbox(sandbox) => Some(sandbox),
+                            Sandboxed::Nothing if ask.waits >= MOST_WAITS => {
+                                let failed = NotStarted {
+                                    step: Step::Sandbox,
+                                    errno: libc::ESTALE,
+                                };
+                                return (Answer::Failed(failed), false);
+                            }
                             Sandboxed::Nothing => {
                                 self.sandboxes.wait(ask);
                                 return (Answer::Later, false);

@@ -7,6 +7,29 @@
 //! The child is in the helper's memory all the time. Where something cannot be
 //! done from there (`oom_score`, `pam`), it executes our own program first, which
 //! then takes the same [`steps`] and reports over a link: see [`session`].
+//!
+//! # The way into a sandbox
+//!
+//! 1. At load: [`confinement`] compares what the table wants with what the host
+//!    has ([`probe`]) and compiles a [`blueprint`], a cage ([`plan`]) with its filter
+//!    ([`calls`]), and what is blocked or degraded.
+//! 2. With the first request: a [`keeper`] builds the namespaces and the tree of
+//!    files, gives up all rights, and stays in it. With `"strict"` a template makes
+//!    one for each instance.
+//! 3. For each instance: a [`cgroup`], and a child that takes the [`steps`] in
+//!    order, up to where it needs its request. It may wait there, parked.
+//! 4. Read back: [`effective`] asks /proc, [`report`] compares, [`exposure`] scores.
+//!
+//! # Why a mechanism is required, or only preferred
+//!
+//! Required is what a preset's promise rests on: without a mount, pid or network
+//! namespace, no_new_privs, an empty bounding set or a filter, "reads no secrets",
+//! "sees no other process", "reaches no network", "becomes nobody else" would be
+//! untrue. Preferred is what defends the same line a second time (Landlock, with
+//! `"standard"`), what limits damage rather than access (cgroups: hosts without
+//! version 2 are still common), or what some programs cannot live with (no
+//! writable code). `"strict"` requires Landlock, a user namespace and a keyring
+//! as well: who asks for it wants both lines.
 
 use std::fmt;
 

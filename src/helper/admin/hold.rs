@@ -261,6 +261,7 @@ impl Helper {
                 service: id,
                 listener,
                 on: On::Listener(None),
+                waits: 0,
             },
             now,
         );

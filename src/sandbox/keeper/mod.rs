@@ -24,7 +24,7 @@ mod build;
 mod devices;
 pub mod known;
 mod minimal;
-mod place;
+pub mod place;
 mod rest;
 mod scratch;
 mod template;

@@ -159,11 +159,8 @@ fn trap() -> String {
     let mut caught = 0;
     let until = Instant::now() + Duration::from_secs(2);
     while Instant::now() < until {
-        let first = next;
-        for pid in first..first + 4 {
-            if !signal(pid, libc::SIGSTOP) {
-                continue;
-            }
+        let stopped = (next..next + 4).find(|pid| signal(*pid, libc::SIGSTOP));
+        if let Some(pid) = stopped {
             (caught, next) = (caught + 1, pid + 1);
             for pause in 0..2000 {
                 if fs::File::open(format!("/proc/{pid}/mem")).is_ok() {
