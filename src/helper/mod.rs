@@ -63,6 +63,7 @@ mod belongings;
 pub mod cgroups;
 pub mod core;
 pub mod filter;
+pub mod found;
 pub mod foundation;
 pub mod front_process;
 pub mod instances;

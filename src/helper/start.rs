@@ -2,16 +2,16 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Instant;
 
-use nix::sys::socket::{getsockopt, sockopt};
-use socket2::{Domain, SockAddr, SockRef, Type};
+use socket2::{Domain, Type};
 
 use crate::admin::bans::Banned;
 use crate::helper::cgroups::leaf_for;
+use crate::helper::found::{Found, look_at, waiting_at};
 use crate::helper::instances::{Instance, Instances, Phase};
 use crate::helper::lot::Lot;
 use crate::helper::policy::{self, Load};
@@ -20,12 +20,12 @@ use crate::helper::services::{Active, Program, Services, StderrPipe};
 use crate::helper::sessions::Session;
 use crate::helper::sockets::bind::Bound;
 use crate::helper::sockets::registry::Registry;
-use crate::helper::told::{Proxied, Told};
+use crate::helper::told::Told;
 use crate::helper::wire::{Peer, Refusal};
 use crate::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
 use crate::sandbox::Step;
 use crate::sandbox::cgroup::{Cgroups, Leaf};
-use crate::sandbox::facts::{Ends, Facts, environment};
+use crate::sandbox::facts::{Facts, environment};
 use crate::sandbox::launch::{Descriptors, Extras, Launcher, NotStarted};
 use crate::table::{Activation, Stderr};
 
@@ -75,34 +75,6 @@ pub struct Starter<'a> {
     pub banned: &'a Banned,
 }
 
-/// What was found out about a request, from the kernel.
-struct Found {
-    ends: Ends,
-    ip: Option<IpAddr>,
-    /// For the log.
-    peer: String,
-    /// Who connected, where that is a proxy that brings somebody.
-    proxy: Option<SocketAddr>,
-}
-
-impl Found {
-    /// The request is whose a trusted proxy says it is.
-    fn brought(self, proxied: Option<&Proxied>) -> Self {
-        let Some(proxied) = proxied else {
-            return self;
-        };
-        let proxy = match self.ends {
-            Ends::Inet { peer, .. } => peer,
-            Ends::Unix { .. } | Ends::Vsock { .. } | Ends::None => None,
-        };
-        let brought = match proxied.ends {
-            Some((from, to)) => inet(false, Some(from), to),
-            None => self,
-        };
-        Self { proxy, ..brought }
-    }
-}
-
 impl Starter<'_> {
     /// Judges and starts. Also tells when the service's stderr pipe is new, so
     /// that the front can be given its reading end.
@@ -119,10 +91,7 @@ impl Starter<'_> {
                         match self.sandboxes.take(service, blueprint, alone, now) {
                             Sandboxed::Sandbox(sandbox) => Some(sandbox),
                             Sandboxed::Nothing if ask.waits >= MOST_WAITS => {
-                                let failed = NotStarted {
-                                    step: Step::Sandbox,
-                                    errno: libc::ESTALE,
-                                };
+                                let failed = NotStarted::new(Step::Sandbox, libc::ESTALE);
                                 return (Answer::Failed(failed), false);
                             }
                             Sandboxed::Nothing => {
@@ -499,110 +468,6 @@ pub fn take_back(handed: &[(ListenerId, Rc<Bound>)]) {
             }
         }
     }
-}
-
-/// Asks the kernel about a connection that the front sent. It must be one,
-/// of the listener's kind, and have come in there.
-fn look_at(fd: &OwnedFd, bound: &Bound) -> Result<Found, Refusal> {
-    let socket = SockRef::from(fd);
-    let kind = socket.r#type().map_err(|_| Refusal::WrongDescriptor)?;
-    let local = socket.local_addr().map_err(|_| Refusal::WrongDescriptor)?;
-    if kind != bound.kind
-        || kind == Type::DGRAM
-        || getsockopt(fd, sockopt::AcceptConn).unwrap_or(true)
-        || !policy::came_in_at(&local, &bound.local)
-    {
-        return Err(Refusal::WrongDescriptor);
-    }
-    let peer = socket.peer_addr().map_err(|_| Refusal::PeerGone)?;
-    Ok(match (local.as_socket(), peer.as_socket()) {
-        (Some(local), Some(peer)) => inet(false, Some(peer), local),
-        _ => other(fd, &peer, bound),
-    })
-}
-
-fn waiting_at(bound: &Bound, peer: Option<Peer>) -> Found {
-    let peer = peer.map(|peer| SocketAddr::new(peer.ip, peer.port));
-    match bound.local.as_socket() {
-        Some(local) => inet(bound.kind == Type::DGRAM, peer, local),
-        None => Found {
-            ends: local_only(bound),
-            ip: None,
-            peer: "-".into(),
-            proxy: None,
-        },
-    }
-}
-
-fn inet(datagram: bool, peer: Option<SocketAddr>, local: SocketAddr) -> Found {
-    let canonical = peer.map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
-    Found {
-        ends: Ends::Inet {
-            datagram,
-            peer: canonical,
-            local,
-        },
-        ip: canonical.map(|peer| peer.ip()),
-        peer: canonical.map_or_else(|| "-".into(), |peer| peer.to_string()),
-        proxy: None,
-    }
-}
-
-fn other(fd: &OwnedFd, peer: &SockAddr, bound: &Bound) -> Found {
-    if let Some((cid, port)) = peer.as_vsock_address() {
-        let local_port = bound.local.as_vsock_address().map_or(0, |(_, port)| port);
-        let ends = Ends::Vsock {
-            peer: Some((cid, port)),
-            local_port,
-        };
-        return Found {
-            ends,
-            ip: None,
-            peer: format!("vsock:{cid}:{port}"),
-            proxy: None,
-        };
-    }
-    let credentials = getsockopt(fd, sockopt::PeerCredentials)
-        .ok()
-        .map(|who| (who.uid(), who.gid(), who.pid()));
-    let peer = credentials.map_or_else(
-        || "-".into(),
-        |(uid, _, pid)| format!("uid:{uid}/pid:{pid}"),
-    );
-    Found {
-        ends: Ends::Unix {
-            path: unix_name(bound),
-            credentials,
-        },
-        ip: None,
-        peer,
-        proxy: None,
-    }
-}
-
-fn local_only(bound: &Bound) -> Ends {
-    match bound.domain {
-        Domain::UNIX => Ends::Unix {
-            path: unix_name(bound),
-            credentials: None,
-        },
-        Domain::VSOCK => {
-            let local_port = bound.local.as_vsock_address().map_or(0, |(_, port)| port);
-            Ends::Vsock {
-                peer: None,
-                local_port,
-            }
-        }
-        _ => Ends::None,
-    }
-}
-
-fn unix_name(bound: &Bound) -> String {
-    if let Some(path) = bound.local.as_pathname() {
-        return path.display().to_string();
-    }
-    let name = bound.local.as_abstract_namespace().unwrap_or_default();
-    format!("@{}", String::from_utf8_lossy(name))
 }
 
 impl StderrPipe {
