@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use crate::control::types;
+use crate::sandbox::cgroup::Pressure;
 use crate::sandbox::effective::Seen;
 use crate::sandbox::exposure::Exposure;
 use crate::sandbox::probe::{Lack, Missing};
@@ -16,6 +17,8 @@ pub struct Found {
     pub id: u64,
     pub pid: i32,
     pub seen: Seen,
+    /// Of the service's cgroup, all its instances together.
+    pub pressure: Pressure,
 }
 
 /// `lacks`: what this host is known not to have of what the service wants.
@@ -50,10 +53,25 @@ fn of_exec(name: &str, exec: &Exec, lacks: &[Lack<'_>], found: Option<&Found>) -
         instance: found.map(|found| types::SeenInstance {
             id: found.id,
             pid: found.pid,
-            facts: found.seen.facts().into_iter().map(key).collect(),
+            facts: facts(found).map(key).collect(),
         }),
         exposure: Some(shown_exposure(&exposure)),
     }
+}
+
+fn facts(found: &Found) -> impl Iterator<Item = (&'static str, String)> {
+    let Pressure { cpu, memory, io } = found.pressure;
+    let pressure = [
+        ("pressure.cpu", cpu),
+        ("pressure.memory", memory),
+        ("pressure.io", io),
+    ];
+    let shown = pressure.into_iter().filter_map(|(key, stalled)| {
+        let lately = stalled?.lately;
+        let percent = format!("{}.{:02}% of 10 s", lately / 100, lately % 100);
+        Some((key, percent))
+    });
+    found.seen.facts().into_iter().chain(shown)
 }
 
 fn key((key, value): (&'static str, String)) -> types::Key {

@@ -32,11 +32,13 @@ impl Helper {
     fn look_at_oldest(&self, service: ServiceId) -> Option<Found> {
         let instances = self.instances.iter().filter(|one| one.service == service);
         let oldest = instances.min_by_key(|instance| instance.id.0)?;
+        let pressure = self.cgroups.pressure(&oldest.name).unwrap_or_default();
         let cgroup2 = self.foundation.probe.host.cgroup2.as_ref();
         Some(Found {
             id: oldest.id.0,
             pid: oldest.pid,
             seen: Seen::read(oldest.pid, cgroup2.map(|found| Path::new(&found.at))),
+            pressure,
         })
     }
 }
