@@ -151,6 +151,7 @@ impl Helper {
         if !Rc::ptr_eq(&program.plan, plan) || !plan.cage.may_park {
             return Err(Unparked::Never);
         }
+        // A child with memory of its own would not find its environment.
         let memory = self.cgroups.memory_until_exec(&name);
         if memory != Memory::Shared {
             return Err(Unparked::Never);
