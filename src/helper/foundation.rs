@@ -15,6 +15,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use crate::helper::belongings;
 use crate::helper::core::Helper;
 use crate::helper::front_process::seal;
+use crate::helper::reserve;
 use crate::helper::sandboxes::Outcome;
 use crate::helper::start::{Answer, Ask};
 use crate::ids::ServiceId;
@@ -229,5 +230,8 @@ impl Helper {
 fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SockFlag::SOCK_CLOEXEC;
     let pair = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
-    Ok(pair)
+    match reserve::is_of_the_last(&pair.0) {
+        true => Err(io::Error::from_raw_os_error(libc::EMFILE)),
+        false => Ok(pair),
+    }
 }

@@ -78,6 +78,7 @@ pub mod pid_file;
 pub mod policy;
 pub mod reap;
 pub mod reload;
+mod reserve;
 pub mod run;
 mod sandboxes;
 pub mod services;

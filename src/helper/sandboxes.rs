@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::helper::reserve;
 use crate::helper::start::Ask;
 use crate::ids::ServiceId;
 use crate::sandbox::blueprint::Blueprint;
@@ -457,7 +458,13 @@ fn open_door(
     descriptors: Vec<OwnedFd>,
     announced: Announced,
 ) -> io::Result<Door> {
-    let raise = |fd: BorrowedFd<'_>| raise_any(fd, FIRST_LISTENER);
+    let raise = |fd: BorrowedFd<'_>| {
+        let raised = raise_any(fd, FIRST_LISTENER)?;
+        match reserve::is_of_the_last(&raised) {
+            true => Err(io::Error::from_raw_os_error(libc::EMFILE)),
+            false => Ok(raised),
+        }
+    };
     let mut descriptors = descriptors.into_iter();
     let mut next = |announced: bool| match announced {
         true => {

@@ -15,6 +15,7 @@ use crate::helper::found::{Found, look_at, waiting_at};
 use crate::helper::instances::{Instance, Instances, Phase};
 use crate::helper::lot::Lot;
 use crate::helper::policy::{self, Load};
+use crate::helper::reserve;
 use crate::helper::sandboxes::{Found as Sandboxed, MOST_WAITS, Sandbox, Sandboxes};
 use crate::helper::services::{Active, Program, Services, StderrPipe};
 use crate::helper::sessions::Session;
@@ -38,6 +39,15 @@ pub struct Ask {
     pub on: On,
     /// How often it has had to wait for a sandbox.
     pub waits: u8,
+}
+
+impl Ask {
+    fn is_of_the_upper_half(&self) -> bool {
+        match &self.on {
+            On::Connection(fd, _) => reserve::is_of_the_upper_half(fd),
+            On::Listener(_) => false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -90,6 +100,9 @@ impl Starter<'_> {
                         let (service, alone) = (ask.service, program.per_instance);
                         match self.sandboxes.take(service, blueprint, alone, now) {
                             Sandboxed::Sandbox(sandbox) => Some(sandbox),
+                            Sandboxed::Nothing if ask.is_of_the_upper_half() => {
+                                return (Answer::Refused(Refusal::TooManyInAll), false);
+                            }
                             Sandboxed::Nothing if ask.waits >= MOST_WAITS => {
                                 let failed = NotStarted::new(Step::Sandbox, libc::ESTALE);
                                 return (Answer::Failed(failed), false);
@@ -130,6 +143,9 @@ impl Starter<'_> {
             .ok_or(Refusal::UnknownListener)?;
         let bound = listener.bound().ok_or(Refusal::UnknownListener)?;
         let found = match (&ask.on, service.rules.wait) {
+            (On::Connection(fd, _), false) if reserve::is_of_the_last(fd) => {
+                return Err(Refusal::TooManyInAll);
+            }
             (On::Connection(fd, told), false) => {
                 let found = look_at(fd, bound)?;
                 self.permits(found.ip, now)?;

@@ -24,6 +24,7 @@ tests![
     a_banner_comes_before_the_servers_words,
     a_server_that_runs_too_long_is_ended,
     limits_of_one_service_do_not_touch_another,
+    who_has_used_up_the_descriptors_is_refused_alone,
 ];
 
 /// For proofs that something does not happen.
@@ -248,4 +249,26 @@ fn limits_of_one_service_do_not_touch_another() {
     for _ in 0..20 {
         assert_eq!(ask(free, "here"), "here");
     }
+}
+
+/// A request whose connection finds no number in the helper is none, and was taken for a lie.
+fn who_has_used_up_the_descriptors_is_refused_alone() {
+    let prlimit = needs("prlimit", "util-linux");
+    let (dir, port, other) = (Dir::new(), free_port(), free_port());
+    let many = service("many", port, "isolation = \"strict\"\ninstances = 300\n");
+    let table = many + &service("other", other, "");
+    let daemon = Setup::new(&dir, &table)
+        .through(&[prlimit.to_str().unwrap(), "--nofile=128:128"])
+        .start();
+    let front = daemon.front();
+    let mut peers: Vec<Peer> = (0..90).map(|_| Peer::tcp(port)).collect();
+    let mut served = 0;
+    for peer in &mut peers {
+        peer.send("x");
+        peer.finish();
+        served += usize::from(peer.read_text() == "x");
+    }
+    assert!(served > 0, "nobody was served");
+    assert_eq!(ask(other, "and I?"), "and I?");
+    assert_eq!(daemon.front(), front, "the front did not survive");
 }
