@@ -148,7 +148,7 @@ class Usherd(Contestant):
         return None
 
     def processes(self):
-        return [self.process.pid, self.front()]
+        return [pid for pid in (self.process.pid, self.front()) if pid]
 
 
 class Standard(Usherd):
