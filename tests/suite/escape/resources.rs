@@ -23,8 +23,14 @@ fn a_private_tmp_is_full_before_the_host_is() {
 }
 
 fn limits_hold_inside_as_well() {
-    let limits = "limits = { as = \"256M\", nproc = 40 }\n";
-    let stage = Stage::new(&presets("", limits));
+    // A user of its own: processes of all others of the same user count.
+    let user = if as_root() {
+        "user = \"dynamic\"\n"
+    } else {
+        ""
+    };
+    let limits = format!("limits = {{ as = \"256M\", nproc = 40 }}\n{user}");
+    let stage = Stage::new(&presets("", &limits));
     for preset in &PRESETS[1..] {
         let mut instance = stage.instance(preset);
         if as_root() {
