@@ -8,7 +8,10 @@ use crate::common::peer::ask;
 use crate::common::*;
 use crate::tests;
 
-tests![every_command_works_on_a_running_daemon];
+tests![
+    every_command_works_on_a_running_daemon,
+    a_blocked_service_says_why_until_a_reload_finds_what_it_lacked,
+];
 
 fn usherctl(dir: &Dir, words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_usherctl"))
@@ -80,4 +83,22 @@ fn every_command_works_on_a_running_daemon() {
     assert!(says(&dir, &config).contains("cat"));
     drop(daemon);
     assert_eq!(usherctl(&dir, &["status"]).status.code(), Some(69));
+}
+
+fn a_blocked_service_says_why_until_a_reload_finds_what_it_lacked() {
+    let (dir, port) = (Dir::new(), free_port());
+    let key = dir.file("key");
+    let table = format!(
+        "[service.cat]\nlisten = \"tcp:127.0.0.1:{port}\"\nexec = [\"/bin/cat\"]\n\
+         credentials = {{ key = \"{key}\" }}\n"
+    );
+    let _daemon = Daemon::start(&dir, &table);
+    assert_eq!(ask(port, "x\n"), "");
+    let shown = says(&dir, "status");
+    let why = format!("unable to read the credential {key}");
+    assert!(shown.contains("blocked") && shown.contains(&why), "{shown}");
+    std::fs::write(&key, "secret").unwrap();
+    says(&dir, "reload --yes");
+    let shown = says(&dir, "status");
+    assert!(shown.contains("serving"), "{shown}");
 }
