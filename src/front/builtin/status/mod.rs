@@ -16,7 +16,7 @@ const SCRIPT: &str = include_str!("script.js");
 /// What a browser may load and run for the page: the style and the script that
 /// are in it, known by their SHA-256, and news from where it came from.
 pub const POLICY: &str = "default-src 'none'; \
-    style-src 'sha256-0nb/wbLB+LRMudwCjlR1dYA/2aPVjF3ci1dGfCbqV4U='; \
+    style-src 'sha256-ENbLzTKv/zzy5NGHPBxXsUZi207nD6/CFFb/sQ509hk='; \
     script-src 'sha256-H0lBRs3MKIRkYDFR9YH/9LKQzG6AteaE1fzqG0EY4rw='; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
