@@ -206,6 +206,9 @@ fn hint(failed: &NotStarted) -> Option<&'static str> {
         (Step::Exec, Errno::EACCES) => {
             Some("the service's user may not execute it, or not enter a folder on the way")
         }
+        (Step::Exec, Errno::EAGAIN) => {
+            Some("its user has more processes on this host than limits.nproc allows")
+        }
         (Step::Exec, Errno::ENOEXEC) => Some("a script needs a first line such as #!/bin/sh"),
         (Step::Directory, Errno::EACCES) => Some("the service's user may not enter it"),
         (Step::Label, Errno::ENOENT) => Some(
