@@ -6,7 +6,9 @@ use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown, lchown};
+use std::os::unix::fs::{
+    DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown, lchown,
+};
 use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
@@ -48,7 +50,7 @@ fn lay_one(name: &str, exec: &Exec, credentials: Option<&Path>) -> Result<(), St
     let Some(dir) = credentials else {
         return Err("credentials need a runtime directory; see --runtime-dir".to_owned());
     };
-    make_credentials(&dir.join(name), exec)
+    make_credentials(&dir.join(name), &exec.credentials, exec.user.as_ref())
 }
 
 /// The directory may be there. It is never taken from somebody else, except
@@ -124,9 +126,24 @@ fn own(found: &File, user: &Identity) -> io::Result<()> {
     Ok(fchownat(found, c"", Some(uid), Some(gid), flags)?)
 }
 
-/// Built beside the old ones and put in their place.
-fn make_credentials(dir: &Path, exec: &Exec) -> Result<(), String> {
+/// Built beside the old ones and put in their place. The same ones stay: a
+/// server that runs on may read its own again.
+fn make_credentials(
+    dir: &Path,
+    sources: &[(String, PathBuf)],
+    user: Option<&Identity>,
+) -> Result<(), String> {
     let failed = |err: io::Error| format!("unable to make {}: {err}", dir.display());
+    let mut secrets = Vec::new();
+    for (name, from) in sources {
+        let secret = read_secret(from);
+        let secret = secret
+            .map_err(|err| format!("unable to read the credential {}: {err}", from.display()))?;
+        secrets.push((name.as_str(), secret));
+    }
+    if holds(dir, &secrets, user).unwrap_or(false) {
+        return Ok(());
+    }
     let parent = dir.parent().unwrap_or(dir);
     let mut builder = DirBuilder::new();
     builder
@@ -137,33 +154,63 @@ fn make_credentials(dir: &Path, exec: &Exec) -> Result<(), String> {
     let new = parent.join(".new");
     remove(&new).map_err(failed)?;
     DirBuilder::new().mode(0o700).create(&new).map_err(failed)?;
-    for (name, from) in &exec.credentials {
-        let copied = copy_secret(from, &new.join(name), exec.user.as_ref());
-        copied.map_err(|err| format!("unable to read the credential {}: {err}", from.display()))?;
+    for (name, secret) in &secrets {
+        write_secret(&new.join(name), secret, user).map_err(failed)?;
     }
-    if let Some(user) = &exec.user {
+    if let Some(user) = user {
         lchown(&new, Some(user.uid), Some(user.gid)).map_err(failed)?;
     }
-    let read_only = std::os::unix::fs::PermissionsExt::from_mode(0o500);
+    let read_only = PermissionsExt::from_mode(0o500);
     fs::set_permissions(&new, read_only).map_err(failed)?;
     remove(dir).map_err(failed)?;
     fs::rename(&new, dir).map_err(failed)
 }
 
-fn copy_secret(from: &Path, to: &Path, user: Option<&Identity>) -> io::Result<()> {
+fn write_secret(to: &Path, secret: &[u8], user: Option<&Identity>) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o400).open(to)?;
+    file.write_all(secret)?;
+    match user {
+        Some(user) => fchown(&file, Some(user.uid), Some(user.gid)),
+        None => Ok(()),
+    }
+}
+
+/// Whether `dir` has just these, as they were made. Its owner may have put anything there since.
+fn holds(dir: &Path, secrets: &[(&str, Vec<u8>)], user: Option<&Identity>) -> io::Result<bool> {
+    let owner = user.map_or_else(|| Uid::effective().as_raw(), |user| user.uid);
+    let as_made = |file: &File, mode: u32| -> io::Result<bool> {
+        let meta = file.metadata()?;
+        Ok(meta.uid() == owner && meta.mode() == mode)
+    };
+    let dir = open_directory(dir)?;
+    if !as_made(&dir, libc::S_IFDIR | 0o500)? {
+        return Ok(false);
+    }
+    for (name, secret) in secrets {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = File::from(openat(&dir, *name, flags, Mode::empty())?);
+        let mut there = Vec::new();
+        if !as_made(&file, libc::S_IFREG | 0o400)?
+            || file.take(LONGEST + 1).read_to_end(&mut there)? != secret.len()
+            || there != *secret
+        {
+            return Ok(false);
+        }
+    }
+    let mut entries = Dir::from_fd(dir.into())?;
+    let dots = 2;
+    Ok(entries.iter().take(secrets.len() + dots + 1).count() == secrets.len() + dots)
+}
+
+fn read_secret(from: &Path) -> io::Result<Vec<u8>> {
     let mut secret = Vec::new();
     open_secret(from)?
         .take(LONGEST + 1)
         .read_to_end(&mut secret)?;
-    if secret.len() as u64 > LONGEST {
-        return Err(io::Error::other("it is longer than 1 MiB"));
-    }
-    let mut options = OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o400).open(to)?;
-    file.write_all(&secret)?;
-    match user {
-        Some(user) => fchown(&file, Some(user.uid), Some(user.gid)),
-        None => Ok(()),
+    match secret.len() as u64 > LONGEST {
+        true => Err(io::Error::other("it is longer than 1 MiB")),
+        false => Ok(secret),
     }
 }
 
@@ -226,5 +273,39 @@ mod tests {
             let err = open_secret(&at("link")).unwrap_err();
             assert_eq!(err.raw_os_error(), Some(libc::ELOOP));
         }
+    }
+    #[test]
+    fn credentials_that_are_the_same_stay() {
+        let root = tempfile::tempdir().unwrap();
+        let from = root.path().join("secret");
+        let dir = root.path().join("credentials/web");
+        let make = |names: &[&str]| {
+            let sources = names.iter().map(|name| ((*name).to_owned(), from.clone()));
+            make_credentials(&dir, &sources.collect::<Vec<_>>(), None).unwrap();
+        };
+        let inode = || fs::metadata(&dir).unwrap().ino();
+        fs::write(&from, "one").unwrap();
+        make(&["a", "b"]);
+        let first = inode();
+        let open = File::open(&dir).unwrap(); // so that the number is not used again
+        make(&["a", "b"]);
+        assert_eq!(inode(), first);
+
+        fs::write(&from, "two").unwrap();
+        make(&["a", "b"]);
+        assert_ne!(inode(), first);
+        assert_eq!(fs::read(dir.join("b")).unwrap(), b"two");
+        drop(open);
+
+        make(&["a"]);
+        assert!(!dir.join("b").exists(), "no longer asked for");
+
+        // Its owner has meddled.
+        fs::set_permissions(&dir, PermissionsExt::from_mode(0o700)).unwrap();
+        fs::remove_file(dir.join("a")).unwrap();
+        mkfifo(&dir.join("a"), Mode::S_IRUSR).unwrap();
+        fs::set_permissions(&dir, PermissionsExt::from_mode(0o500)).unwrap();
+        make(&["a"]);
+        assert_eq!(fs::read(dir.join("a")).unwrap(), b"two");
     }
 }

@@ -16,7 +16,7 @@ use crate::helper::belongings;
 use crate::helper::core::Helper;
 use crate::helper::front_process::seal;
 use crate::helper::reserve;
-use crate::helper::sandboxes::Outcome;
+use crate::helper::sandboxes::{Outcome, Template};
 use crate::helper::start::{Answer, Ask};
 use crate::ids::ServiceId;
 use crate::sandbox::Step;
@@ -28,6 +28,7 @@ use crate::sandbox::plan::ExecPlan;
 use crate::sandbox::probe::{Missing, Probe, Role};
 use crate::sys::exec::Environment;
 use crate::sys::link;
+use crate::sys::process::pidfd_open;
 use crate::table::Table;
 
 /// Tokens of the links to keepers, with the numbers of their descriptors.
@@ -123,7 +124,7 @@ impl Helper {
         let ours = if blueprint.template {
             self.order_sandbox(service, &blueprint)?
         } else {
-            self.new_keeper(&blueprint)?
+            self.new_keeper(&blueprint)?.0
         };
         let number = self.sandboxes.began(service, blueprint, ours, now);
         let token = Token(FIRST_KEEPER + usize::try_from(number).unwrap_or(0));
@@ -144,14 +145,17 @@ impl Helper {
         {
             return Ok(ours);
         }
-        let template = self.new_keeper(blueprint)?;
-        link::send(template.as_fd(), b"one", &[theirs.as_fd()])?;
-        self.sandboxes.set_template(service, Some(template));
+        let (link, pid) = self.new_keeper(blueprint)?;
+        // Not reaped yet, so the number is its own.
+        let pidfd = pidfd_open(pid)?;
+        link::send(link.as_fd(), b"one", &[theirs.as_fd()])?;
+        self.sandboxes
+            .set_template(service, Template { link, pidfd });
         Ok(ours)
     }
 
-    /// Starts a keeper and tells it what to build. Returns our end of the link.
-    fn new_keeper(&mut self, blueprint: &Blueprint) -> io::Result<OwnedFd> {
+    /// Starts a keeper and tells it what to build. Returns our end of the link, and its pid.
+    fn new_keeper(&mut self, blueprint: &Blueprint) -> io::Result<(OwnedFd, i32)> {
         let (ours, theirs) = pair()?;
         let argv = vec![c"usherd-keeper".to_owned(), c"--keeper".to_owned()];
         let files = self.fronts.inheritance().files;
@@ -164,12 +168,13 @@ impl Helper {
             sockets: &[theirs.as_fd()],
             sandbox: None,
         };
-        self.launcher
+        let pid = self
+            .launcher
             .launch(&Rc::new(plan), Environment::default().seal(), &fds)
             .map_err(|NotStarted { errno, .. }| io::Error::from_raw_os_error(errno))?;
         let sealed = seal(c"usherd-blueprint", blueprint)?;
         link::send(ours.as_fd(), b"build", &[sealed.as_fd()])?;
-        Ok(ours)
+        Ok((ours, pid))
     }
 
     /// Whatever keepers have to say.

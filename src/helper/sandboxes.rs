@@ -65,13 +65,19 @@ impl Sandbox {
     }
 }
 
+/// The keeper that makes keepers for a service. It ends when the link is closed.
+#[derive(Debug)]
+pub struct Template {
+    pub link: OwnedFd,
+    pub pidfd: OwnedFd,
+}
+
 /// The sandboxes of one service.
 #[derive(Debug)]
 struct Home {
     blueprint: Rc<Blueprint>,
     per_instance: bool,
-    /// The link to the keeper that makes keepers for it.
-    template: Option<OwnedFd>,
+    template: Option<Template>,
     ready: Vec<Rc<Sandbox>>,
     at_work: usize,
     waiting: VecDeque<Ask>,
@@ -264,13 +270,14 @@ impl Sandboxes {
     ) -> Option<BorrowedFd<'_>> {
         let home = self.homes.get(&service)?;
         let same = Rc::ptr_eq(&home.blueprint, blueprint);
-        home.template.as_ref().filter(|_| same).map(AsFd::as_fd)
+        let template = home.template.as_ref().filter(|_| same);
+        template.map(|template| template.link.as_fd())
     }
 
-    /// There is a template now, or none any more.
-    pub fn set_template(&mut self, service: ServiceId, link: Option<OwnedFd>) {
+    /// There is a template now.
+    pub fn set_template(&mut self, service: ServiceId, template: Template) {
         if let Some(home) = self.homes.get_mut(&service) {
-            home.template = link;
+            home.template = Some(template);
         }
     }
 
@@ -415,13 +422,6 @@ impl Sandboxes {
         self.homes.retain(|_, home| !home.waiting.is_empty());
     }
 
-    /// All requests that wait: usherd ends.
-    pub fn abandon(&mut self) -> Vec<Ask> {
-        self.work.clear();
-        let homes = std::mem::take(&mut self.homes);
-        homes.into_values().flat_map(|home| home.waiting).collect()
-    }
-
     /// When something has to be looked at.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
@@ -438,10 +438,7 @@ impl Sandboxes {
         let late = self.work.iter().filter(|(_, work)| work.until <= now);
         let late: Vec<i32> = late.map(|(number, _)| *number).collect();
         let failed = late.into_iter().filter_map(|number| {
-            let keeper = self.work.get(&number).and_then(|work| work.keeper);
-            if let Some(pidfd) = keeper.and_then(|pid| pidfd_open(pid).ok()) {
-                let _ = pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
-            }
+            self.end_late(number);
             let failure = Failure {
                 what: format!("build a sandbox within {} s", PATIENCE.as_secs()),
                 errno: libc::ETIMEDOUT,
@@ -449,6 +446,24 @@ impl Sandboxes {
             self.finished(number, Err(failure))
         });
         failed.collect()
+    }
+
+    /// Kills whoever is late: the keeper, or a template that has not begun it.
+    fn end_late(&self, number: i32) {
+        let Some(work) = self.work.get(&number) else {
+            return;
+        };
+        if let Some(pid) = work.keeper {
+            if let Ok(pidfd) = pidfd_open(pid) {
+                let _ = pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
+            }
+            return;
+        }
+        let home = self.homes.get(&work.service);
+        let home = home.filter(|home| Rc::ptr_eq(&home.blueprint, &work.blueprint));
+        if let Some(template) = home.and_then(|home| home.template.as_ref()) {
+            let _ = pidfd_signal(template.pidfd.as_fd(), libc::SIGKILL);
+        }
     }
 }
 

@@ -1,6 +1,9 @@
 //! Whose turn it is.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+
 use super::*;
 use crate::helper::start::On;
 use crate::ids::{ConnectionId, ListenerId};
@@ -36,4 +39,33 @@ fn a_service_with_many_that_wait_holds_up_no_other() {
     assert_eq!(all.to_build(|_| 0).unwrap().0, one);
     all.began(one, Rc::clone(&blueprint), null(), now);
     assert!(all.to_build(|_| 0).is_none(), "so many at once");
+}
+
+#[test]
+fn a_template_that_hangs_is_killed() {
+    let now = Instant::now();
+    let mut all = Sandboxes::default();
+    let blueprint = Rc::new(Blueprint::default());
+    let service = ServiceId(1);
+    assert!(matches!(
+        all.take(service, &blueprint, true, now),
+        Found::Nothing
+    ));
+    all.wait(ask(service));
+    let null = || std::fs::File::open("/dev/null").unwrap().into();
+    // It waits for an input that does not end.
+    let mut hung = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+    let pidfd = pidfd_open(hung.id().try_into().unwrap()).unwrap();
+    let link = null();
+    all.set_template(service, Template { link, pidfd });
+    all.began(service, Rc::clone(&blueprint), null(), now);
+
+    assert!(all.expire(now).is_empty());
+    let ended = all.expire(now + PATIENCE);
+    let [(_, Outcome::Failed(failure, asks))] = ended.as_slice() else {
+        panic!("{ended:?}");
+    };
+    assert_eq!((failure.errno, asks.len()), (libc::ETIMEDOUT, 1));
+    assert_eq!(hung.wait().unwrap().signal(), Some(libc::SIGKILL));
+    assert!(all.template(service, &blueprint).is_none());
 }
