@@ -227,18 +227,24 @@ fn open_secret(from: &Path) -> io::Result<File> {
 
 /// Removes a directory of credentials, if it is there.
 fn remove(dir: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
-        _ => Ok(()),
-    }
+    let there = match open_directory(dir) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
+        there => there?,
+    };
+    // Nobody but root empties a directory that is read-only.
+    there.set_permissions(PermissionsExt::from_mode(0o700))?;
+    fs::remove_dir_all(dir)
 }
 
 /// usherd ends, and no secret stays behind.
 pub fn clear(credentials: Option<&PathBuf>) {
-    if let Some(dir) = credentials
-        && let Err(err) = remove(dir)
-    {
-        log::warn!("unable to remove {}: {err}", dir.display());
+    let Some(all) = credentials else { return };
+    // Those of each service first, which may be read-only.
+    let single = fs::read_dir(all).into_iter().flatten().flatten();
+    for dir in single.map(|entry| entry.path()).chain([all.clone()]) {
+        if let Err(err) = remove(&dir) {
+            log::warn!("unable to remove {}: {err}", dir.display());
+        }
     }
 }
 
@@ -274,6 +280,7 @@ mod tests {
             assert_eq!(err.raw_os_error(), Some(libc::ELOOP));
         }
     }
+
     #[test]
     fn credentials_that_are_the_same_stay() {
         let root = tempfile::tempdir().unwrap();
@@ -307,5 +314,9 @@ mod tests {
         fs::set_permissions(&dir, PermissionsExt::from_mode(0o500)).unwrap();
         make(&["a"]);
         assert_eq!(fs::read(dir.join("a")).unwrap(), b"two");
+
+        let all = root.path().join("credentials");
+        clear(Some(&all));
+        assert!(!all.exists());
     }
 }
