@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::env;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -61,8 +61,8 @@ impl Console {
     /// listens on any more counts: its daemon is meant, and it is not running.
     fn connect(&self, interface: Interface, socket: &str) -> Result<Link, Failure> {
         let paths: Vec<PathBuf> = self.dirs.iter().map(|dir| dir.join(socket)).collect();
-        let mut missing = io::Error::from(io::ErrorKind::NotFound);
-        for path in &paths {
+        let mut missing = io::Error::from(ErrorKind::NotFound);
+        for (at, path) in paths.iter().enumerate() {
             match Client::connect(path) {
                 Ok(client) => {
                     let path = path.clone();
@@ -72,8 +72,12 @@ impl Console {
                         interface,
                     });
                 }
-                Err(ClientError::Connect(err)) if err.kind() == io::ErrorKind::NotFound => {
+                Err(ClientError::Connect(err)) if err.kind() == ErrorKind::NotFound => {
                     missing = err;
+                }
+                // With those before it, which may be where it was thought to be.
+                Err(ClientError::Connect(err)) if err.kind() == ErrorKind::ConnectionRefused => {
+                    return Err(Failure::not_there(&paths[..=at], &err));
                 }
                 Err(err) => return Err(Failure::of_call(path, err)),
             }
@@ -242,6 +246,11 @@ mod tests {
 
         let _served = std::os::unix::net::UnixListener::bind(host.join("status.sock")).unwrap();
         assert_eq!(console.status().unwrap().path(), host.join("status.sock"));
+
+        std::fs::remove_file(host.join("status.sock")).unwrap();
+        drop(std::os::unix::net::UnixListener::bind(host.join("status.sock")).unwrap());
+        let failure = console.status().unwrap_err();
+        assert!(failure.text.contains("own/status.sock or "), "{failure:?}");
 
         drop(std::os::unix::net::UnixListener::bind(own.join("status.sock")).unwrap());
         let failure = console.status().unwrap_err();
