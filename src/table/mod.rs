@@ -22,6 +22,7 @@ mod dns_types;
 pub mod edit;
 pub mod effective;
 pub mod host;
+pub mod import;
 pub mod isolation;
 pub mod names;
 mod reader;
