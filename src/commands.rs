@@ -15,6 +15,7 @@ pub mod arguments;
 pub mod doctor;
 pub mod explain;
 pub mod exposure;
+pub mod import;
 
 /// What `usherd check` shows of a table without complaints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
