@@ -85,6 +85,7 @@ fn page(findings: &Findings) -> String {
         out.push_str("\nnot tried as an ordinary user: usherd may not become one here\n");
     }
     out.push_str(&remedies(&probes));
+    out.push_str(landlock_without_network(own));
     out.push_str(&conclusion(own));
     out
 }
@@ -202,6 +203,17 @@ fn remedies(probes: &[&Probe]) -> String {
         format!("\n{names}\n  why  {reasons}\n  do   {}\n", ailment.remedy)
     });
     shown.collect()
+}
+
+/// Landlock is there and works, but is too old for one of its uses.
+fn landlock_without_network(own: &Probe) -> &'static str {
+    match own.landlock() {
+        Some(1..4) => {
+            "\nLandlock\n  why  its version has no rules for TCP: a server with network = \"none\" could \
+             connect the socket it was given anew\n  do   Linux 6.7 or later\n"
+        }
+        _ => "",
+    }
 }
 
 /// What root and users lack alike is named once.
@@ -324,10 +336,20 @@ mod tests {
             page.ends_with("requires what is not there: uts_namespace\n"),
             "{page}"
         );
+        assert!(!page.contains("rules for TCP"), "{page}");
         let document = document(&findings);
         assert_eq!(document["standard_lacks"], json!(["uts_namespace"]));
         assert_eq!(document["user"]["uts_namespace"]["works"], json!(true));
         assert_eq!(document["root"]["landlock"]["works"], json!(false));
+    }
+
+    #[test]
+    fn a_landlock_without_network_is_told_of() {
+        for (version, told) in [("3", true), ("4", false)] {
+            let own = probe(Role::Root, &[&format!("landlock works {version}")]);
+            let page = page(&Findings { own, user: None });
+            assert_eq!(page.contains("rules for TCP"), told, "{page}");
+        }
     }
 
     #[test]

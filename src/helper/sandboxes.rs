@@ -129,6 +129,9 @@ struct Work {
     /// It may be ready before we hear who it is.
     ready: Option<(Vec<OwnedFd>, Announced, Vec<KnownFile>)>,
     until: Instant,
+    /// Another one of the same template has failed, and was told of: whatever
+    /// becomes of this one is no news.
+    doomed: bool,
 }
 
 /// Which descriptors a keeper sends.
@@ -304,6 +307,7 @@ impl Sandboxes {
                 keeper: None,
                 ready: None,
                 until,
+                doomed: false,
             },
         );
         number
@@ -394,7 +398,14 @@ impl Sandboxes {
                 // The next request tries again; nothing else does.
                 home.want = 0;
                 home.template = None;
-                Outcome::Failed(failure, home.waiting.drain(..).collect())
+                let waiting: Vec<Ask> = home.waiting.drain(..).collect();
+                for other in self.work.values_mut() {
+                    other.doomed |= other.service == work.service;
+                }
+                match work.doomed && waiting.is_empty() {
+                    true => Outcome::Dropped,
+                    false => Outcome::Failed(failure, waiting),
+                }
             }
         };
         Some((work.service, outcome))

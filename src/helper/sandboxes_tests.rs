@@ -1,6 +1,7 @@
 //! Whose turn it is.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
@@ -68,4 +69,35 @@ fn a_template_that_hangs_is_killed() {
     assert_eq!((failure.errno, asks.len()), (libc::ETIMEDOUT, 1));
     assert_eq!(hung.wait().unwrap().signal(), Some(libc::SIGKILL));
     assert!(all.template(service, &blueprint).is_none());
+}
+
+#[test]
+fn keepers_that_end_with_a_failed_one_are_no_news() {
+    let now = Instant::now();
+    let mut all = Sandboxes::default();
+    let blueprint = Rc::new(Blueprint::default());
+    let service = ServiceId(1);
+    all.take(service, &blueprint, true, now);
+    all.wait(ask(service));
+    let began = |all: &mut Sandboxes| {
+        let kind = SockType::SeqPacket;
+        let pair = socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_NONBLOCK);
+        let (ours, theirs) = pair.unwrap();
+        (all.began(service, Rc::clone(&blueprint), ours, now), theirs)
+    };
+    let ((first, its_end), (second, gone)) = (began(&mut all), began(&mut all));
+    let failure = Failure {
+        what: "show /run/utmp".to_owned(),
+        errno: libc::ENOENT,
+    };
+    let report = serde_json::to_vec(&Report::Failed(failure)).unwrap();
+    link::send(its_end.as_fd(), &report, &[]).unwrap();
+    drop(gone);
+
+    let heard = all.hear(first);
+    let Some((_, Outcome::Failed(failure, asks))) = heard else {
+        panic!("{heard:?}");
+    };
+    assert_eq!((failure.errno, asks.len()), (libc::ENOENT, 1));
+    assert!(matches!(all.hear(second), Some((_, Outcome::Dropped))));
 }

@@ -79,7 +79,7 @@ impl Check<'_> {
             isolation: self.isolation(draft, &program),
             resources: draft.value(|k| &k.resources).unwrap_or_default(),
             state: self.state(draft),
-            credentials: draft.value(|k| &k.credentials).unwrap_or_default(),
+            credentials: self.credentials(draft),
             pam: self.pam(draft),
             program,
         })
@@ -109,6 +109,22 @@ impl Check<'_> {
             let fault = draft.fault(&format!("there is no folder {} now", dir.value.display()));
             self.warn(dir.place, fault.help("requests fail until it is there"));
         }
+    }
+
+    fn credentials(&mut self, draft: Draft<'_>) -> Vec<(String, PathBuf)> {
+        let Some(given) = draft.pick(|k| &k.credentials) else {
+            return Vec::new();
+        };
+        for (name, path) in given.value {
+            if draft.enabled() && self.look(path) == Found::Nothing {
+                let problem = format!("credential \"{name}\": there is no {} now", path.display());
+                let fault = draft
+                    .fault(&problem)
+                    .help("the service is blocked until a reload finds it");
+                self.warn(given.place, fault);
+            }
+        }
+        given.value.clone()
     }
 
     /// `None` if it is what it would be anyway.

@@ -11,6 +11,7 @@ use super::{Check, Draft};
 use crate::sandbox::blueprint::{HOMES, STATE, SYSTEM, TMP};
 use crate::sandbox::calls;
 use crate::table::complaint::Place;
+use crate::table::host::Found;
 use crate::table::isolation::{
     Dev, Family, Home, Isolation, Level, Mechanism, Network, Preset, Proc, Root, Sys, Tmp,
 };
@@ -60,6 +61,7 @@ impl Check<'_> {
         if draft.enabled() {
             self.is_seen(draft, &isolation, program, &written);
             self.dir_is_seen(draft, &isolation, &written);
+            self.shown_is_there(draft, &isolation, &written);
         }
         isolation
     }
@@ -262,6 +264,26 @@ impl Check<'_> {
         let problem = format!("its sandbox does not show it its own `dir` {path}");
         let help = format!("{key}; {}", written.to_show(dir.value));
         self.complain(dir.place, draft.fault(&problem).help(help));
+    }
+}
+
+impl Check<'_> {
+    /// No sandbox can be built that is to show what is not there.
+    fn shown_is_there(&mut self, draft: Draft<'_>, by: &Isolation, written: &Written<'_>) {
+        if !by.wants(Mechanism::MountNamespace) {
+            return;
+        }
+        for (key, paths) in [("visible", &by.visible), ("writable", &by.writable)] {
+            let place = written.place_of(key).unwrap_or(written.place);
+            for path in paths {
+                if self.look(path) == Found::Nothing {
+                    let problem = format!("`{key}`: there is no {} now", path.display());
+                    let help =
+                        "requests fail until it is there; leave it out if the server does without";
+                    self.warn(place, draft.fault(&problem).help(help));
+                }
+            }
+        }
     }
 }
 
