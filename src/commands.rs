@@ -33,8 +33,8 @@ pub fn check(file: Option<&Path>, show: Show) -> Exit {
         Ok(loaded) => {
             loaded
                 .warnings
-                .rendered()
-                .for_each(|warning| eprint!("warning: {warning}"));
+                .rendered_warnings()
+                .for_each(|warning| eprint!("{warning}"));
             match show {
                 Show::Summary => {
                     what_this_host_lacks(&loaded.table)

@@ -238,8 +238,8 @@ fn complain(text: &str, output: Option<&Path>, host: &Host) -> Exit {
     let source = Source::Text { name: &name, text };
     match table::load(source, host) {
         Ok(loaded) => {
-            for warning in loaded.warnings.rendered() {
-                eprint!("\nwarning: {warning}");
+            for warning in loaded.warnings.rendered_warnings() {
+                eprint!("\n{warning}");
             }
             Exit::Ok
         }

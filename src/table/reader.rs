@@ -18,13 +18,16 @@ pub type Value<'i> = Spanned<DeValue<'i>>;
 #[derive(Debug)]
 pub struct Reader<'a> {
     pub file: usize,
+    /// Where everything is said to stand, if the text itself is in no file.
+    pub pin: Option<Place>,
     pub names: &'a Names,
     pub complaints: Vec<Complaint>,
 }
 
 impl Reader<'_> {
     pub fn place<T>(&self, value: &Spanned<T>) -> Place {
-        Place::new(self.file, value.span())
+        self.pin
+            .unwrap_or_else(|| Place::new(self.file, value.span()))
     }
 
     /// Complains about `value` and has nothing to give.

@@ -18,7 +18,7 @@ use toml::de::DeTable;
 use super::complaint::{At, Complaint, Fault, Place, SourceFile, did_you_mean};
 use super::names::Names;
 use super::reader::{Reader, Value};
-use super::schema::{self, FILE_KEYS, Keys, RawDaemon, RawService, SERVICE_KEYS};
+use super::schema::{self, FILE_KEYS, Keys, RawDaemon, RawImport, RawService, SERVICE_KEYS};
 
 mod include;
 
@@ -46,6 +46,7 @@ pub struct Written {
     pub daemon: RawDaemon,
     pub defaults: Keys,
     pub services: Vec<RawService>,
+    pub import: Option<RawImport>,
     pub files: Vec<SourceFile>,
     pub complaints: Vec<Complaint>,
     pub warnings: Vec<Complaint>,
@@ -131,6 +132,7 @@ impl Files<'_> {
         let (root, errors) = DeTable::parse_recoverable(&text);
         let mut reader = Reader {
             file,
+            pin: None,
             names: self.names,
             complaints: Vec::new(),
         };
@@ -223,13 +225,14 @@ impl Files<'_> {
         for (key, value) in root {
             match key.get_ref().as_ref() {
                 "include" => includes = read_includes(reader, value),
-                "daemon" | "defaults" if !main => {
+                "daemon" | "defaults" | "import" if !main => {
                     let fault =
                         Fault::new(format!("[{}] belongs into the main file", key.get_ref())).help(
                             "it is about all services, and an included file is about its own",
                         );
                     reader.complain::<_, ()>(key, fault);
                 }
+                "import" => self.written.import = Some(schema::read_import(reader, value)),
                 "daemon" => self.written.daemon = schema::read_daemon(reader, value),
                 "defaults" => self.written.defaults = schema::read_defaults(reader, value),
                 "service" => {

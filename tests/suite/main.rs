@@ -28,6 +28,7 @@ mod handover;
 mod held;
 mod helper;
 mod hidden;
+mod import;
 mod limits;
 mod listeners;
 mod logging;
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
         session::TESTS,
         hidden::TESTS,
         explain::TESTS,
+        import::TESTS,
         control::TESTS,
         usherctl::TESTS,
         bans::TESTS,

@@ -17,6 +17,7 @@ use crate::control::message::{CallError, Reply};
 use crate::control::server::Answer;
 use crate::helper::core::{Helper, Phase};
 use crate::table::edit;
+use crate::table::import::Origin;
 
 /// A file that was changed, and what it said before.
 #[derive(Debug)]
@@ -90,6 +91,11 @@ impl Helper {
         let Some(service) = services.find(|service| service.name == *name) else {
             return Err(no_such_service(name));
         };
+        if service.enabled != *enabled
+            && let Some((_, origin)) = loaded.imported.iter().find(|(known, _)| known == name)
+        {
+            return Err(not_ours(name, origin));
+        }
         match service.enabled == *enabled {
             true => Ok(None),
             false => edit_file(&loaded.files, name, *enabled).map(Some),
@@ -119,6 +125,17 @@ impl Helper {
             Answer::Reply(reply) => self.reply_at(place, &reply, now),
         }
     }
+}
+
+/// Its file is no table, and belongs to other programs.
+fn not_ours(name: &str, origin: &Origin) -> CallError {
+    let reason = format!(
+        "service \"{name}\" is imported from line {}; switch it off there (update-inetd --disable) and \
+         reload, or write a [service.{name}] of your own, which takes its place",
+        origin.line
+    );
+    let file = origin.file.display().to_string();
+    CallError::admin("CannotEdit", json!({ "file": file, "reason": reason }))
 }
 
 fn edit_file(files: &[PathBuf], name: &str, enabled: bool) -> Result<Edited, CallError> {

@@ -77,6 +77,12 @@ pub fn looks_like_it(text: &str) -> bool {
     })
 }
 
+/// Whether a line is an entry that a package or update-inetd has disabled.
+#[must_use]
+pub fn is_off(line: &str) -> bool {
+    lines::OFF.iter().any(|(mark, _)| line.starts_with(mark))
+}
+
 struct Reader<'a> {
     world: &'a World<'a>,
     dialect: Option<Dialect>,

@@ -5,7 +5,7 @@
 //! whatever does not mean the same here. What the formats have in common is
 //! done once, for all of them: [`settle`] finds names and takes out what cannot
 //! be served, [`write`] makes the table, [`report`] tells what became of what.
-//! [`hosts`] reads hosts.allow and hosts.deny for daemons that ask tcpd or libwrap.
+//! [`live`] does it at every load, for `[import]`. [`hosts`] reads hosts.allow and hosts.deny for daemons that ask tcpd or libwrap.
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -19,6 +19,7 @@ use super::host::Host;
 pub mod draft;
 pub mod hosts;
 pub mod inetd;
+pub mod live;
 mod ready;
 pub mod report;
 pub mod settle;

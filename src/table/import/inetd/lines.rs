@@ -40,7 +40,7 @@ pub(super) struct Word {
 }
 
 /// Marks of entries that are off.
-const OFF: [(&str, &str); 2] = [
+pub(super) const OFF: [(&str, &str); 2] = [
     (
         "#<off>#",
         "a package or update-inetd has disabled it (#<off>#)",
