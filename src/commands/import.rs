@@ -37,6 +37,9 @@ pub struct Import {
     /// There is no hosts.allow and no hosts.deny: tcpd and libwrap let everybody in
     #[arg(long, conflicts_with_all = ["hosts_allow", "hosts_deny"])]
     no_hosts: bool,
+    /// inetd ran with -l: libwrap was asked about every server, not only behind tcpd
+    #[arg(long)]
+    libwrap: bool,
     /// Where the table goes, a file that is not there yet [default: stdout]
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -180,6 +183,7 @@ fn read(wanted: &Import, files: &[(PathBuf, Format)], host: &Host) -> Imported {
     let world = World {
         host,
         hosts: &rules,
+        libwrap: wanted.libwrap,
         ipv6: Path::new("/proc/net/if_inet6").exists(),
         addresses: &addresses,
     };

@@ -9,7 +9,7 @@ use toml_edit::Value;
 use crate::table::complaint::{Complaint, Fault, Place, SourceFile};
 
 /// A line of an old file.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Origin {
     pub file: PathBuf,
     /// From 1.

@@ -96,6 +96,7 @@ fn read(written: &mut Written, wanted: &RawImport, host: &Host) -> Imported {
     let world = World {
         host,
         hosts: &rules,
+        libwrap: wanted.libwrap.as_ref().is_some_and(|at| at.value),
         ipv6: Path::new("/proc/net/if_inet6").exists(),
         addresses: &addresses,
     };

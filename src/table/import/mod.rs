@@ -36,6 +36,8 @@ pub struct World<'a> {
     pub host: &'a Host,
     /// What tcpd and libwrap went by.
     pub hosts: &'a hosts::Rules,
+    /// Whether inetd asked libwrap itself about all of its servers (Debian's `-l`).
+    pub libwrap: bool,
     /// Whether the host has IPv6 at all.
     pub ipv6: bool,
     /// Addresses of names, as hosts(5) has them. Nobody asks DNS.

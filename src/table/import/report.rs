@@ -1,9 +1,10 @@
 //! What became of what, for the operator: a text for the terminal.
 #![forbid(unsafe_code)]
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use super::draft::{Draft, Effect, Imported, Note};
+use super::draft::{Draft, Effect, Imported, Note, Origin};
 
 /// The whole report. Names must be settled.
 #[must_use]
@@ -74,19 +75,29 @@ fn notes(out: &mut String, imported: &Imported, effect: Effect, title: &str) {
         .drafts
         .iter()
         .flat_map(|draft| draft.notes.iter().map(move |note| (note, Some(draft))));
-    let chosen: Vec<(&Note, Option<&Draft>)> = general
-        .chain(of_drafts)
-        .filter(|(note, _)| note.effect == effect)
-        .collect();
+    let all = general.chain(of_drafts);
+    // A line of hosts.deny is about many services, and said once.
+    let mut chosen: Vec<(&Note, Vec<&str>)> = Vec::new();
+    let mut known: HashMap<(&Origin, &str), usize> = HashMap::new();
+    for (note, draft) in all.filter(|(note, _)| note.effect == effect) {
+        let at = *known
+            .entry((&note.origin, &note.text))
+            .or_insert(chosen.len());
+        if at == chosen.len() {
+            chosen.push((note, Vec::new()));
+        }
+        chosen[at].1.extend(draft.map(|draft| draft.name.as_str()));
+    }
     if chosen.is_empty() {
         return;
     }
     let _ = write!(out, "\n{title}\n");
-    for (note, draft) in chosen {
-        let name = draft
-            .map(|draft| format!("{}: ", draft.name))
-            .unwrap_or_default();
-        let _ = writeln!(out, "  {}: {name}{}", note.origin, printable(&note.text));
+    for (note, names) in chosen {
+        let names = match names.is_empty() {
+            true => String::new(),
+            false => format!("{}: ", names.join(", ")),
+        };
+        let _ = writeln!(out, "  {}: {names}{}", note.origin, printable(&note.text));
     }
 }
 

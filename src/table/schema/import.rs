@@ -8,7 +8,7 @@ use crate::table::import::inetd::Dialect;
 use crate::table::reader::{Reader, Value};
 
 /// `[import]`.
-pub const IMPORT_KEYS: &[&str] = &["inetd", "dialect", "hosts_allow", "hosts_deny"];
+pub const IMPORT_KEYS: &[&str] = &["inetd", "dialect", "libwrap", "hosts_allow", "hosts_deny"];
 
 const DIALECTS: [(&str, Dialect); 5] = [
     ("debian", Dialect::Debian),
@@ -23,6 +23,7 @@ const DIALECTS: [(&str, Dialect); 5] = [
 pub struct RawImport {
     pub inetd: Vec<At<PathBuf>>,
     pub dialect: Option<At<Dialect>>,
+    pub libwrap: Option<At<bool>>,
     pub hosts_allow: Option<At<PathBuf>>,
     pub hosts_deny: Option<At<PathBuf>>,
 }
@@ -36,6 +37,7 @@ pub fn read_import(reader: &mut Reader<'_>, value: &Value<'_>) -> RawImport {
         match key.get_ref().as_ref() {
             "inetd" => import.inetd = files(reader, value),
             "dialect" => import.dialect = reader.at(value, |r, v| r.choice(v, &DIALECTS)),
+            "libwrap" => import.libwrap = reader.at(value, Reader::boolean),
             "hosts_allow" => import.hosts_allow = reader.at(value, Reader::absolute),
             "hosts_deny" => import.hosts_deny = reader.at(value, Reader::absolute),
             _ => {

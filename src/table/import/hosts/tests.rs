@@ -11,6 +11,7 @@ fn judged(allow: &str, deny: &str, daemon: &str) -> Judged {
     let world = World {
         host: &host,
         hosts: &rules,
+        libwrap: false,
         ipv6: true,
         addresses: &[("shop".to_owned(), "192.0.2.80".parse().unwrap())],
     };
@@ -132,6 +133,7 @@ fn a_daemon_at_one_address_is_another_one() {
     let world = World {
         host: &host,
         hosts: &rules,
+        libwrap: false,
         ipv6: true,
         addresses: &[],
     };

@@ -108,7 +108,7 @@ impl Dialect {
         let mut say = |effect, text: String| notes.push(file.note(effect, text));
         let read_as = format!(
             "read as {}; --dialect names another one. Options on its command line are in no file: \
-             what they asked for has to be written by hand",
+             --libwrap stands for -l, what others asked for has to be written by hand",
             self.name()
         );
         say(Effect::Remark, read_as);

@@ -179,8 +179,12 @@ impl Maker<'_> {
         let mut daemon = match self.dialect {
             Dialect::FreeBsd => Some(base(&program)),
             Dialect::NetBsd => args.first().cloned().or_else(|| Some(base(&program))),
-            _ => None,
+            _ => {
+                let asked = self.world.libwrap && !datagrams && !self.fields.wait;
+                asked.then(|| args.first().cloned().unwrap_or_else(|| base(&program)))
+            }
         };
+        self.around.wrapped |= daemon.is_some();
         if base(&program) == "tcpd"
             && let Some(first) = args.first_mut()
         {

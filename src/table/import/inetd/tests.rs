@@ -32,6 +32,7 @@ fn import(text: &str, dialect: Option<Dialect>, rules: &Rules) -> Imported {
     let world = World {
         host: &host,
         hosts: rules,
+        libwrap: false,
         ipv6: true,
         addresses: &[("gate".to_owned(), "192.0.2.9".parse().unwrap())],
     };
@@ -335,6 +336,25 @@ fn hosts_files_bind_those_who_asked_them() {
     let imported = import(text, Some(Dialect::FreeBsd), &rules);
     assert!(write::body(&imported.drafts[0]).ends_with("allow = [\"192.0.2.0/24\"]\n"));
     assert!(write::body(&imported.drafts[1]).ends_with("deny = [\"0.0.0.0/0\", \"::/0\"]\n"));
+}
+
+#[test]
+fn an_inetd_that_asked_libwrap_itself_is_known_by_the_operator_only() {
+    let mut rules = Rules::default();
+    rules.add(Path::new("hosts.deny"), "w: ALL\n", false);
+    let host = machine();
+    let world = World {
+        host: &host,
+        hosts: &rules,
+        libwrap: true,
+        ipv6: true,
+        addresses: &[],
+    };
+    let text = "whois stream tcp nowait root /bin/whoisd w\ntftp dgram udp wait root /bin/tftpd w\n\
+        echo stream tcp nowait root internal\n";
+    let imported = read_text(Path::new("inetd.conf"), text, None, &world);
+    let denied = |at: usize| write::body(&imported.drafts[at]).contains("deny");
+    assert_eq!([denied(0), denied(1), denied(2)], [true, false, false]);
 }
 
 #[test]
