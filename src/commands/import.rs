@@ -51,6 +51,10 @@ pub struct Import {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum From {
     Inetd,
+    Xinetd,
+    Rlinetd,
+    /// A .socket unit with the service it starts
+    Systemd,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -68,6 +72,9 @@ impl From {
     fn format(self) -> Format {
         match self {
             From::Inetd => Format::Inetd,
+            From::Xinetd => Format::Xinetd,
+            From::Rlinetd => Format::Rlinetd,
+            From::Systemd => Format::Systemd,
         }
     }
 }
@@ -189,10 +196,20 @@ fn read(wanted: &Import, files: &[(PathBuf, Format)], host: &Host) -> Imported {
     };
     for format in files.chunk_by(|a, b| a.1 == b.1) {
         let paths: Vec<&Path> = format.iter().map(|(path, _)| path.as_path()).collect();
+        // Each file of inetd is part of one table; the others stand for themselves.
+        let each = |read: &dyn Fn(&Path, &World<'_>) -> Imported| {
+            paths.iter().fold(Imported::default(), |mut all, path| {
+                all.append(read(path, &world));
+                all
+            })
+        };
         imported.append(match format[0].1 {
             Format::Inetd => {
                 import::inetd::read(&paths, wanted.dialect.map(Whose::dialect), &world)
             }
+            Format::Xinetd => each(&import::xinetd::read),
+            Format::Rlinetd => each(&import::rlinetd::read),
+            Format::Systemd => each(&import::systemd::read),
         });
     }
     imported

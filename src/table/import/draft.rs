@@ -97,6 +97,17 @@ impl fmt::Display for Origin {
     }
 }
 
+impl Note {
+    /// For an entry that is not enabled: nobody comes in where nothing listens,
+    /// and who enables it later is told.
+    pub fn mind(&mut self) {
+        if self.effect == Effect::Loss {
+            self.effect = Effect::Unsupported;
+            self.text.push_str("; mind that before you enable it");
+        }
+    }
+}
+
 impl Draft {
     #[must_use]
     pub fn new(name: impl Into<String>, origin: Origin, source: Vec<String>) -> Self {

@@ -22,8 +22,11 @@ pub mod inetd;
 pub mod live;
 mod ready;
 pub mod report;
+pub mod rlinetd;
 pub mod settle;
+pub mod systemd;
 pub mod write;
+pub mod xinetd;
 
 pub use draft::{Draft, Effect, Imported, Note, Origin};
 
@@ -122,24 +125,47 @@ impl Imported {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Inetd,
+    Xinetd,
+    Rlinetd,
+    /// A `.socket` with the service it starts.
+    Systemd,
 }
 
 /// Where a host has its old files: what is there is read if nothing else is named.
-pub const USUAL: [(&str, Format); 2] = [
+pub const USUAL: [(&str, Format); 4] = [
     ("/etc/inetd.conf", Format::Inetd),
     ("/etc/inetd.d", Format::Inetd),
+    ("/etc/xinetd.conf", Format::Xinetd),
+    ("/etc/rlinetd.conf", Format::Rlinetd),
 ];
 
 /// The format of a file by its name, else by what is in it.
 #[must_use]
 pub fn guess(path: &Path) -> Option<Format> {
     let name = path.file_name()?.to_string_lossy();
+    if name.starts_with("xinetd.conf") || name == "xinetd.d" {
+        return Some(Format::Xinetd);
+    }
+    if name.starts_with("rlinetd.conf") || name == "rlinetd.d" {
+        return Some(Format::Rlinetd);
+    }
     if name.contains("inetd.conf") || name == "inetd.d" {
         return Some(Format::Inetd);
+    }
+    if name.ends_with(".socket") {
+        return Some(Format::Systemd);
     }
     read_file(path).ok().and_then(|text| guess_by_text(&text))
 }
 
 fn guess_by_text(text: &str) -> Option<Format> {
-    inetd::looks_like_it(text).then_some(Format::Inetd)
+    if systemd::looks_like_it(text) {
+        Some(Format::Systemd)
+    } else if xinetd::looks_like_it(text) {
+        Some(Format::Xinetd)
+    } else if inetd::looks_like_it(text) {
+        Some(Format::Inetd)
+    } else {
+        rlinetd::looks_like_it(text).then_some(Format::Rlinetd)
+    }
 }
