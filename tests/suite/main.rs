@@ -29,6 +29,7 @@ mod held;
 mod helper;
 mod hidden;
 mod import;
+mod import_xinetd;
 mod limits;
 mod listeners;
 mod logging;

@@ -111,7 +111,10 @@ impl Reader<'_> {
 
     /// Files whose names match one expression and not the other; in no certain order there, by name here.
     fn folder(&mut self, path: &Path, only: Option<String>, not: Option<String>, origin: &Origin) {
-        let pattern = |text: Option<String>| text.filter(|t| !t.is_empty()).map(|t| Regex::new(&t));
+        let pattern = |text: Option<String>| {
+            text.filter(|t| !t.is_empty())
+                .map(|t| Regex::new(&t).map_err(|_| ()))
+        };
         let (only, not) = (pattern(only), pattern(not));
         if matches!(only, Some(Err(_))) || matches!(not, Some(Err(_))) {
             let text = "one of its patterns is none that usherd can read; name the files of the directory yourself";

@@ -38,7 +38,7 @@ impl Directive {
     /// The texts among its values.
     pub fn texts(&self) -> Vec<&str> {
         let text = |token| match token {
-            &Token::Text(ref text) => Some(text.as_str()),
+            Token::Text(text) => Some(text.as_str()),
             _ => None,
         };
         self.values.iter().filter_map(text).collect()

@@ -86,8 +86,8 @@ impl Configuration {
             let mut words = words_of(line);
             let keyword = words.next().unwrap_or_default().to_ascii_lowercase();
             match (keyword.as_str(), words.next()) {
-                ("include", Some(name)) => self.include(&origin, &name.to_owned()),
-                ("includedir", Some(name)) => self.include_folder(&origin, &name.to_owned()),
+                ("include", Some(name)) => self.include(&origin, name),
+                ("includedir", Some(name)) => self.include_folder(&origin, name),
                 ("defaults", _) => {
                     let entry = lines.entry(None, origin, line);
                     self.entries.push(entry);

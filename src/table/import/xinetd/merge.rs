@@ -191,7 +191,7 @@ fn service(name: String, entry: Entry, defaults: &Settings) -> Service {
     }
     match settings.one("disable") {
         Some(word) if word.eq_ignore_ascii_case("yes") => {
-            service.turn_off("disable = yes".to_owned())
+            service.turn_off("disable = yes".to_owned());
         }
         Some(word) if !word.eq_ignore_ascii_case("no") => {
             let problem = format!("disable = {word} is neither yes nor no");
