@@ -9,7 +9,7 @@ use super::dialect::Dialect;
 use super::fields::{self, Broken, Fields, Kind, Limits, Protocol};
 use super::lines::Entry;
 use super::listen::{self, Place};
-use crate::table::import::draft::{Draft, Effect, Origin};
+use crate::table::import::draft::{Draft, Effect, Note, Origin};
 use crate::table::import::{World, ready};
 
 /// Where tcpd finds servers that are named without a path, on Debian.
@@ -62,6 +62,9 @@ pub(super) fn draft(
             draft.note(Effect::Unsupported, format!("it is left out: {why}"));
             draft.give_up(why);
         }
+    }
+    if draft.off.is_some() {
+        draft.notes.iter_mut().for_each(Note::mind);
     }
     Ok(Some(draft))
 }

@@ -339,6 +339,17 @@ fn hosts_files_bind_those_who_asked_them() {
 }
 
 #[test]
+fn what_is_off_loses_nothing_yet() {
+    let mut rules = Rules::default();
+    rules.add(Path::new("hosts.deny"), "ALL: .foes.example\n", false);
+    let line = "ftp stream tcp nowait root /usr/sbin/tcpd in.ftpd\n";
+    assert!(import(line, None, &rules).drafts[0].loses());
+    let off = import(&format!("#<off># {line}"), None, &rules);
+    assert!(!off.drafts[0].loses());
+    assert!(off.drafts[0].notes[0].text.contains("before you enable it"));
+}
+
+#[test]
 fn an_inetd_that_asked_libwrap_itself_is_known_by_the_operator_only() {
     let mut rules = Rules::default();
     rules.add(Path::new("hosts.deny"), "w: ALL\n", false);
