@@ -14,6 +14,7 @@ mod programs;
 mod shared_port;
 
 mod attack;
+mod audit;
 mod bans;
 mod builtin;
 mod callers;
@@ -89,6 +90,7 @@ fn main() -> ExitCode {
         explain::TESTS,
         control::TESTS,
         usherctl::TESTS,
+        audit::TESTS,
         bans::TESTS,
         callers::TESTS,
         orders::TESTS,
