@@ -197,6 +197,15 @@ pub enum Command {
     },
     /// What is banned, why, and for how long yet
     Bans,
+    /// What was asked of usherd, by whom, and what came of it; needs no daemon
+    Audit {
+        /// Where the log is [default: audit in the state directory of the daemon that runs, else of
+        /// one that would]
+        #[arg(long, global = true, value_name = "DIR")]
+        log: Option<PathBuf>,
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
     /// Print what makes a shell complete usherctl's commands
     Completions {
         /// Which one
@@ -205,6 +214,35 @@ pub enum Command {
     /// Write manual pages and completions of all programs below DIR
     #[command(hide = true)]
     Generate { dir: PathBuf },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Print requests, oldest first, a line each
+    Query(AuditQuery),
+    /// Find entries that were removed, changed or moved
+    Verify,
+    /// Print the whole log as it is, to be kept and verified elsewhere
+    Export,
+}
+
+#[derive(Args, Debug)]
+pub struct AuditQuery {
+    /// Only this operation: Stop, Ban, Reload, ...
+    #[arg(long, value_name = "NAME")]
+    pub operation: Option<String>,
+    /// Only what this user asked for
+    #[arg(long, value_name = "UID")]
+    pub uid: Option<u32>,
+    /// Only what is not older: 90s, 1h, 7d
+    #[arg(long, value_name = "DURATION", value_parser = interval)]
+    pub since: Option<Duration>,
+    /// Only what was denied
+    #[arg(long)]
+    pub denied: bool,
+    /// Only the last N
+    #[arg(short = 'n', value_name = "N")]
+    pub last: Option<usize>,
 }
 
 #[derive(Args, Debug)]

@@ -5,6 +5,7 @@
 //! - [`console`]: the sockets, stdout
 //! - [`failure`]: errors as sentences, and exit codes
 //! - [`status`], [`show`], [`figures`], [`events`], [`bans`]: what there is
+//! - [`audit`]: what was asked
 //! - [`top`]: the same, live on the whole screen
 //! - [`security`]: how exposed services leave the host, and what keeps them from it
 //! - [`reload`], [`change`]: what is to be otherwise
@@ -19,6 +20,7 @@
 use std::io::{self, Write};
 
 pub mod arguments;
+mod audit;
 mod bans;
 mod change;
 mod console;
@@ -94,6 +96,7 @@ fn obey(console: &Console, command: Command) -> Result<(), Failure> {
         } => bans::ban(console, prefix, how_long, reason),
         Command::Unban { prefix } => bans::unban(console, prefix),
         Command::Bans => bans::bans(console),
+        Command::Audit { log, command } => audit::audit(console, log, command),
         Command::Completions { shell } => generate::completions(console, shell),
         Command::Generate { dir } => generate::generate(console, &dir),
     }

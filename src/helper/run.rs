@@ -8,6 +8,7 @@ use std::time::Instant;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Uid;
 
+use crate::admin;
 use crate::error::{Exit, Fatal};
 use crate::helper::admin::{Control, Sockets};
 use crate::helper::cgroups;
@@ -236,15 +237,9 @@ fn describe(problem: &NoPidFile, dir: &Path) -> String {
     }
 }
 
-/// Where bans are kept over a restart.
+/// Where that is kept which outlasts a restart.
 fn state_dir(table: &Table) -> Option<PathBuf> {
-    let root = || Uid::effective().is_root().then(|| "/var/lib/usherd".into());
-    let own = || {
-        let home = env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
-        let state = env::var_os("XDG_STATE_HOME").map(PathBuf::from).or(home);
-        state.map(|dir| dir.join("usherd"))
-    };
-    table.daemon.state_dir.clone().or_else(root).or_else(own)
+    table.daemon.state_dir.clone().or_else(admin::state_dir)
 }
 
 fn default_runtime_dir() -> Option<PathBuf> {

@@ -11,9 +11,9 @@ use super::schema::{LIMITS, LOG_EVENTS, Unit};
 use super::show_rule::show_rules;
 use super::value::{show_duration, show_hours, show_rate, show_signal, show_size};
 use super::{
-    Activation, Banner, Builtin, Daemon, Exec, Forward, Keepalive, Limit, LogEvents, LogFormat,
-    LogLevel, LogTarget, OnFull, ProxyVersion, Rules, Serve, Service, Side, SocketOptions, Stderr,
-    Table, Undecided,
+    Activation, Audit, Banner, Builtin, Daemon, Exec, Forward, Keepalive, Limit, LogEvents,
+    LogFormat, LogLevel, LogTarget, OnFull, ProxyVersion, Rules, Serve, Service, Side,
+    SocketOptions, Stderr, Table, Undecided,
 };
 
 /// The lines of one table: key and value as TOML.
@@ -85,6 +85,17 @@ pub fn daemon_lines(daemon: &Daemon) -> Lines {
         ("per_source", per_source),
     ];
     lines.push(("undecided", inline(undecided)));
+    let Audit {
+        max_size,
+        keep,
+        refuse,
+    } = daemon.audit;
+    let audit = [
+        ("max_size", text(&show_size(max_size))),
+        ("keep", keep.to_string()),
+        ("on_failure", text(if refuse { "refuse" } else { "warn" })),
+    ];
+    lines.push(("audit", inline(audit)));
     lines.push(("resources", show_resources(&daemon.resources)));
     lines
 }

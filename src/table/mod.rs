@@ -78,6 +78,29 @@ pub struct Daemon {
     pub undecided: Undecided,
     /// What all servers may use together.
     pub resources: Resources,
+    pub audit: Audit,
+}
+
+/// `daemon.audit`: how much is kept of what was asked on the admin socket, and
+/// what happens when nothing can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// Octets of a file; a new one is begun beyond it.
+    pub max_size: u64,
+    /// Full files.
+    pub keep: u32,
+    /// A request that cannot be written down is refused, else carried out all the same.
+    pub refuse: bool,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self {
+            max_size: 16 << 20,
+            keep: 16,
+            refuse: true,
+        }
+    }
 }
 
 /// `daemon.undecided`: connections whose service is not known yet. Beyond any

@@ -15,7 +15,7 @@ use super::address::Listen;
 use super::complaint::{At, Fault, Place};
 use super::reader::{Reader, Value};
 use super::{
-    Activation, Banner, Builtin, Forward, Hours, IoPriority, Keepalive, Limit, LogEvents,
+    Activation, Audit, Banner, Builtin, Forward, Hours, IoPriority, Keepalive, Limit, LogEvents,
     LogSettings, OnFull, Rate, Resources, Side, SourcePrefix, Stderr, Stop, Undecided,
 };
 
@@ -45,9 +45,11 @@ pub const DAEMON_KEYS: &[&str] = &[
     "admin_group",
     "log",
     "undecided",
+    "audit",
     "resources",
 ];
 pub const DAEMON_LOG_KEYS: &[&str] = &["to", "format", "level"];
+pub const AUDIT_KEYS: &[&str] = &["max_size", "keep", "on_failure"];
 pub const UNDECIDED_KEYS: &[&str] = &["total", "per_listener", "per_source"];
 pub const SOCKET_KEYS: &[&str] = &[
     "freebind",
@@ -113,6 +115,7 @@ pub struct RawDaemon {
     pub admin_group: Option<At<String>>,
     pub log: Option<At<LogSettings>>,
     pub undecided: Option<At<Undecided>>,
+    pub audit: Option<At<Audit>>,
     pub resources: Option<At<Resources>>,
 }
 
@@ -375,6 +378,7 @@ pub fn read_daemon(reader: &mut Reader<'_>, value: &Value<'_>) -> RawDaemon {
             }
             "log" => daemon.log = reader.at(value, read::daemon_log),
             "undecided" => daemon.undecided = reader.at(value, read::undecided),
+            "audit" => daemon.audit = reader.at(value, read::audit),
             "resources" => daemon.resources = reader.at(value, isolation::resources),
             _ => {
                 reader.unknown(key, "[daemon]", DAEMON_KEYS);

@@ -39,6 +39,7 @@ status_group = "0"
 admin_group = "adm"
 log = { to = "/var/log/usherd \"x\".log", format = "json", level = "debug" }
 undecided = { total = 50, per_source = 7 }
+audit = { max_size = "1M", keep = 3, on_failure = "warn" }
 
 [defaults]
 user = "nobody"

@@ -14,6 +14,7 @@ mod programs;
 mod shared_port;
 
 mod attack;
+mod audit;
 mod bans;
 mod builtin;
 mod callers;
@@ -92,6 +93,7 @@ fn main() -> ExitCode {
         import::TESTS,
         control::TESTS,
         usherctl::TESTS,
+        audit::TESTS,
         bans::TESTS,
         callers::TESTS,
         orders::TESTS,

@@ -36,14 +36,22 @@ impl Helper {
             self.tell_denied(who, now);
             return CallError::PermissionDenied.into();
         }
+        let changes = changes_something(&call);
+        if changes && let Err(error) = self.audit_asked(who, caller, &call, now) {
+            return error.into();
+        }
         let answered = self.carry_out_call(caller, &mut call, now);
-        let refused = matches!(&answered, Err(_) | Ok(Answer::Reply(Reply::Error(_))));
-        if changes_something(&call) {
+        let answer = answered.unwrap_or_else(Answer::from);
+        if changes {
             let (_, method) = call.target();
+            let refused = matches!(&answer, Answer::Reply(Reply::Error(_)));
             let outcome = if refused { "refused" } else { "taken" };
             log::info!(uid = who.uid, pid = who.pid, method; "admin call {outcome}");
+            if let Answer::Reply(reply) = &answer {
+                self.audit_done(caller, reply, now);
+            }
         }
-        answered.unwrap_or_else(Answer::from)
+        answer
     }
 
     fn carry_out_call(

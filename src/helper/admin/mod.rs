@@ -24,6 +24,7 @@ use crate::helper::front_process::Order;
 use crate::ids::{ConnectionId, ServiceId};
 use crate::logging::Pace;
 
+mod audit;
 mod bans;
 pub(in crate::helper) mod calls;
 mod hold;
@@ -102,6 +103,7 @@ pub struct Control {
     /// There may be more to accept.
     more_callers: bool,
     denials: Pace,
+    trail: audit::Trail,
 }
 
 impl Control {
@@ -110,6 +112,7 @@ impl Control {
         Self {
             server: Server::new(ADMIN),
             sockets,
+            trail: audit::Trail::new(state_dir.clone()),
             state_dir,
             began: Instant::now(),
             queue: VecDeque::new(),
@@ -198,6 +201,7 @@ impl Helper {
             self.admin_ready(place, now);
         }
         self.control.server.sweep(self.poll.registry(), now);
+        self.audit_left(now);
         self.end_bans(now);
     }
 
@@ -243,17 +247,22 @@ impl Helper {
             let text = denied_text(who, ADMIN_SOCKET, held_back);
             log::warn!("{text}");
             self.tell_event(EventKind::Refused, None, &text);
+            self.audit_denied(who, held_back);
         }
     }
 
     /// Answers a caller by its number; it may have left.
     fn reply_to(&mut self, number: u64, reply: &Reply, now: Instant) {
+        self.audit_done(number, reply, now);
         if let Some(place) = self.control.server.place(number) {
             self.reply_at(place, reply, now);
         }
     }
 
     fn reply_at(&mut self, place: usize, reply: &Reply, now: Instant) {
+        if let Some(number) = self.control.server.number(place) {
+            self.audit_done(number, reply, now);
+        }
         let registry = self.poll.registry();
         self.control.server.answer(place, reply, registry, now);
         self.control.again.push(place);

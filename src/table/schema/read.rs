@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
-use super::{BANNER_KEYS, DAEMON_LOG_KEYS, SOURCE_PREFIX_KEYS, UNDECIDED_KEYS};
+use super::{AUDIT_KEYS, BANNER_KEYS, DAEMON_LOG_KEYS, SOURCE_PREFIX_KEYS, UNDECIDED_KEYS};
 use crate::table::complaint::Fault;
 use crate::table::reader::{Reader, Value};
+use crate::table::value::size;
 use crate::table::{
-    Activation, Banner, Builtin, Hours, LogEvents, LogFormat, LogLevel, LogSettings, LogTarget,
-    OnFull, Rate, Side, SourcePrefix, Stderr, Undecided, value,
+    Activation, Audit, Banner, Builtin, Hours, LogEvents, LogFormat, LogLevel, LogSettings,
+    LogTarget, OnFull, Rate, Side, SourcePrefix, Stderr, Undecided, value,
 };
 
 pub const BUILTINS: [(&str, Builtin); 8] = [
@@ -232,6 +233,41 @@ pub fn undecided(r: &mut Reader<'_>, v: &Value<'_>) -> Option<Undecided> {
         keep(slot, r.number(value, 1..=1_000_000));
     }
     Some(undecided)
+}
+
+/// A file holds at least one entry of the longest kind.
+const SMALLEST_AUDIT: u64 = 64 << 10;
+
+pub fn audit(r: &mut Reader<'_>, v: &Value<'_>) -> Option<Audit> {
+    let table = r.table(v, "a table such as { max_size = \"16M\", keep = 16 }")?;
+    let mut audit = Audit::default();
+    for (key, value) in table {
+        match key.get_ref().as_ref() {
+            "max_size" => keep(
+                &mut audit.max_size,
+                r.parsed(value, "a size such as \"16M\"", audit_size),
+            ),
+            "keep" => keep(&mut audit.keep, r.number(value, 1..=1_000)),
+            "on_failure" => {
+                let choices = [("refuse", true), ("warn", false)];
+                keep(&mut audit.refuse, r.choice(value, &choices));
+            }
+            _ => {
+                r.unknown(key, "audit", AUDIT_KEYS);
+            }
+        }
+    }
+    Some(audit)
+}
+
+fn audit_size(text: &str) -> Result<u64, Fault> {
+    match size(text)? {
+        octets if octets >= SMALLEST_AUDIT => Ok(octets),
+        _ => Err(
+            Fault::new(format!("{text} is too small for a file of the audit log"))
+                .help("it is at least 64K"),
+        ),
+    }
 }
 
 fn log_target(text: &str) -> Result<LogTarget, Fault> {

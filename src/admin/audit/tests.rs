@@ -1,0 +1,206 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::fs;
+
+use super::log::Bounds;
+use super::verify::walk;
+use super::*;
+
+const ROOMY: Bounds = Bounds {
+    max_size: 1 << 20,
+    keep: 2,
+};
+
+fn asked(operation: &str) -> What {
+    What::Asked {
+        uid: 0,
+        pid: 1,
+        operation: operation.to_owned(),
+        parameters: serde_json::json!({ "text": ",\"hash\":\"x\"}\n" }),
+        rule: "root".to_owned(),
+    }
+}
+
+/// Five entries: that it was opened, and four requests.
+fn written() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = AuditLog::open(dir.path(), ROOMY).unwrap();
+    for operation in ["a", "b", "c", "d"] {
+        log.append(asked(operation)).unwrap();
+    }
+    dir
+}
+
+fn lines(dir: &Path) -> Vec<String> {
+    let text = fs::read_to_string(dir.join(CURRENT)).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn with_lines(change: impl FnOnce(&mut Vec<String>)) -> Vec<String> {
+    let dir = written();
+    let mut all = lines(dir.path());
+    change(&mut all);
+    fs::write(dir.path().join(CURRENT), all.join("\n") + "\n").unwrap();
+    told(dir.path())
+}
+
+fn told(dir: &Path) -> Vec<String> {
+    let verdict = walk(dir, |_| true).unwrap();
+    verdict.breaks.into_iter().map(|b| b.what).collect()
+}
+
+#[test]
+fn what_is_written_is_read_back_and_whole() {
+    let dir = written();
+    let mut seen = Vec::new();
+    let verdict = walk(dir.path(), |entry| {
+        seen.push(entry.clone());
+        true
+    })
+    .unwrap();
+    assert_eq!((verdict.entries, verdict.breaks), (5, vec![]));
+    assert_eq!(seen[2].what, asked("b"));
+    assert_eq!(seen[4].n, 5);
+}
+
+#[test]
+fn every_octet_counts() {
+    let dir = written();
+    let file = dir.path().join(CURRENT);
+    let good = fs::read(&file).unwrap();
+    for at in 0..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        fs::write(&file, &bad).unwrap();
+        assert!(!told(dir.path()).is_empty(), "octet {at}");
+    }
+}
+
+#[test]
+fn an_entry_that_was_taken_out_moved_or_doubled_is_missed() {
+    assert_eq!(
+        with_lines(|all| drop(all.remove(0))),
+        ["entry 1 is missing"]
+    );
+    assert_eq!(
+        with_lines(|all| drop(all.remove(2))),
+        ["entry 3 is missing"]
+    );
+    assert_eq!(
+        with_lines(|all| drop(all.drain(1..3))),
+        ["entries 2 to 3 are missing"]
+    );
+    assert_eq!(with_lines(|all| drop(all.pop())), ["entry 5 is missing"]);
+    assert_eq!(with_lines(|all| all.clear()).len(), 2);
+    assert!(with_lines(|all| all.swap(1, 2)).len() > 1);
+    assert_eq!(
+        with_lines(|all| all.insert(2, all[1].clone())),
+        ["entry 2 stands after entry 2: it was moved or is there twice"]
+    );
+    let dir = written();
+    fs::remove_file(dir.path().join(CURRENT)).unwrap();
+    assert_eq!(told(dir.path()), ["entries 1 to 5 are missing"]);
+}
+
+#[test]
+fn a_forged_entry_does_not_go_on_from_the_one_before() {
+    let said = with_lines(|all| {
+        let (mut entry, _) = Entry::open(&all[2]).unwrap();
+        entry.what = asked("forged");
+        all[2] = entry.seal().0;
+    });
+    assert_eq!(
+        said,
+        ["entry 4 does not go on from entry 3 that stands before it"]
+    );
+    let said = with_lines(|all| {
+        let (mut entry, _) = Entry::open(&all[4]).unwrap();
+        entry.what = asked("forged");
+        all[4] = entry.seal().0;
+    });
+    assert_eq!(said, ["entry 5 is not the one that was written last"]);
+}
+
+#[test]
+fn it_goes_on_after_a_crash_and_says_what_was_torn() {
+    let dir = written();
+    let file = dir.path().join(CURRENT);
+    let mut text = fs::read(&file).unwrap();
+    text.extend(b"{\"n\":6,\"at\":");
+    fs::write(&file, text).unwrap();
+    drop(AuditLog::open(dir.path(), ROOMY).unwrap());
+    let mut last = None;
+    let verdict = walk(dir.path(), |entry| {
+        last = Some(entry.what.clone());
+        true
+    });
+    assert_eq!(verdict.unwrap().breaks, vec![]);
+    assert!(
+        matches!(last, Some(What::Opened { torn: Some(12), .. })),
+        "{last:?}"
+    );
+
+    // The head is one behind: a crash between the two.
+    let dir = written();
+    let before = fs::read(dir.path().join(HEAD)).unwrap();
+    drop(AuditLog::open(dir.path(), ROOMY).unwrap());
+    fs::write(dir.path().join(HEAD), before).unwrap();
+    drop(AuditLog::open(dir.path(), ROOMY).unwrap());
+    assert_eq!(told(dir.path()), [""; 0]);
+}
+
+#[test]
+fn entries_that_went_while_nobody_wrote_stay_missed() {
+    let dir = written();
+    let mut all = lines(dir.path());
+    all.truncate(3);
+    fs::write(dir.path().join(CURRENT), all.join("\n") + "\n").unwrap();
+    let mut log = AuditLog::open(dir.path(), ROOMY).unwrap();
+    log.append(asked("later")).unwrap();
+    assert_eq!(told(dir.path()), ["entries 4 to 5 are missing"]);
+}
+
+#[test]
+fn a_rotation_does_not_break_the_chain_and_a_file_that_goes_is_told_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = Bounds {
+        max_size: 600,
+        keep: 2,
+    };
+    let mut log = AuditLog::open(dir.path(), small).unwrap();
+    for _ in 0..40 {
+        log.append(asked("x")).unwrap();
+    }
+    let kept = files(dir.path()).unwrap();
+    assert_eq!(kept.len(), 3, "{kept:?}");
+    assert_eq!(told(dir.path()), [""; 0]);
+    let mut dropped = 0;
+    walk(dir.path(), |entry| {
+        dropped += u32::from(matches!(entry.what, What::Dropped { .. }));
+        true
+    })
+    .unwrap();
+    assert!(dropped > 0);
+    // One that somebody else removes is missed.
+    fs::remove_file(&kept[0]).unwrap();
+    assert_eq!(told(dir.path()).len(), 1);
+    drop(log);
+    let mut log = AuditLog::open(dir.path(), small).unwrap();
+    log.append(asked("y")).unwrap();
+    assert_eq!(told(dir.path()).len(), 1);
+}
+
+#[test]
+fn two_do_not_write_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let _first = AuditLog::open(dir.path(), ROOMY).unwrap();
+    let err = AuditLog::open(dir.path(), ROOMY).unwrap_err();
+    assert_eq!(err.to_string(), "another usherd writes to it");
+}
+
+#[test]
+fn long_parameters_are_kept_as_their_hash() {
+    let mut map = serde_json::Map::new();
+    map.insert("x".to_owned(), "y".repeat(5_000).into());
+    assert_eq!(entry::kept(Some(&map))["octets"], 5_008);
+}
