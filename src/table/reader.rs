@@ -14,10 +14,11 @@ use super::names::Names;
 /// A value of the tree.
 pub type Value<'i> = Spanned<DeValue<'i>>;
 
-/// Reads one file of the table.
+/// Reads values of the table.
 #[derive(Debug)]
 pub struct Reader<'a> {
-    pub file: usize,
+    /// Where each file begins, when the spans of all are counted through.
+    pub starts: &'a [usize],
     /// Where everything is said to stand, if the text itself is in no file.
     pub pin: Option<Place>,
     pub names: &'a Names,
@@ -26,8 +27,8 @@ pub struct Reader<'a> {
 
 impl Reader<'_> {
     pub fn place<T>(&self, value: &Spanned<T>) -> Place {
-        self.pin
-            .unwrap_or_else(|| Place::new(self.file, value.span()))
+        let counted = || Place::counted(self.starts, value.span());
+        self.pin.unwrap_or_else(counted)
     }
 
     /// Complains about `value` and has nothing to give.

@@ -31,6 +31,7 @@ mod helper;
 mod hidden;
 mod import;
 mod import_xinetd;
+mod layers;
 mod limits;
 mod listeners;
 mod logging;

@@ -192,15 +192,16 @@ fn raw(
     let text = format!("{}{}", write::heading(draft), write::body(draft));
     let (root, _) = DeTable::parse_recoverable(&text);
     let mut reader = Reader {
-        file: place.file,
+        starts: &[],
         names: &host.names,
         pin: Some(place),
         complaints: Vec::new(),
     };
     let (_, services) = root.get_ref().iter().next()?;
-    let mut services = schema::read_services(&mut reader, services);
+    let (name, keys) = services.get_ref().as_table()?.iter().next()?;
+    let service = schema::read_service(&mut reader, name, keys);
     complaints.append(&mut reader.complaints);
-    services.pop()
+    service
 }
 
 impl Live {
