@@ -9,7 +9,7 @@ use crate::sandbox::exposure::Score;
 use crate::sandbox::probe::Probe;
 use crate::table::complaint::Complaints;
 use crate::table::isolation::Level;
-use crate::table::{self, Host, Serve, Table, effective};
+use crate::table::{self, Host, Serve, Table};
 
 pub mod arguments;
 pub mod doctor;
@@ -40,9 +40,10 @@ pub fn check(file: Option<&Path>, show: Show) -> Exit {
                         .iter()
                         .for_each(|line| eprintln!("warning: {line}"));
                     let services = loaded.table.services.len();
-                    say(&summary(file, services, &loaded.warnings))
+                    let summary = summary(file, services, &loaded.warnings);
+                    say(&(summary + &unmet(&loaded.table)))
                 }
-                Show::Effective => say(&effective::effective(&loaded.table)),
+                Show::Effective => say(&loaded.effective()),
                 Show::Exposure(limit) => check_exposure(&loaded.table, limit),
             }
         }
@@ -109,6 +110,18 @@ fn summary(file: Option<&Path>, services: usize, warnings: &Complaints) -> Strin
         false => format!(", {}", warnings.count("warning")),
     };
     format!("{name}: {services} service{s}, no complaints{warned}\n")
+}
+
+/// Services that `only_if` keeps from serving here, a line for each.
+fn unmet(table: &Table) -> String {
+    let unmet = table.services.iter().filter_map(|service| {
+        let reason = service.unmet.as_ref()?;
+        Some(format!(
+            "service \"{}\" is not served here: {reason}\n",
+            service.name
+        ))
+    });
+    unmet.collect()
 }
 
 /// To stdout. Whoever stopped reading (`| head`) has seen enough; a full disk

@@ -61,6 +61,7 @@ fn host(root: bool) -> Host {
         uid: id,
         gid: id,
         user: Some(if root { "root" } else { "alice" }.to_owned()),
+        hostname: "web1.example".to_owned(),
         groups: vec![id],
         inherited: Inherited::Known(vec![
             ("web".to_owned(), InheritedKind::Listener),
@@ -141,7 +142,7 @@ fn known() -> Vec<String> {
     let under = |prefix: &'static str, keys: &'static [&'static str]| {
         keys.iter().map(move |key| format!("{prefix}{key}"))
     };
-    under("", &["include"])
+    under("", &["include", "layers"])
         .chain(under("daemon.", schema::DAEMON_KEYS))
         .chain(under("", schema::SERVICE_KEYS))
         .chain(under("socket.", schema::SOCKET_KEYS))
@@ -167,6 +168,7 @@ fn the_reference_names_the_keys_inside_values_too() {
         schema::STOP_KEYS,
         schema::FORWARD_KEYS,
         schema::SOURCE_PREFIX_KEYS,
+        schema::ONLY_IF_KEYS,
         &limits,
         &schema::LOG_EVENTS,
     ] {

@@ -199,6 +199,7 @@ fn sentence(short: &str, name: &str, said: &Said<'_>) -> String {
             "unable to edit {}: {reason}; nothing was changed",
             said.text("file")
         ),
+        "NotHere" => format!("{service} is enabled in the table, but not served here: {reason}"),
         "NotStartable" => format!("{service} cannot be started by itself: {reason}"),
         "StartFailed" => {
             format!("unable to start {service}: {reason}; `usherctl log {service}` may say more")

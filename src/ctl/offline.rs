@@ -12,7 +12,7 @@ use crate::commands::explain::{Question, Unanswered, ask};
 use crate::commands::{self, Show, exposure};
 use crate::error::Exit;
 use crate::table::complaint::Complaints;
-use crate::table::{self, Host, Loaded, effective};
+use crate::table::{self, Host, Loaded};
 
 pub fn explain(
     console: &Console,
@@ -41,10 +41,16 @@ pub fn check(console: &Console, config: Option<PathBuf>, show: Show) -> Result<(
     }
     let loaded = read(file.as_deref())?;
     let (table, effective) = (&loaded.table, show == Show::Effective);
+    let unmet = table.services.iter().filter_map(|service| {
+        let reason = service.unmet.clone()?;
+        Some((service.name.clone(), json!(reason)))
+    });
+    let unmet: serde_json::Map<_, _> = unmet.collect();
     let mut document = json!({
         "services": table.services.len(),
+        "unmet": unmet,
         "warnings": loaded.warnings.rendered().collect::<Vec<_>>(),
-        "effective": effective.then(|| effective::effective(table)),
+        "effective": effective.then(|| loaded.effective()),
     });
     let Show::Exposure(limit) = show else {
         return console.say_json(&document);

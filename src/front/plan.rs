@@ -51,6 +51,8 @@ pub enum ServePlan {
 pub struct Disabled {
     pub name: String,
     pub description: Option<String>,
+    /// Why, where the table does not switch it off by a word.
+    pub reason: Option<String>,
     /// As in `ServicePlan::serve`, by name.
     pub serves: String,
     pub listen: Vec<String>,

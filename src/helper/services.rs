@@ -348,6 +348,7 @@ fn disabled(table: &Table) -> Vec<Disabled> {
     let shown = off.map(|service| Disabled {
         name: service.name.clone(),
         description: service.description.clone(),
+        reason: service.unmet.clone(),
         serves: match &service.serve {
             Serve::Exec(_) => "exec".to_owned(),
             Serve::Forward(_) => "forward".to_owned(),

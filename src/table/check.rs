@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use super::complaint::{At, Complaint, Complaints, Fault, Place, SourceFile};
 use super::host::{Found, Host};
+use super::origins::Origins;
+use super::provenance::Provenance;
 use super::schema::{Keys, RawService};
 use super::source::{self, Source};
 use super::{Builtin, Listen, Serve, Service, Table};
@@ -23,6 +25,7 @@ pub mod isolation;
 mod listeners;
 mod matching;
 mod one_socket;
+mod only_if;
 mod pam;
 mod rules;
 mod shared;
@@ -37,8 +40,8 @@ pub use daemon::FREE_UIDS;
 pub struct Loaded {
     pub table: Table,
     pub warnings: Complaints,
-    /// Every file of it, the main one first.
-    pub files: Vec<PathBuf>,
+    /// Its files are those of `warnings`.
+    pub provenance: Provenance,
 }
 
 /// Reads and checks a table. The error carries every complaint there is.
@@ -56,7 +59,7 @@ pub fn load(source: Source<'_>, host: &Host) -> Result<Loaded, Complaints> {
     };
     let daemon = check.daemon(&written.daemon);
     check.lent.extend(daemon.user.as_ref().map(|user| user.uid));
-    let mut services = check.services(&written.services, &written.defaults);
+    let mut services = check.services(&mut written.services, &written.defaults, &written.origins);
     let groups = check.distinct(&written.services, &services);
     check.share(&written.services, &written.defaults, &groups, &mut services);
     let services: Vec<Service> = services.into_iter().flatten().collect();
@@ -68,7 +71,16 @@ pub fn load(source: Source<'_>, host: &Host) -> Result<Loaded, Complaints> {
     }
     Ok(Loaded {
         table: Table { daemon, services },
-        files: files.iter().map(|file| file.path().to_owned()).collect(),
+        provenance: Provenance {
+            overrides: files
+                .iter()
+                .map(|file| written.layers.overrides_of(file.path()))
+                .collect(),
+            origins: written.origins,
+            daemon: written.daemon,
+            defaults: written.defaults,
+            services: written.services,
+        },
         warnings: Complaints::new(files, check.warnings),
     })
 }
@@ -94,6 +106,8 @@ struct Draft<'a> {
     raw: &'a RawService,
     own: &'a Keys,
     defaults: &'a Keys,
+    /// Why it is not for this host.
+    unmet: Option<&'a str>,
 }
 
 /// A value and whether the service itself has it.
@@ -123,8 +137,14 @@ impl<'a> Draft<'a> {
         self.pick(key).map(|picked| picked.value.clone())
     }
 
-    fn enabled(&self) -> bool {
+    /// What the table says.
+    fn wanted(&self) -> bool {
         self.value(|k| &k.enabled).unwrap_or(true)
+    }
+
+    /// Whether it is to serve here and now.
+    fn enabled(&self) -> bool {
+        self.wanted() && self.unmet.is_none()
     }
 
     fn place(&self) -> Place {
@@ -146,17 +166,51 @@ impl Check<'_> {
         self.warnings.push(fault.at(place));
     }
 
-    /// One result for each service, `None` for those that cannot be built.
-    fn services(&mut self, raw: &[RawService], defaults: &Keys) -> Vec<Option<Service>> {
-        raw.iter()
-            .map(|raw| {
-                let own = &raw.keys;
-                self.service(Draft { raw, own, defaults })
-            })
-            .collect()
+    /// One result for each service, `None` for those that cannot be built. What
+    /// is only there to be taken `from` need not be a whole one, and is left out then.
+    fn services(
+        &mut self,
+        raw: &mut Vec<RawService>,
+        defaults: &Keys,
+        origins: &Origins,
+    ) -> Vec<Option<Service>> {
+        let mut built = Vec::with_capacity(raw.len());
+        raw.retain(|raw| {
+            let own = &raw.keys;
+            let unmet = own.only_if.as_ref();
+            let unmet = unmet.and_then(|only_if| self.unmet(&only_if.value));
+            let draft = Draft {
+                raw,
+                own,
+                defaults,
+                unmet: unmet.as_deref(),
+            };
+            let (said, warned) = (self.complaints.len(), self.warnings.len());
+            if raw.is_taken && !draft.wanted() {
+                let states = self.states.clone();
+                let service = self.service(draft);
+                let is_whole = service.is_some() && self.complaints.len() == said;
+                if is_whole {
+                    built.push(service);
+                } else {
+                    self.complaints.truncate(said);
+                    self.warnings.truncate(warned);
+                    self.states = states;
+                }
+                return is_whole;
+            }
+            built.push(self.service(draft));
+            let found = self.complaints.iter_mut().skip(said);
+            for complaint in found.chain(self.warnings.iter_mut().skip(warned)) {
+                say_from(raw, origins, complaint);
+            }
+            true
+        });
+        built
     }
 
     fn service(&mut self, draft: Draft<'_>) -> Option<Service> {
+        self.unset_of_nothing(draft);
         let listen = self.listeners(draft);
         let kind = self.kind(draft)?;
         let listen = listen?;
@@ -173,12 +227,25 @@ impl Check<'_> {
             name: draft.raw.name.value.clone(),
             description: draft.value(|k| &k.description),
             enabled: draft.enabled(),
+            only_if: draft.own.only_if.as_ref().map(|at| at.value.clone()),
+            unmet: draft.unmet.filter(|_| draft.wanted()).map(str::to_owned),
             listen,
             socket,
             serve,
             rules,
             routing,
         })
+    }
+
+    fn unset_of_nothing(&mut self, draft: Draft<'_>) {
+        let (own, name) = (draft.own, draft.place());
+        let in_place = own.unset.as_ref().filter(|at| at.place.file == name.file);
+        if let Some(unset) = in_place.filter(|_| own.from.is_none()) {
+            let fault = draft
+                .fault("`unset` has nothing to take away")
+                .help("it is for keys that come by `from`, or in a drop-in for those of the file");
+            self.complain(unset.place, fault);
+        }
     }
 
     /// Which of `exec`, `builtin` and `forward` there is.
@@ -286,6 +353,19 @@ impl Check<'_> {
         let found = (self.host.look)(path);
         self.found.insert(path.to_owned(), found);
         found
+    }
+}
+
+/// Adds how a service comes to have what another one's part of the files says.
+fn say_from(raw: &RawService, origins: &Origins, complaint: &mut Complaint) {
+    let name = &raw.name.value;
+    let Some(from) = &raw.keys.from else {
+        return;
+    };
+    let owner = origins.service(complaint.place);
+    if complaint.other.is_none() && owner.is_some_and(|owner| owner != name) {
+        let note = format!("service \"{name}\" has it by `from`");
+        complaint.other = Some((from.place, note));
     }
 }
 

@@ -73,6 +73,15 @@ impl Place {
         }
     }
 
+    /// A span that is counted through all files, of which `starts` says where they begin.
+    #[must_use]
+    pub fn counted(starts: &[usize], span: Range<usize>) -> Self {
+        let after = starts.partition_point(|start| *start <= span.start);
+        let file = after.saturating_sub(1);
+        let start = starts.get(file).copied().unwrap_or(0);
+        Self::new(file, span.start - start..span.end.saturating_sub(start))
+    }
+
     /// The file as a whole.
     #[must_use]
     pub fn whole(file: usize) -> Self {
@@ -198,6 +207,13 @@ impl SourceFile {
         let start = self.line_starts.get(number).copied().unwrap_or(0);
         let rest = self.text.get(start..).unwrap_or("");
         (start, rest.lines().next().unwrap_or(""))
+    }
+
+    /// `FILE:LINE`.
+    #[must_use]
+    pub fn line_spot(&self, place: Place) -> String {
+        let path = printable(&self.path.to_string_lossy());
+        format!("{path}:{}", self.line_of(place.start) + 1)
     }
 
     /// `FILE:LINE:COL`, or only `FILE` where there is no text to point at.

@@ -48,10 +48,17 @@ pub fn diff(old: &Table, new: &Table) -> Vec<Change> {
         match before.get(service.name.as_str()) {
             None => changes.push(Change::Added { service: name }),
             Some(same) if **same == *service => {}
-            Some(other) => changes.push(Change::Changed {
-                keys: changed_keys(&service_lines(other), &service_lines(service)),
-                service: name,
-            }),
+            Some(other) => {
+                let mut keys = changed_keys(&service_lines(other), &service_lines(service));
+                // The same condition, and another answer.
+                if other.unmet != service.unmet && !keys.contains(&"only_if") {
+                    keys.push("only_if");
+                }
+                changes.push(Change::Changed {
+                    keys,
+                    service: name,
+                });
+            }
         }
     }
     changes

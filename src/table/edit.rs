@@ -4,6 +4,8 @@
 
 use toml_edit::{DocumentMut, Item, Value};
 
+use super::effective::key;
+
 /// The text with `enabled` of a service set; `None` if the service is not in
 /// it. The error says why the text cannot be edited.
 pub fn set_enabled(text: &str, service: &str, enabled: bool) -> Result<Option<String>, String> {
@@ -39,6 +41,14 @@ pub fn set_enabled(text: &str, service: &str, enabled: bool) -> Result<Option<St
         true => edited.replace("\r\n", "\n").replace('\n', "\r\n"),
         false => edited,
     }))
+}
+
+/// The text of a drop-in with the one key for a service that is not in it.
+#[must_use]
+pub fn with_enabled(text: &str, service: &str, enabled: bool) -> String {
+    let gap = if text.is_empty() { "" } else { "\n" };
+    let name = key(service);
+    format!("{text}{gap}[service.{name}]\nenabled = {enabled}\n")
 }
 
 /// Whether every line ends as on Windows.
@@ -78,6 +88,17 @@ mod tests {
             set_enabled(&edited, "a", true).unwrap().unwrap(),
             text.replace("\"tcp:7\"\n", "\"tcp:7\"\nenabled = true\n")
         );
+    }
+
+    #[test]
+    fn a_drop_in_grows_by_one_service_at_a_time() {
+        let one = with_enabled("", "a.b", false);
+        assert_eq!(one, "[service.\"a.b\"]\nenabled = false\n");
+        assert_eq!(set_enabled(&one, "c", false), Ok(None));
+        let two = with_enabled(&one, "c", true);
+        assert_eq!(two, format!("{one}\n[service.c]\nenabled = true\n"));
+        let back = set_enabled(&two, "a.b", true).unwrap().unwrap();
+        assert_eq!(back, two.replace("false", "true"));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Writes a table out as TOML with every default filled in and every name
-//! resolved: what `usherd check --effective` shows. It loads again to the
-//! same table, and `diff` compares services by the lines written here.
+//! resolved: what `usherd check --effective` shows, there with comments on
+//! where each value comes from. It loads again to the same table, and `diff` compares services by the lines written here.
 #![forbid(unsafe_code)]
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use super::confinement::{confinement_lines, show_resources};
 pub use super::confinement::{isolation_settings, resource_settings};
@@ -12,7 +13,7 @@ use super::show_rule::show_rules;
 use super::value::{show_duration, show_hours, show_rate, show_signal, show_size};
 use super::{
     Activation, Audit, Banner, Builtin, Daemon, Exec, Forward, Keepalive, Limit, LogEvents,
-    LogFormat, LogLevel, LogTarget, OnFull, ProxyVersion, Rules, Serve, Service, Side,
+    LogFormat, LogLevel, LogTarget, OnFull, OnlyIf, ProxyVersion, Rules, Serve, Service, Side,
     SocketOptions, Stderr, Table, Undecided,
 };
 
@@ -35,6 +36,12 @@ fn write_lines(out: &mut String, lines: &Lines) {
     for (key, value) in lines {
         let _ = writeln!(out, "{key} = {value}");
     }
+}
+
+/// One line with a comment on it.
+pub(super) fn write_line(out: &mut String, key: &str, value: &str, comment: &str) {
+    let line = format!("{key} = {value}");
+    let _ = writeln!(out, "{line:40}  # {comment}");
 }
 
 /// `[daemon]`.
@@ -107,7 +114,8 @@ pub fn service_lines(service: &Service) -> Lines {
     if let Some(description) = &service.description {
         lines.push(("description", text(description)));
     }
-    lines.push(("enabled", service.enabled.to_string()));
+    lines.push(("enabled", service.wanted().to_string()));
+    lines.extend(service.only_if.iter().map(|c| ("only_if", show_only_if(c))));
     lines.push((
         "listen",
         list(service.listen.iter().map(|l| text(&l.to_string()))),
@@ -287,6 +295,18 @@ fn socket_lines(lines: &mut Lines, socket: &SocketOptions) {
     ];
     let given = options.into_iter().filter_map(|(k, v)| Some((k, v?)));
     lines.push(("socket", inline(given)));
+}
+
+fn show_only_if(only_if: &OnlyIf) -> String {
+    let paths = |of: &[PathBuf]| (!of.is_empty()).then(|| list(of.iter().map(|p| path(p))));
+    let hosts = &only_if.host;
+    let hosts = (!hosts.is_empty()).then(|| list(hosts.iter().map(|host| text(host))));
+    let parts = [
+        ("path_exists", paths(&only_if.path_exists)),
+        ("path_missing", paths(&only_if.path_missing)),
+        ("host", hosts),
+    ];
+    inline(parts.into_iter().filter_map(|(k, v)| Some((k, v?))))
 }
 
 fn show_keepalive(keepalive: Option<&Keepalive>) -> String {

@@ -29,6 +29,8 @@ pub struct Host {
     pub gid: u32,
     /// Own name, if the uid belongs to an account.
     pub user: Option<String>,
+    /// As uname(2) has it.
+    pub hostname: String,
     /// Own supplementary groups.
     pub groups: Vec<u32>,
     /// Descriptors handed over in LISTEN_FDS.
@@ -119,6 +121,9 @@ impl Host {
             uid: uid.as_raw(),
             gid: unistd::getegid().as_raw(),
             user: accounts.user_by_uid(uid.as_raw()).map(|a| a.name),
+            hostname: unistd::gethostname()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default(),
             groups: unistd::getgroups()
                 .unwrap_or_default()
                 .into_iter()
@@ -290,6 +295,7 @@ pub(crate) mod tests {
             uid,
             gid: uid,
             user: Some(if root { "root" } else { "alice" }.to_owned()),
+            hostname: "host".to_owned(),
             groups: vec![uid],
             inherited: Inherited::Known(vec![
                 ("web".to_owned(), InheritedKind::Listener),
@@ -302,6 +308,7 @@ pub(crate) mod tests {
             accounts: Box::new(Pretend),
             look: |path| match path.parent() {
                 None => Found::Folder,
+                Some(_) if path.ends_with("missing") => Found::Nothing,
                 Some(_) => Found::Program,
             },
             lack_of_pam: || Some("unable to load the PAM library".to_owned()),

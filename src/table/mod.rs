@@ -25,6 +25,8 @@ pub mod host;
 pub mod import;
 pub mod isolation;
 pub mod names;
+pub mod origins;
+pub mod provenance;
 mod reader;
 pub mod schema;
 pub mod show_rule;
@@ -184,12 +186,27 @@ pub enum LogLevel {
 pub struct Service {
     pub name: String,
     pub description: Option<String>,
+    /// As the table has it and `only_if` lets it.
     pub enabled: bool,
+    pub only_if: Option<OnlyIf>,
+    /// Why it is not enabled although the table says so.
+    pub unmet: Option<String>,
     pub listen: Vec<Listen>,
     pub socket: SocketOptions,
     pub serve: Serve,
     pub rules: Rules,
     pub routing: Routing,
+}
+
+/// `only_if`: what must hold of the host for the service to be there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OnlyIf {
+    /// All of them are there.
+    pub path_exists: Vec<PathBuf>,
+    /// None of them is.
+    pub path_missing: Vec<PathBuf>,
+    /// One of them is the host's name; patterns of glob(7). Empty: any host.
+    pub host: Vec<String>,
 }
 
 /// Which requests at a shared address are for a service, and how long usherd
@@ -490,6 +507,14 @@ pub struct Keepalive {
     pub idle: Option<Duration>,
     pub interval: Option<Duration>,
     pub probes: Option<u32>,
+}
+
+impl Service {
+    /// Whether the table has it enabled, be it for other hosts.
+    #[must_use]
+    pub fn wanted(&self) -> bool {
+        self.enabled || self.unmet.is_some()
+    }
 }
 
 /// The file, or the embedded table where no file is named.

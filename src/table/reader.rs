@@ -14,17 +14,18 @@ use super::names::Names;
 /// A value of the tree.
 pub type Value<'i> = Spanned<DeValue<'i>>;
 
-/// Reads one file of the table.
+/// Reads values of the table.
 #[derive(Debug)]
 pub struct Reader<'a> {
-    pub file: usize,
+    /// Where each file begins, when the spans of all are counted through.
+    pub starts: &'a [usize],
     pub names: &'a Names,
     pub complaints: Vec<Complaint>,
 }
 
 impl Reader<'_> {
     pub fn place<T>(&self, value: &Spanned<T>) -> Place {
-        Place::new(self.file, value.span())
+        Place::counted(self.starts, value.span())
     }
 
     /// Complains about `value` and has nothing to give.

@@ -16,12 +16,13 @@ use super::complaint::{At, Fault, Place};
 use super::reader::{Reader, Value};
 use super::{
     Activation, Audit, Banner, Builtin, Forward, Hours, IoPriority, Keepalive, Limit, LogEvents,
-    LogSettings, OnFull, Rate, Resources, Side, SourcePrefix, Stderr, Stop, Undecided,
+    LogSettings, OnFull, OnlyIf, Rate, Resources, Side, SourcePrefix, Stderr, Stop, Undecided,
 };
 
 mod address;
 mod content;
 mod isolation;
+mod layering;
 mod matches;
 mod process;
 mod read;
@@ -29,12 +30,13 @@ mod socket;
 
 pub use content::{QUIC_VERSIONS, TLS_VERSIONS, keys_of};
 pub use isolation::{IO_KEYS, ISOLATION_KEYS, RESOURCES_KEYS, RawIsolation};
+pub use layering::ONLY_IF_KEYS;
 pub use matches::{PROTOCOLS, RawRule, match_keys};
 pub use process::{LIMITS, Unit};
 pub use read::LOG_EVENTS;
 
 /// Top level of a file.
-pub const FILE_KEYS: &[&str] = &["include", "daemon", "defaults", "service"];
+pub const FILE_KEYS: &[&str] = &["include", "layers", "daemon", "defaults", "service"];
 pub const DAEMON_KEYS: &[&str] = &[
     "user",
     "runtime_dir",
@@ -82,6 +84,9 @@ pub const NOT_DEFAULTS: &[&str] = &[
     "state",
     "credentials",
     "description",
+    "from",
+    "unset",
+    "only_if",
 ];
 
 /// `socket`, with accounts still by name.
@@ -117,11 +122,34 @@ pub struct RawDaemon {
     pub resources: Option<At<Resources>>,
 }
 
+impl RawDaemon {
+    /// Where the value of a key stands, if it does.
+    #[must_use]
+    pub fn place_of(&self, key: &str) -> Option<Place> {
+        fn place<T>(at: &Option<At<T>>) -> Option<Place> {
+            at.as_ref().map(|at| at.place)
+        }
+        match key {
+            "user" => place(&self.user),
+            "runtime_dir" => place(&self.runtime_dir),
+            "state_dir" => place(&self.state_dir),
+            "status_group" => place(&self.status_group),
+            "admin_group" => place(&self.admin_group),
+            "log" => place(&self.log),
+            "undecided" => place(&self.undecided),
+            "resources" => place(&self.resources),
+            _ => None,
+        }
+    }
+}
+
 /// A service as written.
 #[derive(Clone, Debug)]
 pub struct RawService {
     pub name: At<String>,
     pub keys: Keys,
+    /// Another service has its keys `from` this one.
+    pub is_taken: bool,
 }
 
 /// `match` is a word of Rust, so its field has another name.
@@ -145,6 +173,8 @@ macro_rules! service_keys {
             $($(#[$doc])* pub $key: Option<At<$type>>,)*
             /// Keys that are there, whatever became of their values.
             present: Vec<(&'static str, Place)>,
+            /// Keys inside those that are tables: `isolation` has `preset`.
+            inside: Vec<(&'static str, String, Place)>,
             /// Keys that unknown ones seem to stand for.
             meant: Vec<&'static str>,
         }
@@ -155,6 +185,7 @@ macro_rules! service_keys {
                 let place = reader.place(key);
                 $(if key.get_ref() == key_name!($key) {
                     self.present.push((key_name!($key), place));
+                    self.look_inside(reader, key_name!($key), "", value);
                     self.$key = reader.at(value, $read);
                     return true;
                 })*
@@ -214,6 +245,11 @@ service_keys! {
     pam: String = |r, v| r.word(v, "the name of a PAM service");
     log: LogEvents = read::log_events;
     socket: RawSocket = socket::socket;
+    /// The service that the other keys are from where it has none itself.
+    from: String = |r, v| r.word(v, "the name of another service");
+    /// Keys that are not to come from there.
+    unset: Vec<String> = layering::unset;
+    only_if: OnlyIf = layering::only_if;
     enabled: bool = Reader::boolean;
     description: String = |r, v| r.string(v, "a text");
 }
@@ -228,6 +264,30 @@ impl Keys {
             }
         }
         keys
+    }
+
+    fn look_inside(
+        &mut self,
+        reader: &Reader<'_>,
+        key: &'static str,
+        above: &str,
+        value: &Value<'_>,
+    ) {
+        for (inner, value) in value.get_ref().as_table().into_iter().flatten() {
+            let path = format!("{above}{}", inner.get_ref());
+            match value.get_ref() {
+                DeValue::Table(table) if !table.is_empty() => {
+                    self.look_inside(reader, key, &format!("{path}."), value);
+                }
+                _ => self.inside.push((key, path, reader.place(inner))),
+            }
+        }
+    }
+
+    /// What is written inside of a key that is a table, and where.
+    pub fn inside(&self, key: &str) -> impl Iterator<Item = (&str, Place)> {
+        let inside = self.inside.iter().filter(move |(of, ..)| *of == key);
+        inside.map(|(_, path, place)| (path.as_str(), *place))
     }
 
     /// Whether a key is there, be it misspelt.
@@ -309,39 +369,31 @@ pub fn read_defaults(reader: &mut Reader<'_>, value: &Value<'_>) -> Keys {
     Keys::read_table(reader, table, "[defaults]")
 }
 
-/// `[service]` with its services, each by name.
-pub fn read_services(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<RawService> {
-    let Some(table) = reader.table(value, "services, each in [service.NAME]") else {
-        return Vec::new();
+/// `[service.NAME]`.
+pub fn read_service(
+    reader: &mut Reader<'_>,
+    key: &Spanned<DeString<'_>>,
+    value: &Value<'_>,
+) -> Option<RawService> {
+    let name: &str = key.get_ref();
+    let keys = match value.get_ref() {
+        DeValue::Table(table) => Keys::read_table(reader, table, &format!("service \"{name}\"")),
+        _ if SERVICE_KEYS.contains(&name) => {
+            let fault = Fault::new("this service has no name")
+                .help("a service is headed [service.NAME], with a name of yours");
+            return reader.complain(key, fault);
+        }
+        _ => return reader.mismatch(value, "the table of a service"),
     };
-    let mut services = Vec::with_capacity(table.len());
-    for (key, value) in table {
-        let name: &str = key.get_ref();
-        let keys = match value.get_ref() {
-            DeValue::Table(table) => {
-                Keys::read_table(reader, table, &format!("service \"{name}\""))
-            }
-            _ if SERVICE_KEYS.contains(&name) => {
-                let fault = Fault::new("this service has no name")
-                    .help("a service is headed [service.NAME], with a name of yours");
-                reader.complain::<_, ()>(key, fault);
-                continue;
-            }
-            _ => {
-                reader.mismatch::<()>(value, "the table of a service");
-                continue;
-            }
-        };
-        check_name(reader, key);
-        services.push(RawService {
-            name: At {
-                value: name.to_owned(),
-                place: reader.place(key),
-            },
-            keys,
-        });
-    }
-    services
+    check_name(reader, key);
+    Some(RawService {
+        name: At {
+            value: name.to_owned(),
+            place: reader.place(key),
+        },
+        keys,
+        is_taken: false,
+    })
 }
 
 /// Names go into logs, variables and (later) directory names.

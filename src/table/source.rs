@@ -1,31 +1,44 @@
 //! Reads the files of a table: the main file, then what it includes, depth
 //! first, each pattern's matches in the order of their bytes. Relative
-//! patterns start from the folder of the file that has them.
+//! patterns start from the folder of the file that has them, in every layer.
 //!
 //! `[daemon]` and `[defaults]` stand in the main file only: a fragment that a
 //! package drops into a folder must not change the services of others.
+//!
+//! Services are put together as TOML, before the schema reads a value: drop-ins
+//! over their file, then each service over the one that it takes its keys
+//! `from`. The spans of all files are counted from the first one on, so that
+//! every value still knows where it was written.
 #![forbid(unsafe_code)]
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::{self, Read};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
-use toml::de::DeTable;
+use toml::de::{DeString, DeTable, DeValue};
+use typed_arena::Arena;
 
-use super::complaint::{At, Complaint, Fault, Place, SourceFile, did_you_mean};
+use super::complaint::{At, Complaint, Fault, Place, SourceFile};
 use super::names::Names;
+use super::origins::{Origins, Whose};
 use super::reader::{Reader, Value};
-use super::schema::{self, FILE_KEYS, Keys, RawDaemon, RawService, SERVICE_KEYS};
+use super::schema::{Keys, RawDaemon, RawService};
+use include::Found;
+use layers::Layers;
+use syntax::Broken;
 
+mod drop_in;
 mod include;
+mod inherit;
+pub mod layers;
+mod merge;
+mod root;
+mod syntax;
 
 /// No table is larger; a device or an endless pipe is.
 const LARGEST_FILE: u64 = 64 << 20;
-/// More syntax errors than this say that it is no table at all.
-const MOST_SYNTAX: usize = 200;
 /// A chain of includes longer than this helps nobody.
 const DEEPEST: usize = 16;
 
@@ -47,6 +60,8 @@ pub struct Written {
     pub defaults: Keys,
     pub services: Vec<RawService>,
     pub files: Vec<SourceFile>,
+    pub origins: Origins,
+    pub layers: Layers,
     pub complaints: Vec<Complaint>,
     pub warnings: Vec<Complaint>,
     /// Some file could not be read whole, so what seems to be missing may be there.
@@ -55,33 +70,89 @@ pub struct Written {
 
 /// Reads it all, as far as it can be read.
 pub fn read(source: Source<'_>, names: &Names) -> Written {
-    let mut files = Files {
-        names,
-        written: Written::default(),
-        open: Vec::new(),
-        read: HashSet::new(),
-        places: HashMap::new(),
-    };
-    match source {
-        Source::File(path) => files.read_file(path, None),
-        Source::Text { name, text } => {
-            files.read_text(PathBuf::from(name), text.to_owned(), None);
+    let texts = Arena::new();
+    let written = {
+        let mut files = Files::new(names, &texts);
+        match source {
+            Source::File(path) => {
+                files.written.layers = Layers::usual(path);
+                files.read_file(path, None);
+            }
+            Source::Text { name, text } => {
+                let source = SourceFile::new(PathBuf::from(name), text.to_owned());
+                files.read_table(source, None);
+            }
         }
+        files.finish()
+    };
+    Written {
+        files: texts.into_vec(),
+        ..written
     }
-    files.written
 }
 
-struct Files<'a> {
+/// A service as TOML, with its drop-ins.
+struct Section<'t> {
+    name: Spanned<DeString<'t>>,
+    value: Value<'t>,
+    file: usize,
+    /// The syntax of one of its files is broken there: the rest would be guesswork.
+    broken: bool,
+}
+
+struct Files<'a, 't> {
     names: &'a Names,
-    written: Written,
+    texts: &'t Arena<SourceFile>,
+    sources: Vec<&'t SourceFile>,
+    /// Where each file begins when all are counted through.
+    starts: Vec<usize>,
     /// The files being read, outermost first, to notice loops.
     open: Vec<PathBuf>,
     read: HashSet<PathBuf>,
-    /// Where each service stands.
-    places: HashMap<String, Place>,
+    sections: Vec<Section<'t>>,
+    by_name: HashMap<String, usize>,
+    /// Of files with syntax errors.
+    broken: HashMap<usize, Broken>,
+    /// What readers complain about, some of it only because of the syntax.
+    found: Vec<Complaint>,
+    written: Written,
 }
 
-impl Files<'_> {
+impl<'a, 't> Files<'a, 't> {
+    fn new(names: &'a Names, texts: &'t Arena<SourceFile>) -> Self {
+        Self {
+            names,
+            texts,
+            sources: Vec::new(),
+            starts: Vec::new(),
+            open: Vec::new(),
+            read: HashSet::new(),
+            sections: Vec::new(),
+            by_name: HashMap::new(),
+            broken: HashMap::new(),
+            found: Vec::new(),
+            written: Written::default(),
+        }
+    }
+
+    /// The services that come of it all.
+    fn finish(mut self) -> Written {
+        let names = self.sections.iter().map(|s| s.name.get_ref().to_string());
+        self.written.origins.settle(names.collect());
+        self.read_services();
+        let explained = |c: &Complaint| {
+            let broken = self.broken.get(&c.place.file);
+            let source = self.sources.get(c.place.file);
+            broken.is_some_and(|broken| {
+                source.is_some_and(|source| broken.explains(source, c.place.start))
+            })
+        };
+        let found = std::mem::take(&mut self.found);
+        let found = found.into_iter().filter(|c| !explained(c));
+        self.written.complaints.extend(found);
+        self.written
+    }
+
     /// `from` is the `include` entry that names the file; the main file has none.
     fn read_file(&mut self, path: &Path, from: Option<Place>) {
         let identity = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
@@ -97,163 +168,142 @@ impl Files<'_> {
         match read_bounded(path) {
             Ok(text) => {
                 self.open.push(identity);
-                self.read_text(path.to_owned(), text, Some(path));
+                self.read_table(SourceFile::new(path.to_owned(), text), Some(path));
                 self.open.pop();
             }
-            Err(reason) => {
-                self.fail(
-                    path,
-                    from,
-                    format!("unable to read {}: {reason}", path.display()),
-                );
-            }
+            Err(reason) => self.unreadable(path, from, &reason),
         }
+    }
+
+    fn unreadable(&mut self, path: &Path, from: Option<Place>, reason: &str) {
+        let problem = format!("unable to read {}: {reason}", path.display());
+        self.fail(path, from, problem);
     }
 
     fn fail(&mut self, path: &Path, from: Option<Place>, problem: String) {
         let place = from.unwrap_or_else(|| {
-            let file = SourceFile::new(path.to_owned(), String::new());
-            self.written.files.push(file);
-            Place::whole(self.written.files.len() - 1)
+            let (file, _) = self.add_file(SourceFile::new(path.to_owned(), String::new()));
+            Place::whole(file)
         });
         self.written.partial = true;
         self.written.complaints.push(Fault::new(problem).at(place));
     }
 
-    /// `path` is where relative includes start; a text that is no file has none.
-    fn read_text(&mut self, name: PathBuf, text: String, path: Option<&Path>) {
-        let file = self.written.files.len();
-        // Its place is taken before its includes take theirs.
-        self.written
-            .files
-            .push(SourceFile::new(name.clone(), String::new()));
-
-        let (root, errors) = DeTable::parse_recoverable(&text);
-        let mut reader = Reader {
-            file,
-            names: self.names,
-            complaints: Vec::new(),
+    fn add_file(&mut self, source: SourceFile) -> (usize, &'t SourceFile) {
+        let start = match (self.starts.last(), self.sources.last()) {
+            (Some(start), Some(last)) => start + last.text().len() + 1,
+            _ => 0,
         };
-        let includes = self.read_root(&mut reader, root.get_ref());
-        let found = reader.complaints;
-        drop(root);
+        let source: &'t SourceFile = self.texts.alloc(source);
+        self.starts.push(start);
+        self.sources.push(source);
+        (self.sources.len() - 1, source)
+    }
 
-        let source = SourceFile::new(name, text);
-        let broken = Self::syntax(&errors, &source, file);
-        self.forgive(&source, &broken, file, found);
-        self.written.complaints.extend(broken);
-        self.written.files[file] = source;
+    /// The keys of a file, as far as its syntax lets them be read.
+    fn parse(&mut self, source: SourceFile) -> (usize, DeTable<'t>) {
+        let (file, source) = self.add_file(source);
+        let (root, errors) = DeTable::parse_recoverable(source.text());
+        let root = merge::moved(root.into_inner(), self.starts.last().copied().unwrap_or(0));
+        let syntax = syntax::complaints(&errors, source, file);
+        if !syntax.is_empty() {
+            self.broken.insert(file, Broken::new(source, &syntax));
+            self.written.complaints.extend(syntax);
+            self.written.partial = true;
+        }
+        (file, root)
+    }
 
+    /// `path` is where relative includes start; a text that is no file has none.
+    fn read_table(&mut self, source: SourceFile, path: Option<&Path>) {
+        // It hides the file below it, and that file's drop-ins with it.
+        let is_mask = source.text().trim().is_empty();
+        let (file, root) = self.parse(source);
+        let includes = self.read_root(file, root, path);
+        self.forgive(file);
+        if let Some(path) = path.filter(|_| !is_mask) {
+            self.read_drop_ins(file, path);
+        }
         for pattern in includes {
             self.include(&pattern, path);
         }
     }
 
-    /// What the TOML parser has to say, in words of ours. Below a heading that
-    /// it could not read, everything else is a consequence.
-    fn syntax(errors: &[toml::de::Error], source: &SourceFile, file: usize) -> Vec<Complaint> {
-        let end = source.text().len();
-        let mut broken: Vec<Complaint> = Vec::new();
-        let mut headed = 0..0;
-        for error in errors.iter().take(MOST_SYNTAX) {
-            let span = error.span().unwrap_or(end..end);
-            if headed.contains(&span.start) {
-                continue;
-            }
-            if let Some(section) = source.section(span.start) {
-                headed = section;
-            }
-            let place = Place::new(file, span.clone());
-            let text = source.text().get(span).unwrap_or("");
-            broken.push(match error.message() {
-                "duplicate key" => twice(text, source, place),
-                message if message.starts_with("invalid boolean") => {
-                    Fault::new(format!("{text} is no value"))
-                        .help("a text stands in quotes, a boolean is true or false")
-                        .at(place)
-                }
-                message => Fault::new(message).at(place),
-            });
-        }
-        broken
-    }
-
-    /// Keeps the complaints of a file that do not follow from its syntax
-    /// errors, and forgets the services that have one: what else would be
+    /// Services with a syntax error in `file` are left out: what else would be
     /// said about them is guesswork.
-    fn forgive(
-        &mut self,
-        source: &SourceFile,
-        broken: &[Complaint],
-        file: usize,
-        found: Vec<Complaint>,
-    ) {
-        let lines: HashSet<usize> = broken
-            .iter()
-            .map(|c| source.line_of(c.place.start))
-            .collect();
-        let sections: Vec<Range<usize>> = broken
-            .iter()
-            .filter_map(|c| source.section(c.place.start))
-            .collect();
-        let follows = |at: usize| {
-            lines.contains(&source.line_of(at)) || sections.iter().any(|s| s.contains(&at))
-        };
-        let found = found.into_iter().filter(|c| !follows(c.place.start));
-        self.written.complaints.extend(found);
-        if broken.is_empty() {
+    fn forgive(&mut self, file: usize) {
+        let Some(broken) = self.broken.get(&file) else {
             return;
-        }
-        self.written.partial = true;
-        let services = &mut self.written.services;
-        let mut heads: Vec<usize> = services
-            .iter()
-            .filter(|s| s.name.place.file == file)
-            .map(|s| s.name.place.start)
-            .collect();
+        };
+        let mut heads: Vec<(usize, usize)> = self.written.origins.services_in(file).collect();
         heads.sort_unstable();
-        let owner = |at: usize| heads.partition_point(|head| *head <= at);
-        let bad: HashSet<usize> = broken.iter().map(|c| owner(c.place.start)).collect();
-        services.retain(|s| s.name.place.file != file || !bad.contains(&owner(s.name.place.start)));
-    }
-
-    fn read_root(&mut self, reader: &mut Reader<'_>, root: &DeTable<'_>) -> Vec<At<String>> {
-        let main = reader.file == 0;
-        let mut includes = Vec::new();
-        for (key, value) in root {
-            match key.get_ref().as_ref() {
-                "include" => includes = read_includes(reader, value),
-                "daemon" | "defaults" if !main => {
-                    let fault =
-                        Fault::new(format!("[{}] belongs into the main file", key.get_ref())).help(
-                            "it is about all services, and an included file is about its own",
-                        );
-                    reader.complain::<_, ()>(key, fault);
-                }
-                "daemon" => self.written.daemon = schema::read_daemon(reader, value),
-                "defaults" => self.written.defaults = schema::read_defaults(reader, value),
-                "service" => {
-                    for service in schema::read_services(reader, value) {
-                        self.add(reader, service);
-                    }
-                }
-                _ => unknown_root(reader, key, value),
+        let starts: Vec<usize> = heads.iter().map(|(start, _)| *start).collect();
+        let bad = broken.services(&starts);
+        for (start, number) in heads {
+            if let Some(section) = self.sections.get_mut(number)
+                && bad.contains(&start)
+            {
+                section.broken = true;
             }
         }
-        includes
     }
 
-    fn add(&mut self, reader: &mut Reader<'_>, service: RawService) {
-        let At { value: name, place } = &service.name;
-        if let Some(first) = self.places.get(name) {
-            let complaint = Fault::new(format!("service \"{name}\" is there twice"))
-                .at(*place)
-                .and(*first, "the first one");
-            reader.complaints.push(complaint);
+    /// Lets `read` read, and keeps what it complains about.
+    fn reading<T>(&mut self, read: impl FnOnce(&mut Reader<'_>) -> T) -> T {
+        let mut reader = Reader {
+            starts: &self.starts,
+            names: self.names,
+            complaints: Vec::new(),
+        };
+        let done = read(&mut reader);
+        self.found.append(&mut reader.complaints);
+        done
+    }
+
+    fn place<T>(&self, value: &Spanned<T>) -> Place {
+        Place::counted(&self.starts, value.span())
+    }
+
+    fn services_of(&mut self, value: Value<'t>) -> DeTable<'t> {
+        self.reading(|r| {
+            r.table(&value, "services, each in [service.NAME]")
+                .is_some()
+        });
+        match value.into_inner() {
+            DeValue::Table(table) => table,
+            _ => DeTable::new(),
+        }
+    }
+
+    fn add(&mut self, name: Spanned<DeString<'t>>, value: Value<'t>, file: usize) {
+        let place = self.place(&name);
+        if let Some(first) = self.by_name.get(name.get_ref().as_ref()) {
+            let first = self.place(&self.sections[*first].name);
+            let fault = Fault::new(format!("service \"{}\" is there twice", name.get_ref()));
+            self.found.push(fault.at(place).and(first, "the first one"));
             return;
         }
-        self.places.insert(name.clone(), *place);
-        self.written.services.push(service);
+        let number = self.sections.len();
+        self.begin(place, &value, number);
+        self.by_name.insert(name.get_ref().to_string(), number);
+        self.sections.push(Section {
+            name,
+            value,
+            file,
+            broken: false,
+        });
+    }
+
+    /// From `place` on it is about a service. Its tables may have headings elsewhere.
+    fn begin(&mut self, place: Place, value: &Value<'t>, number: usize) {
+        self.written.origins.begin(place, Whose::Service(number));
+        let Some(table) = value.get_ref().as_table() else {
+            return;
+        };
+        for (key, _) in table.iter().filter(|(_, value)| value.get_ref().is_table()) {
+            let place = self.place(key);
+            self.written.origins.begin(place, Whose::Service(number));
+        }
     }
 
     fn include(&mut self, pattern: &At<String>, path: Option<&Path>) {
@@ -262,19 +312,23 @@ impl Files<'_> {
             self.written.complaints.push(fault.at(pattern.place));
             return;
         };
-        let folder = path.parent().unwrap_or(Path::new(""));
-        match include::find(folder, &pattern.value) {
+        let found = self.written.layers.find(path, &pattern.value);
+        for file in self.found_files(found, pattern.place) {
+            self.read_file(&file, Some(pattern.place));
+        }
+    }
+
+    fn found_files(&mut self, found: Result<Found, Fault>, place: Place) -> Vec<PathBuf> {
+        match found {
             Ok(found) => {
-                for fault in found.warnings {
-                    self.written.warnings.push(fault.at(pattern.place));
-                }
-                for file in found.files {
-                    self.read_file(&file, Some(pattern.place));
-                }
+                let warnings = found.warnings.into_iter().map(|fault| fault.at(place));
+                self.written.warnings.extend(warnings);
+                found.files
             }
             Err(fault) => {
                 self.written.partial = true;
-                self.written.complaints.push(fault.at(pattern.place));
+                self.written.complaints.push(fault.at(place));
+                Vec::new()
             }
         }
     }
@@ -302,59 +356,4 @@ fn read_bounded(path: &Path) -> Result<String, String> {
             + 1;
         format!("line {line} is not UTF-8")
     })
-}
-
-fn read_includes(reader: &mut Reader<'_>, value: &Value<'_>) -> Vec<At<String>> {
-    const WANTED: &str = "a list of files such as [\"services.d/*.toml\"]";
-    let Some(items) = value.get_ref().as_array() else {
-        reader.mismatch::<()>(value, WANTED);
-        return Vec::new();
-    };
-    // Those that make sense are read even if others do not.
-    items
-        .iter()
-        .filter_map(|v| reader.at(v, |r, v| r.word(v, "a file or a pattern")))
-        .collect()
-}
-
-fn unknown_root(reader: &mut Reader<'_>, key: &Spanned<impl AsRef<str>>, value: &Value<'_>) {
-    let name = key.get_ref().as_ref();
-    let fault = Fault::new(format!("no key \"{name}\" at the top of a table"));
-    let has_service_keys = value.get_ref().as_table().is_some_and(|table| {
-        table
-            .keys()
-            .any(|key| SERVICE_KEYS.contains(&key.get_ref().as_ref()))
-    });
-    let near = did_you_mean(name, FILE_KEYS.iter().copied());
-    let fault = match near {
-        Some(near) => fault.help(format!("did you mean \"{near}\"?")),
-        None if has_service_keys => fault.help(format!("a service is headed [service.{name}]")),
-        None if SERVICE_KEYS.contains(&name) => {
-            fault.help("keys of a service stand below [service.NAME] or [defaults]")
-        }
-        None => fault.help(format!("the keys are {}", FILE_KEYS.join(", "))),
-    };
-    reader.complain::<_, ()>(key, fault);
-}
-
-/// A key or a heading that is there already.
-fn twice(key: &str, source: &SourceFile, place: Place) -> Complaint {
-    let Some(section) = source.section(place.start) else {
-        return Fault::new(format!("{key} is there twice")).at(place);
-    };
-    let text = source.text();
-    let heading = text[section.clone()].lines().next().unwrap_or("").trim();
-    let complaint = Fault::new(format!("{heading} is there twice")).at(place);
-    let starts_a_line = |at: usize| {
-        let before = text[..at].rsplit('\n').next().unwrap_or("");
-        before.trim().is_empty()
-    };
-    let mut earlier = text[..section.start].match_indices(heading);
-    match earlier.find(|(at, _)| starts_a_line(*at)) {
-        Some((at, _)) => {
-            let first = Place::new(place.file, at..at + heading.len());
-            complaint.and(first, "the first one")
-        }
-        None => complaint,
-    }
 }

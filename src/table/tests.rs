@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::host::tests::host;
 use super::*;
 
+mod layering;
 mod routing;
 
 fn try_load(text: &str, root: bool) -> Result<Loaded, Complaints> {
@@ -572,6 +573,10 @@ fn shards() -> impl Strategy<Value = String> {
         "\u{feff}",
         "\r",
         "[[service]]",
+        "from = 'a'",
+        "from = 'b'",
+        "unset = ['listen', 'match.tls']",
+        "layers = ['a']",
     ]);
     let line = prop_oneof![
         4 => (keys, values).prop_map(|(k, v)| format!("{k} = {v}")),

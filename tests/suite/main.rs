@@ -29,6 +29,7 @@ mod handover;
 mod held;
 mod helper;
 mod hidden;
+mod layers;
 mod limits;
 mod listeners;
 mod logging;

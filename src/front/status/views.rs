@@ -41,7 +41,7 @@ pub fn disabled(disabled: &Disabled) -> types::Service {
         name: disabled.name.clone(),
         description: disabled.description.clone(),
         state: State::Disabled,
-        reason: None,
+        reason: disabled.reason.clone(),
         serves: disabled.serves.clone(),
         listeners: listeners.collect(),
         running: 0,

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::hash_map::DefaultHasher;
-use std::hash::Hasher;
+use std::hash::{Hash, Hasher};
 use std::os::fd::AsFd;
 use std::time::Instant;
 
@@ -237,5 +237,8 @@ pub(in crate::helper) fn shown_reload(
 pub(in crate::helper) fn token_of(table: &Table) -> String {
     let mut hasher = DefaultHasher::new();
     hasher.write(effective(table).as_bytes());
+    for service in &table.services {
+        service.unmet.hash(&mut hasher);
+    }
     format!("{:016x}", hasher.finish())
 }

@@ -1,5 +1,5 @@
 //! `Enable` and `Disable`: one word of one file changed, and put back if the
-//! table is no good with it.
+//! table is no good with it. For a service of a package it is a word in a drop-in.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -17,12 +17,17 @@ use crate::control::message::{CallError, Reply};
 use crate::control::server::Answer;
 use crate::helper::core::{Helper, Phase};
 use crate::table::edit;
+use crate::table::provenance::SetIn;
+
+/// The drop-in for a service of a package, in the folder beside its file's place.
+const DROP_IN: &str = "usherctl.toml";
 
 /// A file that was changed, and what it said before.
 #[derive(Debug)]
 pub(super) struct Edited {
     file: PathBuf,
-    before: Vec<u8>,
+    /// `None`: it was not there.
+    before: Option<Vec<u8>>,
     after: Vec<u8>,
 }
 
@@ -30,9 +35,10 @@ impl Edited {
     /// Puts it back, unless somebody else has changed it since.
     pub(super) fn undo(&self) {
         let untouched = fs::read(&self.file).is_ok_and(|now| now == self.after);
-        let done = match untouched {
-            true => rewrite(&self.file, &self.before),
-            false => Err(io::Error::other("somebody else has changed it")),
+        let done = match (untouched, &self.before) {
+            (true, Some(before)) => rewrite(&self.file, before),
+            (true, None) => fs::remove_file(&self.file),
+            (false, _) => Err(io::Error::other("somebody else has changed it")),
         };
         if let Err(err) = done {
             let file = self.file.display();
@@ -90,21 +96,38 @@ impl Helper {
         let Some(service) = services.find(|service| service.name == *name) else {
             return Err(no_such_service(name));
         };
-        match service.enabled == *enabled {
-            true => Ok(None),
-            false => edit_file(&loaded.files, name, *enabled).map(Some),
+        if service.wanted() == *enabled {
+            return Ok(None);
         }
+        let edited = match loaded.where_to_enable(name) {
+            Some(SetIn::File(file)) => edit_file(file, name, *enabled),
+            Some(SetIn::DropIns(folder)) => drop_in(folder, name, *enabled),
+            None => return Err(no_such_service(name)),
+        };
+        edited.map(Some)
     }
 
     /// Whether the table in force has what is wanted.
     pub(super) fn is_toggled(&self, toggle: &Toggle) -> bool {
         let mut services = self.table.services.iter();
         let in_force = services.find(|service| service.name == toggle.name);
-        in_force.is_some_and(|service| service.enabled == toggle.enabled)
+        in_force.is_some_and(|service| service.wanted() == toggle.enabled)
+    }
+
+    /// The table says so now, and yet it serves nobody here.
+    fn is_for_elsewhere(&self, toggle: &Toggle) -> Option<CallError> {
+        let mut services = self.table.services.iter();
+        let service = services.find(|service| service.name == toggle.name)?;
+        let reason = service.unmet.as_ref().filter(|_| toggle.enabled)?;
+        let said = json!({ "service": toggle.name, "reason": reason });
+        Some(CallError::admin("NotHere", said))
     }
 
     /// It is in force. Whoever enables a service wants to see it serve.
     pub(super) fn toggled(&mut self, toggle: &Toggle, caller: u64, now: Instant) {
+        if let Some(error) = self.is_for_elsewhere(toggle) {
+            return self.reply_to(caller, &Reply::Error(error), now);
+        }
         let done = Reply::Last(json!({}));
         let id = self.services.id(&toggle.name);
         if !toggle.enabled || !self.control.halted.contains_key(&id) {
@@ -121,29 +144,47 @@ impl Helper {
     }
 }
 
-fn edit_file(files: &[PathBuf], name: &str, enabled: bool) -> Result<Edited, CallError> {
-    let cannot = |file: &Path, reason: String| {
-        let file = file.display().to_string();
-        CallError::admin("CannotEdit", json!({ "file": file, "reason": reason }))
+fn cannot(file: &Path, reason: impl ToString) -> CallError {
+    let (file, reason) = (file.display().to_string(), reason.to_string());
+    CallError::admin("CannotEdit", json!({ "file": file, "reason": reason }))
+}
+
+fn edit_file(file: &Path, name: &str, enabled: bool) -> Result<Edited, CallError> {
+    // Through links: what is replaced must not be the link.
+    let file = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    let before = fs::read_to_string(&file).map_err(|err| cannot(&file, err))?;
+    let after = edit::set_enabled(&before, name, enabled).map_err(|why| cannot(&file, why))?;
+    let after = after.ok_or_else(|| cannot(&file, "the service is not in it"))?;
+    rewrite(&file, after.as_bytes()).map_err(|err| cannot(&file, err))?;
+    Ok(Edited {
+        file,
+        before: Some(before.into()),
+        after: after.into(),
+    })
+}
+
+/// A package's file stays as it is.
+fn drop_in(folder: &Path, name: &str, enabled: bool) -> Result<Edited, CallError> {
+    let file = folder.join(DROP_IN);
+    let before = match fs::read_to_string(&file) {
+        Ok(text) => Some(text),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => None,
+        Err(err) => return Err(cannot(&file, err)),
     };
-    for file in files {
-        // Through links: what is replaced must not be the link.
-        let file = fs::canonicalize(file).unwrap_or_else(|_| file.clone());
-        let before = fs::read_to_string(&file).map_err(|err| cannot(&file, err.to_string()))?;
-        let Some(after) =
-            edit::set_enabled(&before, name, enabled).map_err(|why| cannot(&file, why))?
-        else {
-            continue;
-        };
-        rewrite(&file, after.as_bytes()).map_err(|err| cannot(&file, err.to_string()))?;
-        return Ok(Edited {
-            file,
-            before: before.into(),
-            after: after.into(),
-        });
-    }
-    let first = files.first().cloned().unwrap_or_default();
-    Err(cannot(&first, "the service is in none of the files".into()))
+    let text = before.as_deref().unwrap_or("");
+    let after = edit::set_enabled(text, name, enabled).map_err(|why| cannot(&file, why))?;
+    let after = after.unwrap_or_else(|| edit::with_enabled(text, name, enabled));
+    fs::create_dir_all(folder).map_err(|err| cannot(folder, err))?;
+    let written = match before {
+        Some(_) => rewrite(&file, after.as_bytes()),
+        None => replace_file(&file, after.as_bytes(), 0o644),
+    };
+    written.map_err(|err| cannot(&file, err))?;
+    Ok(Edited {
+        file,
+        before: before.map(String::into_bytes),
+        after: after.into(),
+    })
 }
 
 /// New contents, same owner and mode: whole or not at all.

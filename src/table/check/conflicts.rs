@@ -262,7 +262,9 @@ impl<'a> Claims<'a> {
 
     fn add_plain(&mut self, key: Plain<'a>, claim: Claim<'a>) -> Option<Claim<'a>> {
         let first = *self.plain.entry(key).or_insert(claim);
-        (first.place != claim.place).then_some(first)
+        // Two that have it `from` a third have it at one place.
+        let is_this = first.place == claim.place && first.service == claim.service;
+        (!is_this).then_some(first)
     }
 
     fn add_inet(&mut self, inet: &'a Inet, claim: Claim<'a>) -> Option<Claim<'a>> {

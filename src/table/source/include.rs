@@ -31,7 +31,7 @@ const LEFTOVERS: &[&str] = &[
 ];
 
 /// The files of one entry, in their fixed order.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Found {
     pub files: Vec<PathBuf>,
     /// Files beside them that an operator may think are read.
@@ -40,7 +40,7 @@ pub struct Found {
 
 /// Resolves `pattern` from `folder`. A pattern may match nothing, a plain name may not.
 pub fn find(folder: &Path, pattern: &str) -> Result<Found, Fault> {
-    if !pattern.contains(['*', '?', '[']) {
+    if !is_pattern(pattern) {
         return find_plain(folder, pattern);
     }
     let whole = Path::new(&glob::Pattern::escape(&folder.to_string_lossy())).join(pattern);
@@ -72,6 +72,11 @@ pub fn find(folder: &Path, pattern: &str) -> Result<Found, Fault> {
         }
     }
     Ok(found)
+}
+
+/// Whether an entry stands for any number of files.
+pub fn is_pattern(entry: &str) -> bool {
+    entry.contains(['*', '?', '['])
 }
 
 fn find_plain(folder: &Path, name: &str) -> Result<Found, Fault> {
