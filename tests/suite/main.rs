@@ -62,6 +62,7 @@ fn main() -> ExitCode {
         serve::TESTS,
         listeners::TESTS,
         options::TESTS,
+        layers::TESTS,
         limits::TESTS,
         builtin::TESTS,
         forward::TESTS,
