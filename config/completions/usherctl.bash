@@ -16,6 +16,9 @@ _usherctl() {
             ",$1")
                 cmd="usherctl"
                 ;;
+            usherctl,audit)
+                cmd="usherctl__subcmd__audit"
+                ;;
             usherctl,ban)
                 cmd="usherctl__subcmd__ban"
                 ;;
@@ -87,6 +90,33 @@ _usherctl() {
                 ;;
             usherctl,unban)
                 cmd="usherctl__subcmd__unban"
+                ;;
+            usherctl__subcmd__audit,export)
+                cmd="usherctl__subcmd__audit__subcmd__export"
+                ;;
+            usherctl__subcmd__audit,help)
+                cmd="usherctl__subcmd__audit__subcmd__help"
+                ;;
+            usherctl__subcmd__audit,query)
+                cmd="usherctl__subcmd__audit__subcmd__query"
+                ;;
+            usherctl__subcmd__audit,verify)
+                cmd="usherctl__subcmd__audit__subcmd__verify"
+                ;;
+            usherctl__subcmd__audit__subcmd__help,export)
+                cmd="usherctl__subcmd__audit__subcmd__help__subcmd__export"
+                ;;
+            usherctl__subcmd__audit__subcmd__help,help)
+                cmd="usherctl__subcmd__audit__subcmd__help__subcmd__help"
+                ;;
+            usherctl__subcmd__audit__subcmd__help,query)
+                cmd="usherctl__subcmd__audit__subcmd__help__subcmd__query"
+                ;;
+            usherctl__subcmd__audit__subcmd__help,verify)
+                cmd="usherctl__subcmd__audit__subcmd__help__subcmd__verify"
+                ;;
+            usherctl__subcmd__help,audit)
+                cmd="usherctl__subcmd__help__subcmd__audit"
                 ;;
             usherctl__subcmd__help,ban)
                 cmd="usherctl__subcmd__help__subcmd__ban"
@@ -160,6 +190,15 @@ _usherctl() {
             usherctl__subcmd__help,unban)
                 cmd="usherctl__subcmd__help__subcmd__unban"
                 ;;
+            usherctl__subcmd__help__subcmd__audit,export)
+                cmd="usherctl__subcmd__help__subcmd__audit__subcmd__export"
+                ;;
+            usherctl__subcmd__help__subcmd__audit,query)
+                cmd="usherctl__subcmd__help__subcmd__audit__subcmd__query"
+                ;;
+            usherctl__subcmd__help__subcmd__audit,verify)
+                cmd="usherctl__subcmd__help__subcmd__audit__subcmd__verify"
+                ;;
             *)
                 ;;
         esac
@@ -167,12 +206,186 @@ _usherctl() {
 
     case "${cmd}" in
         usherctl)
-            opts="-h -V --runtime-dir --json --help --version status list show instances stats top explain check security reload enable disable drain stop start kill log events ban unban bans completions generate help"
+            opts="-h -V --runtime-dir --json --help --version status list show instances stats top explain check security reload enable disable drain stop start kill log events ban unban bans audit completions generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --runtime-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        usherctl__subcmd__audit)
+            opts="-h --log --runtime-dir --json --help query verify export help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --log)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --runtime-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        usherctl__subcmd__audit__subcmd__export)
+            opts="-h --log --runtime-dir --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --log)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --runtime-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        usherctl__subcmd__audit__subcmd__help)
+            opts="query verify export help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        usherctl__subcmd__audit__subcmd__help__subcmd__export)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        usherctl__subcmd__audit__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        usherctl__subcmd__audit__subcmd__help__subcmd__query)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        usherctl__subcmd__audit__subcmd__help__subcmd__verify)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        usherctl__subcmd__audit__subcmd__query)
+            opts="-n -h --operation --uid --since --denied --log --runtime-dir --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --operation)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uid)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --since)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --runtime-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        usherctl__subcmd__audit__subcmd__verify)
+            opts="-h --log --runtime-dir --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --log)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --runtime-dir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -437,8 +650,64 @@ _usherctl() {
             return 0
             ;;
         usherctl__subcmd__help)
-            opts="status list show instances stats top explain check security reload enable disable drain stop start kill log events ban unban bans completions generate help"
+            opts="status list show instances stats top explain check security reload enable disable drain stop start kill log events ban unban bans audit completions generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        usherctl__subcmd__help__subcmd__audit)
+            opts="query verify export"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        usherctl__subcmd__help__subcmd__audit__subcmd__export)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        usherctl__subcmd__help__subcmd__audit__subcmd__query)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        usherctl__subcmd__help__subcmd__audit__subcmd__verify)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::common::daemon::{Builder, USHERD};
+use crate::common::daemon::{Setup, USHERD};
 use crate::common::peer::ask;
 use crate::common::*;
 use crate::tests;
@@ -37,7 +37,7 @@ fn says(name: &str, port: u16, word: &str) -> String {
 fn start(dir: &Dir, services: &str) -> Daemon {
     let table = format!("{MAIN}{}", daemon::table(dir, services));
     fs::create_dir_all(dir.path().join("lib/s.d")).unwrap();
-    Builder::raw(dir, &table).start()
+    Setup::raw(dir, &table).start()
 }
 
 fn usherctl(dir: &Dir, line: &str) -> Output {

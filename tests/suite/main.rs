@@ -64,6 +64,7 @@ fn main() -> ExitCode {
         serve::TESTS,
         listeners::TESTS,
         options::TESTS,
+        layers::TESTS,
         limits::TESTS,
         builtin::TESTS,
         forward::TESTS,
