@@ -37,11 +37,11 @@ pub(super) struct Directive {
 impl Directive {
     /// The texts among its values.
     pub fn texts(&self) -> Vec<&str> {
-        let text = |token| match token {
+        let texts = self.values.iter().filter_map(|token| match token {
             Token::Text(text) => Some(text.as_str()),
-            _ => None,
-        };
-        self.values.iter().filter_map(text).collect()
+            Token::Word(_) | Token::Number(_) | Token::Address(_) | Token::Sign(_) => None,
+        });
+        texts.collect()
     }
 
     /// A value that is a single word.
