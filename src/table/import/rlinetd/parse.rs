@@ -39,7 +39,7 @@ impl Directive {
     pub fn texts(&self) -> Vec<&str> {
         let texts = self.values.iter().filter_map(|token| match token {
             Token::Text(text) => Some(text.as_str()),
-            _ => None,
+            Token::Word(_) | Token::Number(_) | Token::Address(_) | Token::Sign(_) => None,
         });
         texts.collect()
     }
