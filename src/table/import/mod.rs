@@ -143,11 +143,11 @@ pub const USUAL: [(&str, Format); 4] = [
 #[must_use]
 pub fn guess(path: &Path) -> Option<Format> {
     let name = path.file_name()?.to_string_lossy();
-    if name.starts_with("xinetd.conf") || name == "xinetd.d" {
-        return Some(Format::Xinetd);
-    }
-    if name.starts_with("rlinetd.conf") || name == "rlinetd.d" {
+    if name.contains("rlinetd.conf") || name == "rlinetd.d" {
         return Some(Format::Rlinetd);
+    }
+    if name.contains("xinetd.conf") || name == "xinetd.d" {
+        return Some(Format::Xinetd);
     }
     if name.contains("inetd.conf") || name == "inetd.d" {
         return Some(Format::Inetd);
