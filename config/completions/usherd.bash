@@ -257,14 +257,14 @@ _usherd() {
             return 0
             ;;
         usherd__subcmd__import)
-            opts="-h --from --dialect --hosts-allow --hosts-deny --no-hosts --output --allow-loss --config --help"
+            opts="-h --from --dialect --hosts-allow --hosts-deny --no-hosts --libwrap --output --allow-loss --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --from)
-                    COMPREPLY=($(compgen -W "inetd" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "inetd xinetd rlinetd systemd" -- "${cur}"))
                     return 0
                     ;;
                 --dialect)

@@ -52,7 +52,10 @@ eof\t''
 full\t''"
 complete -c usherd -n "__fish_usherd_using_subcommand explain" -l config -d 'The table to serve [default: /etc/usherd/usherd.toml for root, else the built-in one]' -r -F
 complete -c usherd -n "__fish_usherd_using_subcommand explain" -s h -l help -d 'Print help'
-complete -c usherd -n "__fish_usherd_using_subcommand import" -l from -d 'What the files are [default: told by their names, or by what is in them]' -r -f -a "inetd\t''"
+complete -c usherd -n "__fish_usherd_using_subcommand import" -l from -d 'What the files are [default: told by their names, or by what is in them]' -r -f -a "inetd\t''
+xinetd\t''
+rlinetd\t''
+systemd\t'A .socket unit with the service it starts'"
 complete -c usherd -n "__fish_usherd_using_subcommand import" -l dialect -d 'Whose inetd the files were written for [default: told by what is in them, else debian]' -r -f -a "debian\t'openbsd-inetd as Debian has it'
 freebsd\t''
 netbsd\t''
@@ -63,6 +66,7 @@ complete -c usherd -n "__fish_usherd_using_subcommand import" -l hosts-deny -d '
 complete -c usherd -n "__fish_usherd_using_subcommand import" -l output -d 'Where the table goes, a file that is not there yet [default: stdout]' -r -F
 complete -c usherd -n "__fish_usherd_using_subcommand import" -l config -d 'The table to serve [default: /etc/usherd/usherd.toml for root, else the built-in one]' -r -F
 complete -c usherd -n "__fish_usherd_using_subcommand import" -l no-hosts -d 'There is no hosts.allow and no hosts.deny: tcpd and libwrap let everybody in'
+complete -c usherd -n "__fish_usherd_using_subcommand import" -l libwrap -d 'inetd ran with -l: libwrap was asked about every server, not only behind tcpd'
 complete -c usherd -n "__fish_usherd_using_subcommand import" -l allow-loss -d 'Go on although a restriction cannot be carried over; the table says which'
 complete -c usherd -n "__fish_usherd_using_subcommand import" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usherd -n "__fish_usherd_using_subcommand doctor" -l config -d 'The table to serve [default: /etc/usherd/usherd.toml for root, else the built-in one]' -r -F
