@@ -93,6 +93,7 @@ fn main() -> ExitCode {
         hidden::TESTS,
         explain::TESTS,
         import::TESTS,
+        import_xinetd::TESTS,
         control::TESTS,
         usherctl::TESTS,
         audit::TESTS,
