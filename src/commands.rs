@@ -15,6 +15,7 @@ pub mod arguments;
 pub mod doctor;
 pub mod explain;
 pub mod exposure;
+pub mod import;
 
 /// What `usherd check` shows of a table without complaints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +33,8 @@ pub fn check(file: Option<&Path>, show: Show) -> Exit {
         Ok(loaded) => {
             loaded
                 .warnings
-                .rendered()
-                .for_each(|warning| eprint!("warning: {warning}"));
+                .rendered_warnings()
+                .for_each(|warning| eprint!("{warning}"));
             match show {
                 Show::Summary => {
                     what_this_host_lacks(&loaded.table)

@@ -144,6 +144,7 @@ fn known() -> Vec<String> {
     };
     under("", &["include", "layers"])
         .chain(under("daemon.", schema::DAEMON_KEYS))
+        .chain(under("import.", schema::IMPORT_KEYS))
         .chain(under("", schema::SERVICE_KEYS))
         .chain(under("socket.", schema::SOCKET_KEYS))
         .collect()
@@ -187,7 +188,10 @@ fn the_tables_in_the_reference_load() {
         let table = block.split("```").next().unwrap();
         let name = "config/README.md";
         // Examples of single keys are tried within a service that can have them.
-        let whole = if table.contains("[service.") || table.contains("[daemon]") {
+        let whole = if table.contains("[service.")
+            || table.contains("[daemon]")
+            || table.contains("[import]")
+        {
             table.to_owned()
         } else {
             let mut rest = table.to_owned();

@@ -31,6 +31,7 @@ complete -c usherd -n "__fish_usherd_needs_command" -s h -l help -d 'Print help'
 complete -c usherd -n "__fish_usherd_needs_command" -s V -l version -d 'Print version'
 complete -c usherd -n "__fish_usherd_needs_command" -f -a "check" -d 'Read the table, show every complaint, touch nothing'
 complete -c usherd -n "__fish_usherd_needs_command" -f -a "explain" -d 'Tell which service a request would be for, rule by rule, and how long clients may wait'
+complete -c usherd -n "__fish_usherd_needs_command" -f -a "import" -d 'Write a table from the files of another super-server, and report what does not mean the same'
 complete -c usherd -n "__fish_usherd_needs_command" -f -a "doctor" -d 'Try what this kernel and host have for sandboxes, and say what to do about the rest'
 complete -c usherd -n "__fish_usherd_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c usherd -n "__fish_usherd_using_subcommand check" -l exposure -d 'Print how exposed each service leaves the host, from 0.0 to 10.0; fail if one is above SCORE' -r
@@ -51,10 +52,24 @@ eof\t''
 full\t''"
 complete -c usherd -n "__fish_usherd_using_subcommand explain" -l config -d 'The table to serve [default: /etc/usherd/usherd.toml for root, else the built-in one]' -r -F
 complete -c usherd -n "__fish_usherd_using_subcommand explain" -s h -l help -d 'Print help'
+complete -c usherd -n "__fish_usherd_using_subcommand import" -l from -d 'What the files are [default: told by their names, or by what is in them]' -r -f -a "inetd\t''"
+complete -c usherd -n "__fish_usherd_using_subcommand import" -l dialect -d 'Whose inetd the files were written for [default: told by what is in them, else debian]' -r -f -a "debian\t'openbsd-inetd as Debian has it'
+freebsd\t''
+netbsd\t''
+openbsd\t''
+gnu\t'GNU inetutils'"
+complete -c usherd -n "__fish_usherd_using_subcommand import" -l hosts-allow -d 'The hosts.allow(5) that tcpd and libwrap went by' -r -F
+complete -c usherd -n "__fish_usherd_using_subcommand import" -l hosts-deny -d 'The hosts.deny(5) that tcpd and libwrap went by' -r -F
+complete -c usherd -n "__fish_usherd_using_subcommand import" -l output -d 'Where the table goes, a file that is not there yet [default: stdout]' -r -F
+complete -c usherd -n "__fish_usherd_using_subcommand import" -l config -d 'The table to serve [default: /etc/usherd/usherd.toml for root, else the built-in one]' -r -F
+complete -c usherd -n "__fish_usherd_using_subcommand import" -l no-hosts -d 'There is no hosts.allow and no hosts.deny: tcpd and libwrap let everybody in'
+complete -c usherd -n "__fish_usherd_using_subcommand import" -l allow-loss -d 'Go on although a restriction cannot be carried over; the table says which'
+complete -c usherd -n "__fish_usherd_using_subcommand import" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c usherd -n "__fish_usherd_using_subcommand doctor" -l config -d 'The table to serve [default: /etc/usherd/usherd.toml for root, else the built-in one]' -r -F
 complete -c usherd -n "__fish_usherd_using_subcommand doctor" -l json -d 'Print JSON'
 complete -c usherd -n "__fish_usherd_using_subcommand doctor" -s h -l help -d 'Print help'
-complete -c usherd -n "__fish_usherd_using_subcommand help; and not __fish_seen_subcommand_from check explain doctor help" -f -a "check" -d 'Read the table, show every complaint, touch nothing'
-complete -c usherd -n "__fish_usherd_using_subcommand help; and not __fish_seen_subcommand_from check explain doctor help" -f -a "explain" -d 'Tell which service a request would be for, rule by rule, and how long clients may wait'
-complete -c usherd -n "__fish_usherd_using_subcommand help; and not __fish_seen_subcommand_from check explain doctor help" -f -a "doctor" -d 'Try what this kernel and host have for sandboxes, and say what to do about the rest'
-complete -c usherd -n "__fish_usherd_using_subcommand help; and not __fish_seen_subcommand_from check explain doctor help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c usherd -n "__fish_usherd_using_subcommand help; and not __fish_seen_subcommand_from check explain import doctor help" -f -a "check" -d 'Read the table, show every complaint, touch nothing'
+complete -c usherd -n "__fish_usherd_using_subcommand help; and not __fish_seen_subcommand_from check explain import doctor help" -f -a "explain" -d 'Tell which service a request would be for, rule by rule, and how long clients may wait'
+complete -c usherd -n "__fish_usherd_using_subcommand help; and not __fish_seen_subcommand_from check explain import doctor help" -f -a "import" -d 'Write a table from the files of another super-server, and report what does not mean the same'
+complete -c usherd -n "__fish_usherd_using_subcommand help; and not __fish_seen_subcommand_from check explain import doctor help" -f -a "doctor" -d 'Try what this kernel and host have for sandboxes, and say what to do about the rest'
+complete -c usherd -n "__fish_usherd_using_subcommand help; and not __fish_seen_subcommand_from check explain import doctor help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

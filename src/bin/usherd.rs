@@ -54,6 +54,7 @@ fn main() -> ExitCode {
         Some(Command::Explain(question)) => {
             commands::explain::explain(config.as_deref(), &question).into()
         }
+        Some(Command::Import(wanted)) => commands::import::import(&wanted).into(),
         None => run(&Options {
             config,
             runtime_dir: arguments.runtime_dir,

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 
 use super::Show;
 use super::explain::Question;
+use super::import::Import;
 use crate::sandbox::exposure::Score;
 
 /// Where a packaged usherd has its table.
@@ -30,10 +31,10 @@ Signals:
 Exit codes:
   0   ended on request, or nothing to complain about
   1   `check --exposure`: a service is above the score; `doctor`: this host cannot do what
-      isolation = \"standard\" requires
+      isolation = \"standard\" requires; `import`: a restriction would be lost, or the output is there
   64  the command line makes no sense
   71  the system refused something usherd cannot do without
-  78  the table is wrong";
+  78  the table is wrong; `import`: an old file is";
 
 /// A super-server: listens for every service in one table, starts its server
 /// for each request, and reaps it.
@@ -69,6 +70,8 @@ pub enum Command {
     },
     /// Tell which service a request would be for, rule by rule, and how long clients may wait
     Explain(Box<Question>),
+    /// Write a table from the files of another super-server, and report what does not mean the same
+    Import(Box<Import>),
     /// Try what this kernel and host have for sandboxes, and say what to do about the rest
     Doctor {
         /// Print JSON

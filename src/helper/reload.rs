@@ -72,9 +72,7 @@ impl Helper {
                 self.refuse("the table has changed since it was looked at", changed, now);
             }
             Ok(loaded) => {
-                for warning in loaded.warnings.lines() {
-                    log::warn!("{warning}");
-                }
+                loaded.warnings.log_warnings();
                 let warnings = loaded.warnings.rendered().collect();
                 self.change_to(loaded.table, warnings, now);
             }

@@ -69,9 +69,7 @@ pub fn run(options: &Options) -> Exit {
     let source = Source::new(options.config.clone(), kinds);
     let table = match source.load() {
         Ok(loaded) => {
-            for warning in loaded.warnings.lines() {
-                log::warn!("{warning}");
-            }
+            loaded.warnings.log_warnings();
             loaded.table
         }
         Err(complaints) => {

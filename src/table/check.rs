@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use super::complaint::{At, Complaint, Complaints, Fault, Place, SourceFile};
 use super::host::{Found, Host};
+use super::import::Origin;
+use super::import::live::{self, Refused};
 use super::origins::Origins;
 use super::provenance::Provenance;
 use super::schema::{Keys, RawService};
@@ -42,11 +44,31 @@ pub struct Loaded {
     pub warnings: Complaints,
     /// Its files are those of `warnings`.
     pub provenance: Provenance,
+    /// Services that come by `[import]`, and from where.
+    pub imported: Vec<(String, Origin)>,
 }
 
 /// Reads and checks a table. The error carries every complaint there is.
 pub fn load(source: Source<'_>, host: &Host) -> Result<Loaded, Complaints> {
+    let mut refused = Refused::new();
+    loop {
+        match attempt(source, host, &refused) {
+            Err((_, more)) if !more.is_empty() => refused.extend(more),
+            Err((complaints, _)) => return Err(complaints),
+            Ok(loaded) => return Ok(loaded),
+        }
+    }
+}
+
+/// The error has the imported services too that the table would be better off
+/// without: they are never those refused already.
+fn attempt(
+    source: Source<'_>,
+    host: &Host,
+    refused: &Refused,
+) -> Result<Loaded, (Complaints, Refused)> {
     let mut written = source::read(source, &host.names);
+    let live = live::join(&mut written, host, refused);
     let mut check = Check {
         host,
         directory: Directory::new(host),
@@ -67,10 +89,12 @@ pub fn load(source: Source<'_>, host: &Host) -> Result<Loaded, Complaints> {
 
     let files = written.files;
     if !check.complaints.is_empty() {
-        return Err(Complaints::new(files, check.complaints));
+        let blamed = live.blame(&check.complaints);
+        return Err((Complaints::new(files, check.complaints), blamed));
     }
     Ok(Loaded {
         table: Table { daemon, services },
+        imported: live.origins().collect(),
         provenance: Provenance {
             overrides: files
                 .iter()

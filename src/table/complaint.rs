@@ -46,6 +46,8 @@ pub struct Complaint {
     pub help: Option<String>,
     /// A second place that belongs to it, and what is there.
     pub other: Option<(Place, String)>,
+    /// Among warnings: one that nobody may miss.
+    pub grave: bool,
 }
 
 /// A file of the table, kept for showing its lines.
@@ -114,6 +116,7 @@ impl Fault {
             problem: self.problem,
             help: self.help,
             other: None,
+            grave: false,
         }
     }
 }
@@ -123,6 +126,13 @@ impl Complaint {
     #[must_use]
     pub fn and(mut self, place: Place, text: impl Into<String>) -> Self {
         self.other = Some((place, text.into()));
+        self
+    }
+
+    /// Makes a warning one that nobody may miss.
+    #[must_use]
+    pub fn grave(mut self) -> Self {
+        self.grave = true;
         self
     }
 
@@ -201,6 +211,13 @@ impl SourceFile {
         let next = (number + 1..self.line_starts.len()).find(|n| is_heading(*n));
         let end = next.map_or(self.text.len(), |n| self.line(n).0);
         Some(self.line(number).0..end)
+    }
+
+    /// A line without its end, counted from 0.
+    #[must_use]
+    pub fn span_of_line(&self, number: usize) -> Range<usize> {
+        let (start, line) = self.line(number);
+        start..start + line.len()
     }
 
     fn line(&self, number: usize) -> (usize, &str) {
@@ -329,6 +346,25 @@ impl Complaints {
     /// Each complaint as its own text, with the line it is about.
     pub fn rendered(&self) -> impl Iterator<Item = String> + '_ {
         self.list.iter().map(|c| c.render(&self.files))
+    }
+
+    /// Warnings as lines of the log, errors those that nobody may miss.
+    pub fn log_warnings(&self) {
+        for complaint in &self.list {
+            let line = complaint.line(&self.files);
+            match complaint.grave {
+                true => log::error!("{line}"),
+                false => log::warn!("{line}"),
+            }
+        }
+    }
+
+    /// Warnings as their own texts, headed by what they are.
+    pub fn rendered_warnings(&self) -> impl Iterator<Item = String> + '_ {
+        self.list.iter().map(|complaint| {
+            let word = if complaint.grave { "error" } else { "warning" };
+            format!("{word}: {}", complaint.render(&self.files))
+        })
     }
 
     /// Each complaint as one line, for a log.

@@ -19,13 +19,16 @@ pub type Value<'i> = Spanned<DeValue<'i>>;
 pub struct Reader<'a> {
     /// Where each file begins, when the spans of all are counted through.
     pub starts: &'a [usize],
+    /// Where everything is said to stand, if the text itself is in no file.
+    pub pin: Option<Place>,
     pub names: &'a Names,
     pub complaints: Vec<Complaint>,
 }
 
 impl Reader<'_> {
     pub fn place<T>(&self, value: &Spanned<T>) -> Place {
-        Place::counted(self.starts, value.span())
+        let counted = || Place::counted(self.starts, value.span());
+        self.pin.unwrap_or_else(counted)
     }
 
     /// Complains about `value` and has nothing to give.

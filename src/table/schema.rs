@@ -21,6 +21,7 @@ use super::{
 
 mod address;
 mod content;
+mod import;
 mod isolation;
 mod layering;
 mod matches;
@@ -29,6 +30,7 @@ mod read;
 mod socket;
 
 pub use content::{QUIC_VERSIONS, TLS_VERSIONS, keys_of};
+pub use import::{IMPORT_KEYS, RawImport, read_import};
 pub use isolation::{IO_KEYS, ISOLATION_KEYS, RESOURCES_KEYS, RawIsolation};
 pub use layering::ONLY_IF_KEYS;
 pub use matches::{PROTOCOLS, RawRule, match_keys};
@@ -36,7 +38,9 @@ pub use process::{LIMITS, Unit};
 pub use read::LOG_EVENTS;
 
 /// Top level of a file.
-pub const FILE_KEYS: &[&str] = &["include", "layers", "daemon", "defaults", "service"];
+pub const FILE_KEYS: &[&str] = &[
+    "include", "layers", "import", "daemon", "defaults", "service",
+];
 pub const DAEMON_KEYS: &[&str] = &[
     "user",
     "runtime_dir",

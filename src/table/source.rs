@@ -24,7 +24,7 @@ use super::complaint::{At, Complaint, Fault, Place, SourceFile};
 use super::names::Names;
 use super::origins::{Origins, Whose};
 use super::reader::{Reader, Value};
-use super::schema::{Keys, RawDaemon, RawService};
+use super::schema::{Keys, RawDaemon, RawImport, RawService};
 use include::Found;
 use layers::Layers;
 use syntax::Broken;
@@ -59,6 +59,8 @@ pub struct Written {
     pub daemon: RawDaemon,
     pub defaults: Keys,
     pub services: Vec<RawService>,
+    /// What is read besides, in other formats.
+    pub import: Option<RawImport>,
     pub files: Vec<SourceFile>,
     pub origins: Origins,
     pub layers: Layers,
@@ -252,6 +254,7 @@ impl<'a, 't> Files<'a, 't> {
     fn reading<T>(&mut self, read: impl FnOnce(&mut Reader<'_>) -> T) -> T {
         let mut reader = Reader {
             starts: &self.starts,
+            pin: None,
             names: self.names,
             complaints: Vec::new(),
         };

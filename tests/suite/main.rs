@@ -29,6 +29,8 @@ mod handover;
 mod held;
 mod helper;
 mod hidden;
+mod import;
+mod import_xinetd;
 mod layers;
 mod limits;
 mod listeners;
@@ -90,6 +92,8 @@ fn main() -> ExitCode {
         session::TESTS,
         hidden::TESTS,
         explain::TESTS,
+        import::TESTS,
+        import_xinetd::TESTS,
         control::TESTS,
         usherctl::TESTS,
         audit::TESTS,

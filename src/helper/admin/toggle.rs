@@ -17,6 +17,7 @@ use crate::control::message::{CallError, Reply};
 use crate::control::server::Answer;
 use crate::helper::core::{Helper, Phase};
 use crate::table::edit;
+use crate::table::import::Origin;
 use crate::table::provenance::SetIn;
 
 /// The drop-in for a service of a package, in the folder beside its file's place.
@@ -99,6 +100,9 @@ impl Helper {
         if service.wanted() == *enabled {
             return Ok(None);
         }
+        if let Some((_, origin)) = loaded.imported.iter().find(|(known, _)| known == name) {
+            return Err(not_ours(name, origin));
+        }
         let edited = match loaded.where_to_enable(name) {
             Some(SetIn::File(file)) => edit_file(file, name, *enabled),
             Some(SetIn::DropIns(folder)) => drop_in(folder, name, *enabled),
@@ -142,6 +146,17 @@ impl Helper {
             Answer::Reply(reply) => self.reply_at(place, &reply, now),
         }
     }
+}
+
+/// Its file is no table, and belongs to other programs.
+fn not_ours(name: &str, origin: &Origin) -> CallError {
+    let reason = format!(
+        "service \"{name}\" is imported from line {}; switch it off there (update-inetd --disable) and \
+         reload, or write a [service.{name}] of your own, which takes its place",
+        origin.line
+    );
+    let file = origin.file.display().to_string();
+    CallError::admin("CannotEdit", json!({ "file": file, "reason": reason }))
 }
 
 fn cannot(file: &Path, reason: impl ToString) -> CallError {

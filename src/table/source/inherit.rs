@@ -41,6 +41,7 @@ impl<'t> Files<'_, 't> {
             let section = &self.sections[number];
             let mut reader = Reader {
                 starts: &self.starts,
+                pin: None,
                 names: self.names,
                 complaints: Vec::new(),
             };

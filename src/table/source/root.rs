@@ -30,8 +30,11 @@ impl<'t> Files<'_, 't> {
             let place = self.place(&key);
             match key.get_ref().as_ref() {
                 "include" => includes = self.reading(|r| read_includes(r, &value)),
-                "layers" | "daemon" | "defaults" if !main => self.not_main(&key),
+                "layers" | "import" | "daemon" | "defaults" if !main => self.not_main(&key),
                 "layers" => self.read_layers(&key, &value, path),
+                "import" => {
+                    self.written.import = Some(self.reading(|r| schema::read_import(r, &value)));
+                }
                 "daemon" => {
                     self.written.daemon = self.reading(|r| schema::read_daemon(r, &value));
                 }
