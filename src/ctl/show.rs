@@ -13,7 +13,7 @@ use super::security;
 use super::status::{last_exit, running, state};
 use super::text::{escape, micros};
 use crate::control::types::{
-    Describe, GetServices, GetStatistics, Isolation, Key, OfService, Service, Statistics,
+    Describe, GetServices, GetStatistics, Isolation, Key, OfService, Service, State, Statistics,
 };
 use crate::error::Exit;
 
@@ -33,10 +33,15 @@ pub fn show(console: &Console, name: String) -> Result<(), Failure> {
     };
     let mut link = console.status()?;
     let GetServices { services } = link.call("GetServices", &asked)?;
-    let GetStatistics { total, .. } = link.call("GetStatistics", &asked)?;
     let Some(service) = services.into_iter().next() else {
         let text = "usherd knows the service and says nothing about it";
         return Err(Failure::new(Exit::Unavailable, text));
+    };
+    // What is switched off has counted nothing, and is kept in no sandbox.
+    let is_off = service.state == State::Disabled;
+    let total = match is_off {
+        true => Statistics::default(),
+        false => link.call::<GetStatistics>("GetStatistics", &asked)?.total,
     };
     let (keys, note) = match describe(console, &asked) {
         Ok(keys) => (Some(keys), None),
@@ -52,7 +57,10 @@ pub fn show(console: &Console, name: String) -> Result<(), Failure> {
         Err(failure) => return Err(failure),
     };
     let shown = Shown {
-        isolation: isolation(console, &service.name)?,
+        isolation: match is_off {
+            true => None,
+            false => isolation(console, &service.name)?,
+        },
         service,
         statistics: total,
         keys,
