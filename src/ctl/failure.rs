@@ -204,6 +204,7 @@ fn sentence(short: &str, name: &str, said: &Said<'_>) -> String {
         "StartFailed" => {
             format!("unable to start {service}: {reason}; `usherctl log {service}` may say more")
         }
+        "UpgradeRefused" => format!("not upgraded, and everything is as it was: {reason}"),
         "Draining" => "usherd is ending and changes nothing any more".to_owned(),
         "Failed" => format!("it could not be done and everything is as it was: {reason}"),
         "InvalidParameter" => format!(

@@ -83,6 +83,12 @@ impl Front {
             } => self.failed(connection, step, errno, now),
             Notice::Exited { instance, outcome } => self.exited(instance, &outcome, now),
             Notice::Drain => self.drain(),
+            Notice::Retire => self.retire(now),
+            Notice::Accepted { listener, told } => {
+                if let Some(socket) = descriptors.pop() {
+                    self.accept_again_from(listener, socket, told, now);
+                }
+            }
             Notice::StatusSocket => {
                 if let Some(socket) = descriptors.pop() {
                     self.take_status_socket(socket);

@@ -22,6 +22,7 @@ pub fn when_ready(helper: &mut Helper) {
         return;
     }
     helper.announced = true;
+    helper.tell_upgraded();
     crate::sys::process::trim_heap();
     let line = ready_line(helper);
     let log = &helper.table.daemon.log;

@@ -46,6 +46,8 @@ const PASSED: [&str; 2] = ["TZ", "JOURNAL_STREAM"];
 pub enum Order {
     Plan,
     Drain,
+    /// Make room for the next one.
+    Retire,
     /// A service takes no request any more, or takes them again.
     Hold(ServiceId, bool),
     Bans,
@@ -83,6 +85,7 @@ impl Front {
         let notice = match order {
             Order::Plan => Notice::Plan,
             Order::Drain => Notice::Drain,
+            Order::Retire => Notice::Retire,
             Order::Hold(service, held) => Notice::Hold { service, held },
             Order::Bans => Notice::Bans,
         };

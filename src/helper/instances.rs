@@ -133,6 +133,17 @@ impl Instances {
         id
     }
 
+    /// The number after the last one that was given out.
+    #[must_use]
+    pub fn next_number(&self) -> u64 {
+        self.next
+    }
+
+    /// Numbers below are those of the usherd before this one.
+    pub fn count_from(&mut self, next: u64) {
+        self.next = self.next.max(next);
+    }
+
     pub fn add(&mut self, instance: Instance) {
         *self.per_service.entry(instance.service).or_default() += 1;
         if let Some(source) = instance.source {

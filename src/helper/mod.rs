@@ -66,6 +66,7 @@ pub mod filter;
 pub mod found;
 pub mod foundation;
 pub mod front_process;
+pub mod handover;
 pub mod instances;
 pub mod link;
 pub mod load;

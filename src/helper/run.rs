@@ -2,6 +2,9 @@
 #![forbid(unsafe_code)]
 
 use std::env;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -15,11 +18,14 @@ use crate::helper::cgroups;
 use crate::helper::core::{Helper, Parts};
 use crate::helper::foundation::Foundation;
 use crate::helper::front_process::Fronts;
+use crate::helper::handover::executable::Executable;
+use crate::helper::handover::state::CgroupState;
+use crate::helper::handover::takeover::{self, Taken};
 use crate::helper::load::Source;
 use crate::helper::logs;
 use crate::helper::pid_file::{NoPidFile, PidFile};
 use crate::helper::services::{Inheritance, Services};
-use crate::helper::sockets::inherited::{self, is_datagram};
+use crate::helper::sockets::inherited::{self, Inherited, is_datagram};
 use crate::helper::sockets::registry::{AGAIN, Registry, Trouble};
 use crate::logging;
 use crate::sandbox::cgroup::Cgroups;
@@ -27,6 +33,56 @@ use crate::sandbox::launch::{Launcher, open_null};
 use crate::sys::process::reset_signals;
 use crate::table::host::InheritedKind;
 use crate::table::{LogTarget, Table};
+
+/// What the start itself needs of the usherd before this one in this process.
+#[derive(Default)]
+struct Before {
+    program: Option<PathBuf>,
+    files: Option<(u64, u64)>,
+    pid_file: Option<(PathBuf, OwnedFd)>,
+    cgroup: Option<(CgroupState, OwnedFd)>,
+    control: Option<(PathBuf, Sockets)>,
+}
+
+impl Before {
+    fn of(taken: Option<&mut Taken>) -> Self {
+        let Some(Taken { state, descriptors }) = taken else {
+            return Self::default();
+        };
+        let Some(process) = &mut state.process else {
+            return Self::default();
+        };
+        let pid_file = process.pid_file.take();
+        let pid_file = pid_file.and_then(|(key, path)| Some((path, descriptors.take(key)?)));
+        let dir = pid_file.as_ref().and_then(|(path, _)| path.parent());
+        let control = process.control.take().zip(dir).and_then(|(control, dir)| {
+            let sockets = Sockets::taken_over(dir, control, descriptors).ok()?;
+            Some((dir.to_owned(), sockets))
+        });
+        let cgroup = process.cgroup.take();
+        let cgroup = cgroup.and_then(|state| {
+            let lock = descriptors.take(state.lock)?;
+            Some((state, lock))
+        });
+        Self {
+            program: Some(process.program.clone()),
+            files: Some(process.files),
+            pid_file,
+            cgroup,
+            control,
+        }
+    }
+
+    /// The control sockets, if they are where they are wanted.
+    fn sockets(&mut self, dir: &Path) -> Option<io::Result<Sockets>> {
+        let (at, sockets) = self.control.take()?;
+        if at == dir {
+            return Some(Ok(sockets));
+        }
+        sockets.remove();
+        None
+    }
+}
 
 /// More open files than this are not asked for, whatever the hard limit:
 /// containers set 2^30, and the kernel itself says no above fs.nr_open.
@@ -47,9 +103,29 @@ pub struct Options {
 /// Runs usherd in the foreground until it is asked to stop.
 #[must_use]
 pub fn run(options: &Options) -> Exit {
-    let given = inherited::take();
+    let executable = Executable::ours();
+    let taken = takeover::take();
+    let given = match &taken {
+        Ok(None) => inherited::take(),
+        _ => Vec::new(),
+    };
     reset_signals();
     logging::init("helper");
+    let (executable, mut taken) = match (executable, taken) {
+        (Ok(executable), Ok(taken)) => (executable, taken),
+        (Err(err), _) => {
+            log::error!("unable to find out where usherd itself is: {err}");
+            return Exit::System;
+        }
+        (_, Err(Fatal(why))) => {
+            log::error!("{why}");
+            return Exit::System;
+        }
+    };
+    let given = match &mut taken {
+        Some(taken) => taken.inherited(),
+        None => given,
+    };
     // Children share our memory until they exec, among them some that are in a sandbox
     // already and have no more rights than the server next to them.
     if let Err(err) = nix::sys::prctl::set_dumpable(false) {
@@ -80,7 +156,12 @@ pub fn run(options: &Options) -> Exit {
             return Exit::Config;
         }
     };
-    match serve(options, source, table, Registry::new(given)) {
+    let origin = Origin {
+        executable,
+        given,
+        taken,
+    };
+    match serve(options, source, table, origin) {
         Ok(()) => Exit::Ok,
         Err(Fatal(why)) => {
             log::error!("{why}");
@@ -89,7 +170,24 @@ pub fn run(options: &Options) -> Exit {
     }
 }
 
-fn serve(options: &Options, source: Source, table: Table, registry: Registry) -> Result<(), Fatal> {
+/// What this process came with.
+struct Origin {
+    executable: Executable,
+    given: Vec<Inherited>,
+    /// From the usherd before this one.
+    taken: Option<Taken>,
+}
+
+fn serve(options: &Options, source: Source, table: Table, origin: Origin) -> Result<(), Fatal> {
+    let Origin {
+        mut executable,
+        given,
+        mut taken,
+    } = origin;
+    let mut before = Before::of(taken.as_mut());
+    if let Some(path) = before.program.take() {
+        executable = Executable::at(path);
+    }
     let settings = &table.daemon.log;
     match logs::open(settings) {
         Ok(log) => logging::attach(log, settings),
@@ -99,10 +197,12 @@ fn serve(options: &Options, source: Source, table: Table, registry: Registry) ->
         }
         Err(err) => return Err(Fatal(format!("unable to open {err}"))),
     }
-    let pid_file = pid_file(options, &table)?;
+    let pid_file = pid_file(options, &table, &mut before)?;
     let sockets = match &pid_file {
         Some(file) => Some(
-            Sockets::open(file.dir())
+            before
+                .sockets(file.dir())
+                .unwrap_or_else(|| Sockets::open(file.dir()))
                 .map_err(|err| Fatal(format!("unable to make the control sockets: {err}")))?,
         ),
         None => None,
@@ -116,18 +216,29 @@ fn serve(options: &Options, source: Source, table: Table, registry: Registry) ->
         log::warn!("unable to adopt orphans of servers: {err}");
     }
     let runtime_dir = pid_file.as_ref().map(|file| file.dir().to_owned());
-    let mut cgroups = Cgroups::open();
+    let mut cgroups = match before.cgroup.take() {
+        Some((state, lock)) => Cgroups::open_again(&state, lock),
+        None => Cgroups::open(),
+    };
     cgroups::tell_state(cgroups.state(), &table);
     cgroups::put_in_force(&mut cgroups, &table);
     let inheritance = Inheritance {
-        environment: env::vars_os().collect(),
-        files: raise_files()?,
+        environment: environment(),
+        files: raise_files(before.files)?,
         controllers: cgroups.controllers(),
     };
     let files = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or(inheritance.files);
+    let mut services = Services::default();
+    let registry = match &mut taken {
+        Some(Taken { state, descriptors }) => {
+            let sockets = std::mem::take(&mut state.sockets);
+            Registry::taken_over(sockets, descriptors, given, &mut |name| services.id(name))
+        }
+        None => Registry::new(given),
+    };
     let mut parts = Parts {
         source,
-        services: Services::default(),
+        services,
         registry,
         launcher: Launcher::new()
             .map_err(|err| Fatal(format!("unable to open /proc/self/ns/pid: {err}")))?,
@@ -136,11 +247,16 @@ fn serve(options: &Options, source: Source, table: Table, registry: Registry) ->
         fronts: Fronts::new(inheritance.clone(), files),
         null: open_null().map_err(|err| Fatal(format!("unable to open /dev/null: {err}")))?,
         control: Control::new(sockets, state_dir(&table)),
+        pid_file,
+        executable,
         table,
     };
     listen(&mut parts, &inheritance)?;
     let mut helper = Helper::new(parts)?;
     helper.tell_confinement();
+    if let Some(taken) = taken {
+        helper.take_over(taken, Instant::now());
+    }
     helper.run()
 }
 
@@ -190,9 +306,14 @@ fn warn_of_dumps() {
 
 /// Lets usherd open as many files as its hard limit allows. Returns the limits
 /// as they were, which servers get back.
-fn raise_files() -> Result<(u64, u64), Fatal> {
+fn raise_files(before: Option<(u64, u64)>) -> Result<(u64, u64), Fatal> {
     let failed = |err| Fatal(format!("unable to read the limit of open files: {err}"));
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(failed)?;
+    // The usherd before us in this process has raised it already.
+    let found = match before {
+        Some(found) => Ok(found),
+        None => getrlimit(Resource::RLIMIT_NOFILE),
+    };
+    let (soft, hard) = found.map_err(failed)?;
     let want = hard.min(ENOUGH_FILES).max(soft);
     if let Err(err) = setrlimit(Resource::RLIMIT_NOFILE, want, hard) {
         log::warn!("unable to raise the limit of open files from {soft} to {want}: {err}");
@@ -208,7 +329,11 @@ fn raise_files() -> Result<(u64, u64), Fatal> {
 
 /// A directory that was asked for must be ours alone; the default one is a
 /// convenience that a second usherd goes without.
-fn pid_file(options: &Options, table: &Table) -> Result<Option<PidFile>, Fatal> {
+fn pid_file(
+    options: &Options,
+    table: &Table,
+    before: &mut Before,
+) -> Result<Option<PidFile>, Fatal> {
     let asked = options
         .runtime_dir
         .clone()
@@ -216,7 +341,14 @@ fn pid_file(options: &Options, table: &Table) -> Result<Option<PidFile>, Fatal> 
     let Some(dir) = asked.clone().or_else(default_runtime_dir) else {
         return Ok(None);
     };
-    match (PidFile::create(&dir), asked) {
+    let file = match before
+        .pid_file
+        .take_if(|(path, _)| path.parent() == Some(&*dir))
+    {
+        Some((path, file)) => PidFile::again(path, file),
+        None => PidFile::create(&dir),
+    };
+    match (file, asked) {
         (Ok(file), _) => Ok(Some(file)),
         (Err(problem), Some(_)) => Err(Fatal(describe(&problem, &dir))),
         (Err(problem), None) => {
@@ -242,6 +374,12 @@ fn describe(problem: &NoPidFile, dir: &Path) -> String {
 /// Where that is kept which outlasts a restart.
 fn state_dir(table: &Table) -> Option<PathBuf> {
     table.daemon.state_dir.clone().or_else(admin::state_dir)
+}
+
+/// What usherd was started with; nobody else is to take what was handed over to it.
+fn environment() -> Vec<(OsString, OsString)> {
+    let all = env::vars_os();
+    all.filter(|(name, _)| name != takeover::VARIABLE).collect()
 }
 
 fn default_runtime_dir() -> Option<PathBuf> {

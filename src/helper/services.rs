@@ -142,6 +142,13 @@ impl Services {
         *self.ids.entry(name.to_owned()).or_insert(next)
     }
 
+    /// All names that have had a number.
+    #[must_use]
+    pub fn names(&self) -> HashMap<ServiceId, &str> {
+        let ids = self.ids.iter();
+        ids.map(|(name, id)| (*id, name.as_str())).collect()
+    }
+
     /// The number of a service that has had one.
     #[must_use]
     pub fn known(&self, name: &str) -> Option<ServiceId> {

@@ -25,7 +25,10 @@ impl Helper {
             match due {
                 Due::Stop(id) => stops.push(id),
                 Due::Kill(id) => kills.push(id),
-                Due::EndFront => self.end_front(),
+                Due::EndFront => {
+                    self.end_front();
+                    self.end_retired(0);
+                }
                 Due::DrainTaken if self.is_drained() => {}
                 Due::DrainTaken => self.end_front(),
                 Due::PlanTaken => self.plan_overdue(now),
@@ -124,6 +127,7 @@ impl Helper {
         self.phase = Phase::Draining;
         self.front_due = None;
         self.abandon_change();
+        self.abandon_departure(now);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         let running = self.instances.len();
         if running > 0 {

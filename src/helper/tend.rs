@@ -80,7 +80,9 @@ impl Helper {
         for service in pipes {
             self.send_pipe(service)?;
         }
-        self.brief_front()
+        self.brief_front()?;
+        self.return_connections();
+        Ok(())
     }
 
     /// To the front that is there: an instance that it did not ask for.

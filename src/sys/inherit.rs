@@ -37,6 +37,16 @@ pub fn take(number: i32) -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Whether a descriptor stays open over execve(2).
+pub fn keep_over_exec(number: i32, keep: bool) -> io::Result<()> {
+    let flags = if keep { 0 } else { libc::FD_CLOEXEC };
+    // SAFETY: no pointers are passed; a number that is not open is an error.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, flags) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// A copy of a socket on the lowest free number from `from` on
 /// (`F_DUPFD_CLOEXEC`, fcntl(2)).
 pub fn raise(socket: &Socket, from: i32) -> io::Result<Socket> {

@@ -64,6 +64,10 @@ impl Helper {
         if self.phase == Phase::Draining && changes_something(call) {
             return Err(CallError::admin("Draining", json!({})));
         }
+        if self.is_departing() && changes_something(call) {
+            let why = "usherd is being upgraded or restarted; ask again in a moment";
+            return Err(CallError::failed(why));
+        }
         match method {
             "Reload" => {
                 let how: types::ReloadHow = call.take()?;
@@ -76,6 +80,11 @@ impl Helper {
                     ..Asked::default()
                 })?;
                 Ok(Answer::Later(Wait::Reload))
+            }
+            "Upgrade" => {
+                let _: Nothing = call.take()?;
+                self.begin_upgrade(caller)?;
+                Ok(Answer::Later(Wait::Upgrade))
             }
             "Describe" => self.describe(call).map(Answer::Reply),
             "GetIsolation" => self.get_isolation(call).map(Answer::Reply),
@@ -189,7 +198,16 @@ fn changes_something(call: &Call) -> bool {
     let (_, method) = call.target();
     matches!(
         method,
-        "Reload" | "Enable" | "Disable" | "Drain" | "Stop" | "Start" | "Kill" | "Ban" | "Unban"
+        "Reload"
+            | "Enable"
+            | "Disable"
+            | "Drain"
+            | "Stop"
+            | "Start"
+            | "Kill"
+            | "Ban"
+            | "Unban"
+            | "Upgrade"
     )
 }
 
