@@ -59,6 +59,7 @@ fn main() -> ExitCode {
         None => run(&Options {
             config,
             runtime_dir: arguments.runtime_dir,
+            ready_fd: arguments.ready_fd,
         })
         .into(),
     }

@@ -13,11 +13,12 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::error::Fatal;
 use crate::helper::admin::{Asked, Control};
-use crate::helper::announce;
+use crate::helper::announce::{self, Signs};
 use crate::helper::cgroups::{Left, Sweeps};
 use crate::helper::foundation::Foundation;
 use crate::helper::front_process::{Front, Fronts, Order};
 use crate::helper::handover::executable::Executable;
+use crate::helper::handover::store::Store;
 use crate::helper::handover::takeover::Upgraded;
 use crate::helper::handover::{Departure, Returned};
 use crate::helper::instances::Instances;
@@ -82,8 +83,8 @@ pub struct Helper {
     /// What the front asked to end in this turn.
     pub(super) to_stop: Vec<InstanceId>,
     pub(super) phase: Phase,
-    /// Set once the ready line is out.
-    pub(super) announced: bool,
+    /// What a supervisor hears of us.
+    pub(super) signs: Signs,
     pub(super) last_log_reopen: Option<Instant>,
     /// Of refusals: a front may ask for what it cannot have as fast as it likes.
     refusals: Pace,
@@ -94,6 +95,8 @@ pub struct Helper {
     pub(super) executable: Executable,
     /// This usherd makes room for another.
     pub(super) departure: Option<Departure>,
+    /// Where our listeners outlive us.
+    pub(super) store: Option<Store>,
     /// For the next front to look after.
     pub(super) returned: Vec<Returned>,
     /// Fronts that go on with what they serve, oldest first.
@@ -120,6 +123,8 @@ pub struct Parts {
     pub control: Control,
     pub pid_file: Option<PidFile>,
     pub executable: Executable,
+    pub store: Option<Store>,
+    pub signs: Signs,
 }
 
 impl Helper {
@@ -164,6 +169,8 @@ impl Helper {
             control,
             pid_file,
             executable,
+            store,
+            signs,
         } = parts;
         Ok(Self {
             source,
@@ -185,7 +192,7 @@ impl Helper {
             sweeps: Sweeps::default(),
             to_stop: Vec::new(),
             phase: Phase::Serving,
-            announced: false,
+            signs,
             last_log_reopen: None,
             refusals: Pace::new(REFUSALS_TOLD, Duration::from_secs(1)),
             change: None,
@@ -193,6 +200,7 @@ impl Helper {
             pid_file,
             executable,
             departure: None,
+            store,
             returned: Vec::new(),
             retired: Vec::new(),
             upgraded: None,
@@ -214,6 +222,8 @@ impl Helper {
             let now = Instant::now();
             self.reload_next(now);
             if self.depart(now) {
+                self.instances.flush_journal();
+                self.close_admin();
                 return Ok(());
             }
             self.tend_front(now)?;
@@ -221,6 +231,9 @@ impl Helper {
             self.build_sandboxes(now);
             self.flush();
             self.park();
+            self.tend_store();
+            self.show_life(now);
+            self.instances.flush_journal();
             self.wait(&mut events)?;
             let now = Instant::now();
             self.handle_signals(now);
@@ -230,6 +243,7 @@ impl Helper {
             }
             self.hear_keepers(&events, now);
             self.hear_closers(&events);
+            self.hear_adopted(&events, now);
             let tokens: Vec<Token> = events.iter().map(mio::event::Event::token).collect();
             self.admin_events(&tokens, now);
             let to_stop = std::mem::take(&mut self.to_stop);
@@ -238,6 +252,9 @@ impl Helper {
         self.end_retired(0);
         self.registry.close();
         self.foundation.clear();
+        if let Some(journal) = &self.instances.journal {
+            journal.remove();
+        }
         self.close_admin();
         Ok(())
     }
@@ -253,6 +270,7 @@ impl Helper {
             self.lot.next_due(),
             self.closings.next_due(),
             self.departure.as_ref().and_then(Departure::next_due),
+            self.signs.next_due(),
         ];
         let timeout = deadlines
             .into_iter()

@@ -77,7 +77,12 @@ impl Helper {
         self.front_due = Some(now + pause);
     }
 
-    fn instance_ended(&mut self, instance: &mut Instance, reaped: &Reaped, now: Instant) {
+    pub(super) fn instance_ended(
+        &mut self,
+        instance: &mut Instance,
+        reaped: &Reaped,
+        now: Instant,
+    ) {
         if instance.wait {
             self.take_listeners_back(instance);
             self.replace_sockets(now);
@@ -103,6 +108,7 @@ impl Helper {
             });
         }
         let outcome = Outcome {
+            unseen: !reaped.seen,
             status: reaped.status,
             signalled: reaped.signalled,
             core: reaped.core,
@@ -231,6 +237,12 @@ fn micros(span: Duration) -> u64 {
 
 /// `oom`: which memory was full.
 fn log_exit(instance: &Instance, reaped: &Reaped, oom: Option<&str>, millis: u128) {
+    if !reaped.seen {
+        return log::info!(
+            service = &*instance.name, conn:% = instance.connection, pid = reaped.pid, ms = millis;
+            "ended; how is not known, for another usherd has started it"
+        );
+    }
     let how = match (reaped.signalled, reaped.core) {
         (true, true) => "killed, core dumped",
         (true, false) => "killed",

@@ -216,6 +216,7 @@ impl Helper {
         self.tell_confinement();
         put_in_force(&mut self.cgroups, &self.table);
         self.registry.commit(prepared);
+        self.stale_store();
         self.services.attach(&self.registry);
         self.forget_halted();
         if new_log {

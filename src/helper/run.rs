@@ -14,12 +14,15 @@ use nix::unistd::Uid;
 use crate::admin;
 use crate::error::{Exit, Fatal};
 use crate::helper::admin::{Control, Sockets};
+use crate::helper::announce::Signs;
 use crate::helper::cgroups;
 use crate::helper::core::{Helper, Parts};
 use crate::helper::foundation::Foundation;
 use crate::helper::front_process::Fronts;
 use crate::helper::handover::executable::Executable;
+use crate::helper::handover::journal::Journal;
 use crate::helper::handover::state::CgroupState;
+use crate::helper::handover::store::{self, Store};
 use crate::helper::handover::takeover::{self, Taken};
 use crate::helper::load::Source;
 use crate::helper::logs;
@@ -98,6 +101,8 @@ pub struct Options {
     /// `None`: the embedded table.
     pub config: Option<PathBuf>,
     pub runtime_dir: Option<PathBuf>,
+    /// Where to say that everything is served (s6's notification-fd).
+    pub ready_fd: Option<i32>,
 }
 
 /// Runs usherd in the foreground until it is asked to stop.
@@ -105,6 +110,13 @@ pub struct Options {
 pub fn run(options: &Options) -> Exit {
     let executable = Executable::ours();
     let taken = takeover::take();
+    // A program that came by an upgrade has said so long ago.
+    let asked = options.ready_fd.filter(|_| matches!(taken, Ok(None)));
+    let ready = asked.map(crate::sys::inherit::take);
+    if let (Some(number), Some(None)) = (asked, &ready) {
+        eprintln!("usherd: --ready-fd {number}: no such descriptor is open");
+        return Exit::Usage;
+    }
     let given = match &taken {
         Ok(None) => inherited::take(),
         _ => Vec::new(),
@@ -122,9 +134,18 @@ pub fn run(options: &Options) -> Exit {
             return Exit::System;
         }
     };
+    let mut store = Store::open();
     let given = match &mut taken {
         Some(taken) => taken.inherited(),
-        None => given,
+        None => {
+            let mut found = store::sort(given);
+            if let Some(store) = &mut store {
+                store.remember(&found);
+            }
+            let descriptors = found.descriptors;
+            taken = found.state.take().map(|state| Taken { state, descriptors });
+            found.given
+        }
     };
     // Children share our memory until they exec, among them some that are in a sandbox
     // already and have no more rights than the server next to them.
@@ -160,6 +181,8 @@ pub fn run(options: &Options) -> Exit {
         executable,
         given,
         taken,
+        store,
+        ready: ready.flatten(),
     };
     match serve(options, source, table, origin) {
         Ok(()) => Exit::Ok,
@@ -176,6 +199,8 @@ struct Origin {
     given: Vec<Inherited>,
     /// From the usherd before this one.
     taken: Option<Taken>,
+    store: Option<Store>,
+    ready: Option<OwnedFd>,
 }
 
 fn serve(options: &Options, source: Source, table: Table, origin: Origin) -> Result<(), Fatal> {
@@ -183,6 +208,8 @@ fn serve(options: &Options, source: Source, table: Table, origin: Origin) -> Res
         mut executable,
         given,
         mut taken,
+        store,
+        ready,
     } = origin;
     let mut before = Before::of(taken.as_mut());
     if let Some(path) = before.program.take() {
@@ -249,15 +276,37 @@ fn serve(options: &Options, source: Source, table: Table, origin: Origin) -> Res
         control: Control::new(sockets, state_dir(&table)),
         pid_file,
         executable,
+        store,
+        signs: Signs::new(ready),
         table,
     };
     listen(&mut parts, &inheritance)?;
     let mut helper = Helper::new(parts)?;
     helper.tell_confinement();
-    if let Some(taken) = taken {
-        helper.take_over(taken, Instant::now());
-    }
+    go_on(&mut helper, taken);
     helper.run()
+}
+
+/// With what the last usherd had, be it this process or another one.
+fn go_on(helper: &mut Helper, taken: Option<Taken>) {
+    let now = Instant::now();
+    let dir = helper.pid_file.as_ref().map(|file| file.dir().to_owned());
+    let opened = dir.map(|dir| Journal::open(&dir)).transpose();
+    let (journal, noted) = opened
+        .inspect_err(|err| log::error!("unable to note which servers run: {err}"))
+        .ok()
+        .flatten()
+        .unzip();
+    helper.instances.journal = journal;
+    let is_same_process = taken
+        .as_ref()
+        .is_some_and(|taken| taken.state.process.is_some());
+    if let Some(taken) = taken {
+        helper.take_over(taken, now);
+    }
+    if !is_same_process {
+        helper.adopt_servers(noted.unwrap_or_default(), now);
+    }
 }
 
 /// Opens every listener. One that cannot be had is logged and tried again

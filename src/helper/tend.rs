@@ -65,6 +65,7 @@ impl Helper {
         )?;
         log::debug!(pid = front.pid; "front started");
         self.front = Some(front);
+        self.stale_store(); // its number is taken
         self.send_log()?;
         self.send_status_socket()?;
         self.send_plan()?;

@@ -42,6 +42,7 @@ mod pending;
 mod proxied;
 mod regression;
 mod reload;
+mod restart;
 mod security;
 mod serve;
 mod servers;
@@ -50,6 +51,7 @@ mod signals;
 mod status_browser;
 mod status_page;
 mod traffic;
+mod upgrade;
 mod usherctl;
 
 use std::process::ExitCode;
@@ -91,6 +93,8 @@ fn main() -> ExitCode {
         hidden::TESTS,
         explain::TESTS,
         control::TESTS,
+        upgrade::TESTS,
+        restart::TESTS,
         usherctl::TESTS,
         audit::TESTS,
         bans::TESTS,

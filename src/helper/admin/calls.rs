@@ -174,12 +174,15 @@ impl Helper {
             let parameters = json!({ "instance": instance });
             return Err(CallError::admin("NoSuchInstance", parameters));
         };
+        if !found.is_there() {
+            return Ok(Reply::Last(json!({})));
+        }
         let pid = found.pid;
         match name.as_deref().map(signal) {
             None => self.stop_all(&[InstanceId(instance)], now),
             Some(Ok(libc::SIGKILL)) => tree::kill_all(&[pid]),
             Some(Ok(number)) => {
-                // Our own child, not reaped yet: the number is still its own.
+                // Our own child, not reaped yet, or one that was there a moment ago.
                 let done = pidfd_open(pid).and_then(|pidfd| pidfd_signal(pidfd.as_fd(), number));
                 done.map_err(|err| CallError::failed(err.to_string()))?;
             }

@@ -25,6 +25,7 @@ impl Helper {
         } else {
             self.control.halted.remove(&service);
         }
+        self.stale_store();
         self.order(Order::Hold(service, held), then)
     }
 

@@ -15,6 +15,7 @@ use super::state::{
     Bag, FORMAT, InstanceState, Moment, Numbers, NumbersState, PipeState, ProcessState,
     ReturnedState, RunningState, SandboxState, State, TimerState,
 };
+use super::store::Store;
 use super::takeover::VARIABLE;
 use crate::helper::core::Helper;
 use crate::helper::front_process::seal;
@@ -155,6 +156,7 @@ impl Helper {
             timers,
             pipes,
             fronts: self.retired.clone(),
+            store: self.store.as_ref().map(Store::told),
         })
     }
 }

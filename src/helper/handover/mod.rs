@@ -36,10 +36,13 @@ use crate::ids::ListenerId;
 use crate::sys::process::Reaped;
 use check::Asked;
 
+pub mod adopted;
 pub mod check;
 pub mod executable;
 mod gather;
+pub mod journal;
 pub mod state;
+pub mod store;
 pub mod takeover;
 
 /// What servers that were stopped leave behind, and sessions that are being
@@ -274,7 +277,10 @@ impl Helper {
             return false;
         };
         let done = match departure.goal {
-            Goal::Leave => return true,
+            Goal::Leave => {
+                self.leave_to_store();
+                return true;
+            }
             Goal::Upgrade(caller) => self.become_next(Some(caller)),
         };
         let Err(err) = done;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::store::StoreState;
 use crate::helper::sockets::rpcbind::Program;
 use crate::helper::sockets::unix::SocketFile;
 use crate::ids::{ConnectionId, InstanceId, ListenerId};
@@ -213,6 +214,8 @@ pub struct ProcessState {
     pub pipes: Vec<PipeState>,
     /// Fronts that go on with what they serve.
     pub fronts: Vec<i32>,
+    /// What the service manager keeps for us.
+    pub store: Option<StoreState>,
 }
 
 /// An instance that is our child, and what it runs in.

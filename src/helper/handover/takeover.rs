@@ -135,6 +135,9 @@ impl Helper {
     ) {
         self.control.began = process.began.instant();
         self.retired = process.fronts;
+        if let (Some(store), Some(told)) = (&mut self.store, process.store) {
+            store.recall(told);
+        }
         for pipe in process.pipes {
             let ends = descriptors
                 .take(pipe.read)
@@ -229,6 +232,7 @@ impl Helper {
             leaf,
             isolated: state.isolated,
             session: None,
+            adopted: None,
         }
     }
 
