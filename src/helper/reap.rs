@@ -66,6 +66,9 @@ impl Helper {
         if self.phase == Phase::Draining {
             return self.drained(now);
         }
+        if self.is_between_fronts() {
+            return self.front_retired(now);
+        }
         self.commit_change(now);
         if let Some(NotStarted { step, errno, .. }) = self.launcher.failure(reaped.pid) {
             let err = io::Error::from_raw_os_error(errno);

@@ -172,6 +172,12 @@ impl Helper {
         self.departure.as_ref().is_some_and(under_way)
     }
 
+    /// Whether the front was told to go, and no other one is to come yet.
+    pub(super) fn is_between_fronts(&self) -> bool {
+        let told = |departure: &Departure| departure.is_retiring() || departure.is_settling();
+        self.departure.as_ref().is_some_and(told)
+    }
+
     /// Goes on with what is under way. `true`: this usherd has left.
     pub(super) fn depart(&mut self, now: Instant) -> bool {
         let Some(departure) = &mut self.departure else {
@@ -247,14 +253,18 @@ impl Helper {
         let Some(departure) = &mut self.departure else {
             return;
         };
+        if departure.is_settling() {
+            return;
+        }
         departure.stage = Stage::Settling {
             until: now + SETTLED,
         };
+        self.front_due = None;
+        // One that had nothing left to answer has ended already.
         if let Some(front) = self.front.take_if(|front| !front.ended) {
             log::debug!(pid = front.pid; "the front has retired");
             self.retired.push(front.pid);
         }
-        self.front_due = None;
         for ask in self.sandboxes.give_up_all() {
             // Who waits at its listener is found there again.
             if let On::Connection(connection, told) = ask.on {
