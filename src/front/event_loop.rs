@@ -70,6 +70,7 @@ pub struct Front {
     /// Their listeners may have to enter or leave the poll set.
     pub(super) touched: Vec<ServiceId>,
     pub(super) epoch: u32,
+    pub(super) fronts: u32,
     /// A plan has been read.
     pub(super) planned: bool,
     pub(super) count: u64,
@@ -132,6 +133,7 @@ impl Front {
             postponed: VecDeque::new(),
             touched: Vec::new(),
             epoch: 0,
+            fronts: 0,
             planned: false,
             count: 0,
             draining: false,

@@ -144,7 +144,12 @@ pub struct Fronts {
     inheritance: Inheritance,
     /// NOFILE for the front: as much as for us.
     files: (u64, u64),
+    /// How many there were, also of the usherds before this one.
     pub epoch: u32,
+    /// Those of this program.
+    begun: u32,
+    /// Those that ended before they were told to.
+    pub lost: u32,
     /// Fronts in a row that died before they had settled.
     died_young: u32,
     /// Of them, those that never served.
@@ -158,6 +163,8 @@ impl Fronts {
             inheritance,
             files,
             epoch: 0,
+            begun: 0,
+            lost: 0,
             died_young: 0,
             never_ready: 0,
         }
@@ -171,6 +178,7 @@ impl Fronts {
         now: Instant,
     ) -> io::Result<Front> {
         self.epoch += 1;
+        self.begun += 1;
         let (link, theirs) = Link::pair()?;
         let plan = self.exec_plan(user);
         let mut environment = Environment::default();
@@ -230,7 +238,7 @@ impl Fronts {
     /// Whether no front ever came to serve: the host does not let it.
     #[must_use]
     pub fn is_hopeless(&self) -> bool {
-        self.never_ready >= 3 && self.never_ready == self.epoch
+        self.never_ready >= 3 && self.never_ready == self.begun
     }
 
     fn exec_plan(&self, user: Option<&FrontUser>) -> ExecPlan {

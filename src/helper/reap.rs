@@ -75,6 +75,7 @@ impl Helper {
             log::error!("unable to start the front: {step}: {err}");
         }
         let how = if reaped.signalled { "signal" } else { "status" };
+        self.fronts.lost += 1;
         let pause = self.fronts.pause_after(&front, now);
         log::error!(pid = reaped.pid; "the front ended ({how} {}); starting another", reaped.status);
         self.front_due = Some(now + pause);

@@ -55,24 +55,6 @@ pub fn local(at: SystemTime) -> Option<LocalTime> {
     })
 }
 
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    #[test]
-    fn a_week_later_is_the_same_weekday_and_a_day_later_the_next() {
-        // Noon UTC, 17 June: no zone changes its clocks between these days.
-        let noon = UNIX_EPOCH + Duration::from_secs(1_781_697_600);
-        let day = |n: u64| local(noon + Duration::from_secs(n * 86_400)).unwrap();
-        assert_eq!(day(0).weekday, day(7).weekday);
-        assert_eq!((day(0).weekday + 1) % 7, day(1).weekday);
-        assert_eq!((day(0).year, day(0).month), (2026, 6));
-        assert!(day(0).second == 0 && day(0).hour < 24);
-    }
-}
-
 /// What [`Instant`](std::time::Instant) counts: the same for all processes of the
 /// host until it is booted anew, an execve(2) in between or not.
 #[must_use]
@@ -95,4 +77,22 @@ fn read(clock: libc::clockid_t) -> Duration {
     let time = unsafe { time.assume_init() };
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_week_later_is_the_same_weekday_and_a_day_later_the_next() {
+        // Noon UTC, 17 June: no zone changes its clocks between these days.
+        let noon = UNIX_EPOCH + Duration::from_secs(1_781_697_600);
+        let day = |n: u64| local(noon + Duration::from_secs(n * 86_400)).unwrap();
+        assert_eq!(day(0).weekday, day(7).weekday);
+        assert_eq!((day(0).weekday + 1) % 7, day(1).weekday);
+        assert_eq!((day(0).year, day(0).month), (2026, 6));
+        assert!(day(0).second == 0 && day(0).hour < 24);
+    }
 }

@@ -6,13 +6,16 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use socket2::Socket;
 
+/// A store of descriptors may hold a socket for each of many services.
+const MOST: u32 = 1 << 17;
+
 /// Takes the open descriptors among 3, 4, ... (`count` of them) and marks
 /// them close-on-exec. Meant for the first moments of a process, when nothing
 /// else can own these numbers.
 #[must_use]
 pub fn take_from_three(count: u32) -> Vec<OwnedFd> {
     let mut taken = Vec::new();
-    for fd in (3i32..).take(usize::try_from(count.min(4096)).unwrap_or(0)) {
+    for fd in (3i32..).take(usize::try_from(count.min(MOST)).unwrap_or(0)) {
         // SAFETY: no pointers are passed; a number that is not open is an error.
         if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
             break;

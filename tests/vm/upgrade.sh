@@ -12,7 +12,8 @@ set -u
 USHERD=${1:-/usr/sbin/usherd}
 USHERCTL=${2:-/usr/bin/usherctl}
 UNITS=${3:-/usr/share/doc/usherd/systemd}
-ROUNDS=${ROUNDS:-10}
+ROUNDS=${ROUNDS:-10} # of each
+RATE=${RATE:-200}     # connections a second
 DIR=$(mktemp -d /srv/upgrade.XXXXXX)
 failed=0
 
@@ -30,7 +31,7 @@ within() { # SECONDS COMMAND...: until it succeeds
 ctl() { "$USHERCTL" --runtime-dir /run/usherd "$@"; }
 running() { ctl instances --json | python3 -c '
 import json, sys
-print(*sorted((i["id"], i["pid"]) for i in json.load(sys.stdin)["instances"] if i["service"] == "held"))'; }
+print(*("%d %d" % (i["id"], i["pid"]) for i in json.load(sys.stdin)["instances"] if i["service"] == "held"))'; }
 echoes() { # on descriptor 3
     echo on >&3 && IFS= read -r -t 60 line <&3 && [ "$line" = on ]
 }
@@ -51,8 +52,10 @@ print(s.recv(9).decode(), end="")' "$1")" ]
 cat >"$DIR/load.py" <<'P'
 # load.py PER_SECOND PORT...: connections at fixed moments, whatever becomes of
 # those before, until SIGTERM. Says how many were served, and what became of the others.
-import collections, select, signal, socket, sys, time
+import collections, resource, select, signal, socket, sys, time
 rate, ports = int(sys.argv[1]), [int(port) for port in sys.argv[2:]]
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 going, poll, open_, ends = [True], select.epoll(), {}, collections.Counter()
 signal.signal(signal.SIGTERM, lambda *_: going.clear())
 began, number = time.monotonic(), 0
@@ -89,13 +92,12 @@ while going or open_:
             end(fd, "served" if answer == question else "answer %r" % answer)
     for fd in [fd for fd, one in open_.items() if now - one[4] > 120]:
         end(fd, "no answer")
-late = time.monotonic() - began - number / rate
 print(dict(ends), "of", number, "in %.1f s" % (time.monotonic() - began))
 sys.exit(set(ends) != {"served"})
 P
-under_load() { # WHAT COMMAND...: with 200 connections a second
+under_load() { # WHAT COMMAND...: with $RATE connections a second
     local what=$1; shift
-    python3 "$DIR/load.py" 200 7007 7007 7008 >"$DIR/load" 2>&1 &
+    python3 "$DIR/load.py" "$RATE" 7007 7007 7008 >"$DIR/load" 2>&1 &
     local load=$!
     sleep 1
     "$@" >"$DIR/did" 2>&1
@@ -114,6 +116,7 @@ cat >/etc/usherd/usherd.toml <<T
 user = "nobody"
 isolation = "none"
 instances = 1000
+backlog = 4096
 
 [service.echo]
 listen = "tcp:127.0.0.1:7007"

@@ -86,6 +86,7 @@ impl Helper {
             sockets: self.registry.hand_over(bag, &name_of)?,
             numbers: NumbersState {
                 epoch: self.fronts.epoch,
+                lost: self.fronts.lost,
                 next_instance: self.instances.next_number(),
                 starts: self.control.starts(),
             },

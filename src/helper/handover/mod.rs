@@ -152,7 +152,7 @@ impl Helper {
                         self.departure = Some(Departure {
                             goal: Goal::Leave,
                             stage,
-                        })
+                        });
                     }
                 }
             }

@@ -106,6 +106,8 @@ pub struct State {
 pub struct NumbersState {
     /// Fronts so far: the first half of connections' numbers.
     pub epoch: u32,
+    /// Those of them that died.
+    pub lost: u32,
     pub next_instance: u64,
     /// Starts that operators asked for.
     pub starts: u64,

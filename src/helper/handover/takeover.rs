@@ -105,6 +105,9 @@ impl Helper {
             mut descriptors,
         } = taken;
         self.fronts.epoch = state.numbers.epoch;
+        if state.process.is_some() {
+            self.fronts.lost = state.numbers.lost;
+        }
         self.instances.count_from(state.numbers.next_instance);
         self.control.count_starts_from(state.numbers.starts);
         for name in &state.held {
