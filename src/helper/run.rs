@@ -3,7 +3,6 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -19,9 +18,9 @@ use crate::helper::cgroups;
 use crate::helper::core::{Helper, Parts};
 use crate::helper::foundation::Foundation;
 use crate::helper::front_process::Fronts;
+use crate::helper::handover::before::Before;
 use crate::helper::handover::executable::Executable;
 use crate::helper::handover::journal::Journal;
-use crate::helper::handover::state::CgroupState;
 use crate::helper::handover::store::{self, Store};
 use crate::helper::handover::takeover::{self, Taken};
 use crate::helper::load::Source;
@@ -36,56 +35,6 @@ use crate::sandbox::launch::{Launcher, open_null};
 use crate::sys::process::reset_signals;
 use crate::table::host::InheritedKind;
 use crate::table::{LogTarget, Table};
-
-/// What the start itself needs of the usherd before this one in this process.
-#[derive(Default)]
-struct Before {
-    program: Option<PathBuf>,
-    files: Option<(u64, u64)>,
-    pid_file: Option<(PathBuf, OwnedFd)>,
-    cgroup: Option<(CgroupState, OwnedFd)>,
-    control: Option<(PathBuf, Sockets)>,
-}
-
-impl Before {
-    fn of(taken: Option<&mut Taken>) -> Self {
-        let Some(Taken { state, descriptors }) = taken else {
-            return Self::default();
-        };
-        let Some(process) = &mut state.process else {
-            return Self::default();
-        };
-        let pid_file = process.pid_file.take();
-        let pid_file = pid_file.and_then(|(key, path)| Some((path, descriptors.take(key)?)));
-        let dir = pid_file.as_ref().and_then(|(path, _)| path.parent());
-        let control = process.control.take().zip(dir).and_then(|(control, dir)| {
-            let sockets = Sockets::taken_over(dir, control, descriptors).ok()?;
-            Some((dir.to_owned(), sockets))
-        });
-        let cgroup = process.cgroup.take();
-        let cgroup = cgroup.and_then(|state| {
-            let lock = descriptors.take(state.lock)?;
-            Some((state, lock))
-        });
-        Self {
-            program: Some(process.program.clone()),
-            files: Some(process.files),
-            pid_file,
-            cgroup,
-            control,
-        }
-    }
-
-    /// The control sockets, if they are where they are wanted.
-    fn sockets(&mut self, dir: &Path) -> Option<io::Result<Sockets>> {
-        let (at, sockets) = self.control.take()?;
-        if at == dir {
-            return Some(Ok(sockets));
-        }
-        sockets.remove();
-        None
-    }
-}
 
 /// More open files than this are not asked for, whatever the hard limit:
 /// containers set 2^30, and the kernel itself says no above fs.nr_open.

@@ -15,7 +15,7 @@
 //! - [`executable`]: which program, and whether it may be trusted
 //! - [`check`]: what the new program says about itself
 //! - [`state`]: what is told, its format
-//! - [`gather`], [`takeover`]: this usherd told, and the next one put together
+//! - [`gather`], [`before`], [`takeover`]: this usherd told, and the next one put together
 //! - [`store`]: systemd's descriptor store
 //! - [`journal`], [`adopted`]: servers that are no children of ours any more
 #![forbid(unsafe_code)]
@@ -37,6 +37,7 @@ use crate::sys::process::Reaped;
 use check::Asked;
 
 pub mod adopted;
+pub mod before;
 pub mod check;
 pub mod executable;
 mod gather;
