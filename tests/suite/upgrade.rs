@@ -443,6 +443,9 @@ fn what_an_operator_holds_stays_held() {
     says(&dir, "drain cat");
     upgrade(&dir);
     assert_eq!(Peer::tcp(port).read_text(), "");
+    // The next program writes down what came of the request that the last one was asked.
+    let written = says(&dir, "audit query --json --operation Upgrade").replace(' ', "");
+    assert!(written.contains("\"result\":\"ok\""), "{written}");
     says(&dir, "start cat");
     drop(held(port));
 }

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
 
 use super::Control;
 use crate::helper::handover::state::{Bag, ControlState};
@@ -36,6 +37,11 @@ impl Control {
     pub(in crate::helper) fn socket_of(&self, caller: u64) -> Option<BorrowedFd<'_>> {
         let place = self.server.place(caller)?;
         Some(self.server.connection(place)?.as_fd())
+    }
+
+    /// The entry of the audit log about what a caller asked, and since when.
+    pub(in crate::helper) fn asked_of(&self, caller: u64) -> Option<(u64, Instant)> {
+        self.trail.asked_of(caller)
     }
 
     /// Both sockets, with all who wait to be accepted.

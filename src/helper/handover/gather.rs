@@ -139,6 +139,7 @@ impl Helper {
         let inherited = self.registry.inherited().iter();
         let inherited = inherited.map(|one| Ok((one.name.clone(), bag.put(one.fd.as_fd())?)));
         let inherited = inherited.collect::<io::Result<_>>()?;
+        let asked = caller.and_then(|caller| self.control.asked_of(caller));
         let caller = caller.and_then(|caller| self.control.socket_of(caller));
         Ok(ProcessState {
             program: self.executable.path().to_owned(),
@@ -151,6 +152,7 @@ impl Helper {
             cgroup: self.cgroups.hand_over(bag)?,
             control: self.control.hand_over(bag)?,
             caller: caller.map(|socket| bag.put(socket)).transpose()?,
+            asked: asked.map(|(entry, since)| (entry, Moment::of(since))),
             inherited,
             sandboxes: sandboxes.told,
             instances,

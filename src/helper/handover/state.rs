@@ -209,6 +209,8 @@ pub struct ProcessState {
     pub control: Option<ControlState>,
     /// Who asked for it, and waits for the answer.
     pub caller: Option<Key>,
+    /// Where the audit log says that, and since when.
+    pub asked: Option<(u64, Moment)>,
     pub inherited: Vec<(String, Key)>,
     pub sandboxes: Vec<SandboxState>,
     pub instances: Vec<RunningState>,

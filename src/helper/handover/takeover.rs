@@ -47,6 +47,7 @@ pub struct Taken {
 #[derive(Debug)]
 pub struct Upgraded {
     caller: Option<UnixStream>,
+    asked: Option<(u64, Instant)>,
     from: String,
 }
 
@@ -170,6 +171,7 @@ impl Helper {
         let caller = process.caller.and_then(|key| descriptors.take(key));
         self.upgraded = Some(Upgraded {
             caller: caller.map(UnixStream::from),
+            asked: process.asked.map(|(entry, since)| (entry, since.instant())),
             from,
         });
         let listeners = self.registry.bound().count();
@@ -244,13 +246,16 @@ impl Helper {
         let Some(upgraded) = self.upgraded.take() else {
             return;
         };
-        let Some(mut caller) = upgraded.caller else {
-            return;
-        };
         let reply = Reply::last(&types::Upgrade {
             from: upgraded.from,
             to: env!("CARGO_PKG_VERSION").to_owned(),
         });
+        if let Some(asked) = upgraded.asked {
+            self.audit_upgraded(asked, &reply, Instant::now());
+        }
+        let Some(mut caller) = upgraded.caller else {
+            return;
+        };
         let mut octets = Vec::new();
         reply.encode(&mut octets);
         // A line or two: there is room for it, or nobody reads.
