@@ -47,7 +47,7 @@ _usherd() {
 
     case "${cmd}" in
         usherd)
-            opts="-h -V --config --user --runtime-dir --help --version check explain doctor help"
+            opts="-h -V --config --user --runtime-dir --ready-fd --help --version check explain doctor help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -58,6 +58,10 @@ _usherd() {
                     return 0
                     ;;
                 --runtime-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ready-fd)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
