@@ -144,7 +144,7 @@ fn typed_errors_are_sentences() {
             "UpgradeRefused",
             json!({"reason": "the new program will not take over:\nt.toml:1:1: \u{1b}no"}),
             "not upgraded, and everything is as it was: the new program will not take over:\n\
-             t.toml:1:1: \\u{1b}no",
+             t.toml:1:1: \\x1bno",
         ),
         (
             "Draining",
