@@ -15,13 +15,13 @@ pub struct ServiceId(pub u32);
 pub struct ListenerId(pub u32);
 
 /// One started server. Given out by the helper; never a pid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct InstanceId(pub u64);
 
 /// One request (connection, or the datagram that woke a server), in logs and
 /// in a server's environment as `EPOCH-COUNT`: the epoch counts the fronts of
 /// this daemon, so an id is never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ConnectionId(pub u64);
 
 impl ConnectionId {

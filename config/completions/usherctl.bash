@@ -91,6 +91,9 @@ _usherctl() {
             usherctl,unban)
                 cmd="usherctl__subcmd__unban"
                 ;;
+            usherctl,upgrade)
+                cmd="usherctl__subcmd__upgrade"
+                ;;
             usherctl__subcmd__audit,export)
                 cmd="usherctl__subcmd__audit__subcmd__export"
                 ;;
@@ -190,6 +193,9 @@ _usherctl() {
             usherctl__subcmd__help,unban)
                 cmd="usherctl__subcmd__help__subcmd__unban"
                 ;;
+            usherctl__subcmd__help,upgrade)
+                cmd="usherctl__subcmd__help__subcmd__upgrade"
+                ;;
             usherctl__subcmd__help__subcmd__audit,export)
                 cmd="usherctl__subcmd__help__subcmd__audit__subcmd__export"
                 ;;
@@ -206,7 +212,7 @@ _usherctl() {
 
     case "${cmd}" in
         usherctl)
-            opts="-h -V --runtime-dir --json --help --version status list show instances stats top explain check security reload enable disable drain stop start kill log events ban unban bans audit completions generate help"
+            opts="-h -V --runtime-dir --json --help --version status list show instances stats top explain check security reload upgrade enable disable drain stop start kill log events ban unban bans audit completions generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -650,7 +656,7 @@ _usherctl() {
             return 0
             ;;
         usherctl__subcmd__help)
-            opts="status list show instances stats top explain check security reload enable disable drain stop start kill log events ban unban bans audit completions generate help"
+            opts="status list show instances stats top explain check security reload upgrade enable disable drain stop start kill log events ban unban bans audit completions generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1055,6 +1061,20 @@ _usherctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        usherctl__subcmd__help__subcmd__upgrade)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         usherctl__subcmd__instances)
             opts="-h --runtime-dir --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1292,6 +1312,24 @@ _usherctl() {
             return 0
             ;;
         usherctl__subcmd__unban)
+            opts="-h --runtime-dir --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --runtime-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        usherctl__subcmd__upgrade)
             opts="-h --runtime-dir --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_usherd_global_optspecs
-    string join \n config= user runtime-dir= h/help V/version
+    string join \n config= user runtime-dir= ready-fd= h/help V/version
 end
 
 function __fish_usherd_needs_command
@@ -26,6 +26,7 @@ end
 
 complete -c usherd -n "__fish_usherd_needs_command" -l config -d 'The table to serve [default: /etc/usherd/usherd.toml for root, else the built-in one]' -r -F
 complete -c usherd -n "__fish_usherd_needs_command" -l runtime-dir -d 'Where usherd.pid and the control sockets go, whatever the table says [default: /run/usherd, or usherd in $XDG_RUNTIME_DIR]' -r -F
+complete -c usherd -n "__fish_usherd_needs_command" -l ready-fd -d 'Write a newline to this descriptor once everything is served, and close it, as s6 wants it' -r
 complete -c usherd -n "__fish_usherd_needs_command" -l user -d 'Serve an ordinary user\'s own table: $XDG_CONFIG_HOME/usherd/usherd.toml'
 complete -c usherd -n "__fish_usherd_needs_command" -s h -l help -d 'Print help'
 complete -c usherd -n "__fish_usherd_needs_command" -s V -l version -d 'Print version'

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use usherd::commands::arguments::{Arguments, Command, default_table, what_to_show};
 use usherd::error::Exit;
+use usherd::helper::handover::check;
 use usherd::helper::run::{Options, run};
 use usherd::sandbox::{keeper, probe, session};
 use usherd::{commands, front};
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
         Some(first) if first == "--keeper" => return run_keeper().into(),
         Some(first) if first == "--session" => return session::run(args),
         Some(first) if first == "--probe" => return run_probe(args).into(),
+        Some(first) if first == check::ARGUMENT => return check::answer(args).into(),
         // Of the systemd unit, see there.
         Some(first) if first == "--release" => {
             usherd::sandbox::cgroup::release();
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         None => run(&Options {
             config,
             runtime_dir: arguments.runtime_dir,
+            ready_fd: arguments.ready_fd,
         })
         .into(),
     }

@@ -21,12 +21,17 @@ Environment:
   LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES
                       sockets handed over by a supervisor, for listen = \"fd:NAME\"
   NOTIFY_SOCKET       where readiness is reported (sd_notify)
+  FDSTORE             if set: listeners go to the store there, and the next usherd has them at once
+  WATCHDOG_USEC, WATCHDOG_PID
+                      how often to report there that both processes are well
 
 Signals:
   HUP        read the table again and open the log file again; a bad table changes nothing
              (when a terminal closes: as TERM)
   TERM, INT  take no new clients, let running servers finish within their grace, then end;
              a second one ends everything now
+  USR1       end at once and let running servers go on: the next usherd finds them again, and
+             in the descriptor store, where there is one, all listeners and who waits there
 
 Exit codes:
   0   ended on request, or nothing to complain about
@@ -51,6 +56,9 @@ pub struct Arguments {
     /// or usherd in $XDG_RUNTIME_DIR]
     #[arg(long, value_name = "DIR", env = "USHERD_RUNTIME_DIR", hide_env = true)]
     pub runtime_dir: Option<PathBuf>,
+    /// Write a newline to this descriptor once everything is served, and close it, as s6 wants it
+    #[arg(long, value_name = "FD", value_parser = clap::value_parser!(i32).range(3..))]
+    pub ready_fd: Option<i32>,
     #[command(subcommand)]
     pub command: Option<Command>,
 }

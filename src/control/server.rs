@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
@@ -125,6 +125,12 @@ impl<T> Server<T> {
         registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
         self.listener = Some(listener);
         Ok(())
+    }
+
+    /// Where callers come in.
+    #[must_use]
+    pub fn listener(&self) -> Option<BorrowedFd<'_>> {
+        self.listener.as_ref().map(AsFd::as_fd)
     }
 
     /// Takes nobody any more, and drops those that are there.

@@ -326,6 +326,13 @@ pub struct Reload {
     pub token: String,
 }
 
+/// Versions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upgrade {
+    pub from: String,
+    pub to: String,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Describe {
     pub keys: Vec<Key>,

@@ -125,6 +125,8 @@ pub enum Command {
         #[arg(long, short)]
         yes: bool,
     },
+    /// Go on as the program that is installed now: no connection is lost, no server ends
+    Upgrade,
     /// Write `enabled = true` into the table and serve the service
     Enable {
         /// Its name, as `usherctl list` shows it

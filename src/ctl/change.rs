@@ -1,13 +1,13 @@
-//! `enable`, `disable`, `drain`, `stop`, `start`, `kill`: one call each, and a
+//! `enable`, `disable`, `drain`, `stop`, `start`, `kill`, `upgrade`: one call each, and a
 //! line that says what is in force now.
 #![forbid(unsafe_code)]
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::console::Console;
 use super::failure::Failure;
 use super::text::{count, escape};
-use crate::control::types::{Drain, KillWhat, Start, Stop, TheService};
+use crate::control::types::{Drain, KillWhat, Start, Stop, TheService, Upgrade};
 
 /// `enable` and `disable`.
 pub fn enable(console: &Console, service: String, on: bool) -> Result<(), Failure> {
@@ -19,6 +19,18 @@ pub fn enable(console: &Console, service: String, on: bool) -> Result<(), Failur
     let asked = TheService { service };
     let done: Value = console.admin()?.call(method, &asked)?;
     console.answer(&done, |_| text)
+}
+
+pub fn upgrade(console: &Console) -> Result<(), Failure> {
+    let nothing = Value::Object(Map::new());
+    let done: Upgrade = console.admin()?.call("Upgrade", &nothing)?;
+    console.answer(&done, |done| {
+        let (from, to) = (escape(&done.from), escape(&done.to));
+        match from == to {
+            true => format!("usherd {to} was started anew and has taken over\n"),
+            false => format!("usherd {to} has taken over from {from}\n"),
+        }
+    })
 }
 
 pub fn drain(console: &Console, service: String) -> Result<(), Failure> {

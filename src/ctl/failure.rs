@@ -204,6 +204,10 @@ fn sentence(short: &str, name: &str, said: &Said<'_>) -> String {
         "StartFailed" => {
             format!("unable to start {service}: {reason}; `usherctl log {service}` may say more")
         }
+        "UpgradeRefused" => format!(
+            "not upgraded, and everything is as it was: {}",
+            said.lines("reason")
+        ),
         "Draining" => "usherd is ending and changes nothing any more".to_owned(),
         "Failed" => format!("it could not be done and everything is as it was: {reason}"),
         "InvalidParameter" => format!(
@@ -252,6 +256,12 @@ impl Said<'_> {
             Some(other) => escape(&other.to_string()).into_owned(),
             None => "?".to_owned(),
         }
+    }
+
+    /// The same of a text that may have several lines.
+    fn lines(&self, name: &str) -> String {
+        let text = self.0.get(name).and_then(Value::as_str);
+        text.map_or_else(|| "?".to_owned(), escape_lines)
     }
 
     fn list(&self, name: &str) -> Vec<String> {

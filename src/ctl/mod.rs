@@ -77,6 +77,7 @@ fn obey(console: &Console, command: Command) -> Result<(), Failure> {
             offline,
         } => security::security(console, service, config, offline),
         Command::Reload { yes } => reload::reload(console, yes),
+        Command::Upgrade => change::upgrade(console),
         Command::Enable { service } => change::enable(console, service, true),
         Command::Disable { service } => change::enable(console, service, false),
         Command::Drain { service } => change::drain(console, service),

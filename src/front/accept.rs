@@ -101,7 +101,7 @@ impl Front {
     }
 
     /// Everything at this listener is for one service.
-    fn arrive_directly(
+    pub(super) fn arrive_directly(
         &mut self,
         socket: Socket,
         peer: Peer,

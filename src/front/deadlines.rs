@@ -30,6 +30,8 @@ pub enum Timer {
     Pending,
     /// Callers of the status socket that say nothing.
     Callers,
+    /// Who goes does not wait for slow clients of tcpmux any longer.
+    Retire,
 }
 
 #[derive(Debug, Default)]

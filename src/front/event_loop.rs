@@ -22,6 +22,7 @@ use crate::front::links::{Link, Packet};
 use crate::front::pending;
 use crate::front::plan::{Disabled, MuxPlan, ServePlan};
 use crate::front::refusals::Refusals;
+use crate::front::retire::Retiring;
 use crate::front::roster::Roster;
 use crate::front::services::{Listener, Senses, Service};
 use crate::front::slots::{Slots, Source};
@@ -69,10 +70,12 @@ pub struct Front {
     /// Their listeners may have to enter or leave the poll set.
     pub(super) touched: Vec<ServiceId>,
     pub(super) epoch: u32,
+    pub(super) fronts: u32,
     /// A plan has been read.
     pub(super) planned: bool,
     pub(super) count: u64,
     pub(super) draining: bool,
+    pub(super) retiring: Retiring,
     /// The loop runs.
     pub(super) serving: bool,
     /// Listeners of the first plan that are still to come; `None` after that.
@@ -130,9 +133,11 @@ impl Front {
             postponed: VecDeque::new(),
             touched: Vec::new(),
             epoch: 0,
+            fronts: 0,
             planned: false,
             count: 0,
             draining: false,
+            retiring: Retiring::default(),
             serving: false,
             awaited: None,
             scratch: vec![0; super::SCRATCH].into(),
@@ -243,6 +248,7 @@ impl Front {
         for source in left_over {
             self.resume(source, now);
         }
+        self.retired(now);
         self.tell_watchers(now);
         self.ask_for_log(now);
         self.flush_link();
@@ -346,6 +352,9 @@ impl Front {
 
     fn end_link(&mut self, err: &super::links::LinkError) {
         use super::links::LinkError;
+        if self.draining && self.is_retiring() {
+            return self.leave_helper();
+        }
         self.ended = Some(match err {
             LinkError::Ended => {
                 log::debug!("the helper is gone");
@@ -379,6 +388,7 @@ impl Front {
                 Timer::Pipe(slot) => self.pipe_due(slot, now),
                 Timer::Pending => self.pending_due(now),
                 Timer::Callers => self.sweep_due(now),
+                Timer::Retire => {} // looked at in each turn
             }
         }
     }

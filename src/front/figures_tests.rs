@@ -101,6 +101,7 @@ fn service(id: u32, serve: ServePlan, rules: Rules, matches: Vec<Rule>) -> Servi
 fn plan(services: Vec<ServicePlan>, datagram: bool) -> Plan {
     Plan {
         epoch: 1,
+        fronts: 1,
         log: LogSettings {
             to: LogTarget::Stderr,
             format: LogFormat::Text,

@@ -97,6 +97,7 @@ impl Link {
                 | Notice::Stderr { .. }
                 | Notice::Log
                 | Notice::StatusSocket
+                | Notice::Accepted { .. }
                 | Notice::Bans,
             ] => 1,
             [Notice::Listeners(ids)] => ids.len(),

@@ -48,6 +48,7 @@ pub mod plan;
 pub mod poll_set;
 pub mod refusals;
 pub mod reload;
+mod retire;
 pub mod roster;
 #[cfg(test)]
 mod samples;

@@ -83,6 +83,12 @@ impl Front {
             } => self.failed(connection, step, errno, now),
             Notice::Exited { instance, outcome } => self.exited(instance, &outcome, now),
             Notice::Drain => self.drain(),
+            Notice::Retire => self.retire(now),
+            Notice::Accepted { listener, told } => {
+                if let Some(socket) = descriptors.pop() {
+                    self.accept_again_from(listener, socket, told, now);
+                }
+            }
             Notice::StatusSocket => {
                 if let Some(socket) = descriptors.pop() {
                     self.take_status_socket(socket);
@@ -291,8 +297,8 @@ fn about(work: &Work, connection: ConnectionId) -> About {
 
 fn show_exit(outcome: &Outcome) -> types::Exit {
     types::Exit {
-        status: (!outcome.signalled).then_some(outcome.status),
-        signal: outcome.signalled.then_some(outcome.status),
+        status: (!outcome.signalled && !outcome.unseen).then_some(outcome.status),
+        signal: (outcome.signalled && !outcome.unseen).then_some(outcome.status),
         core: outcome.core,
         oom: outcome.oom_killed,
         ran_us: outcome.micros,
@@ -303,7 +309,8 @@ fn show_exit(outcome: &Outcome) -> types::Exit {
 fn exit_text(exit: &types::Exit) -> String {
     let how = match (exit.status, exit.signal) {
         (_, Some(signal)) => format!("signal {signal}"),
-        (status, None) => format!("status {}", status.unwrap_or(0)),
+        (Some(status), None) => format!("status {status}"),
+        (None, None) => "nobody saw how".to_owned(),
     };
     let core = if exit.core { ", core dumped" } else { "" };
     let oom = if exit.oom { ", out of memory" } else { "" };

@@ -12,6 +12,8 @@ use crate::table::{Builtin, Forward, LogSettings, Routing, Rules, Undecided};
 pub struct Plan {
     /// Counts the fronts of this daemon: high part of every connection id.
     pub epoch: u32,
+    /// Fronts so far, but for those that made room for the next.
+    pub fronts: u32,
     pub log: LogSettings,
     pub undecided: Undecided,
     pub services: Vec<ServicePlan>,

@@ -54,6 +54,7 @@ impl Front {
 
     pub(super) fn apply_plan(&mut self, plan: Plan) {
         self.epoch = plan.epoch;
+        self.fronts = plan.fronts;
         self.planned = true;
         self.log.configure(plan.log);
         self.names = plan.tcpmux.into();

@@ -13,14 +13,19 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::error::Fatal;
 use crate::helper::admin::{Asked, Control};
-use crate::helper::announce;
+use crate::helper::announce::{self, Signs};
 use crate::helper::cgroups::{Left, Sweeps};
 use crate::helper::foundation::Foundation;
 use crate::helper::front_process::{Front, Fronts, Order};
+use crate::helper::handover::executable::Executable;
+use crate::helper::handover::store::Store;
+use crate::helper::handover::takeover::Upgraded;
+use crate::helper::handover::{Departure, Returned};
 use crate::helper::instances::Instances;
 use crate::helper::link::LinkError;
 use crate::helper::load::Source;
 use crate::helper::lot::Lot;
+use crate::helper::pid_file::PidFile;
 use crate::helper::reload::Change;
 use crate::helper::sandboxes::Sandboxes;
 use crate::helper::services::Services;
@@ -78,14 +83,26 @@ pub struct Helper {
     /// What the front asked to end in this turn.
     pub(super) to_stop: Vec<InstanceId>,
     pub(super) phase: Phase,
-    /// Set once the ready line is out.
-    pub(super) announced: bool,
+    /// What a supervisor hears of us.
+    pub(super) signs: Signs,
     pub(super) last_log_reopen: Option<Instant>,
     /// Of refusals: a front may ask for what it cannot have as fast as it likes.
     refusals: Pace,
     /// A table that the front has been told of and has not taken yet.
     pub(super) change: Option<Change>,
     pub(super) control: Control,
+    pub(super) pid_file: Option<PidFile>,
+    pub(super) executable: Executable,
+    /// This usherd makes room for another.
+    pub(super) departure: Option<Departure>,
+    /// Where our listeners outlive us.
+    pub(super) store: Option<Store>,
+    /// For the next front to look after.
+    pub(super) returned: Vec<Returned>,
+    /// Fronts that go on with what they serve, oldest first.
+    pub(super) retired: Vec<i32>,
+    /// Somebody waits to hear that this program is there.
+    pub(super) upgraded: Option<Upgraded>,
     pub(super) null: OwnedFd,
     pub(super) poll: Poll,
     signals: SignalFd,
@@ -104,6 +121,10 @@ pub struct Parts {
     pub fronts: Fronts,
     pub null: OwnedFd,
     pub control: Control,
+    pub pid_file: Option<PidFile>,
+    pub executable: Executable,
+    pub store: Option<Store>,
+    pub signs: Signs,
 }
 
 impl Helper {
@@ -119,6 +140,7 @@ impl Helper {
             Signal::SIGHUP,
             Signal::SIGTERM,
             Signal::SIGINT,
+            Signal::SIGUSR1,
         ] {
             mask.add(signal);
         }
@@ -145,6 +167,10 @@ impl Helper {
             fronts,
             null,
             control,
+            pid_file,
+            executable,
+            store,
+            signs,
         } = parts;
         Ok(Self {
             source,
@@ -166,11 +192,18 @@ impl Helper {
             sweeps: Sweeps::default(),
             to_stop: Vec::new(),
             phase: Phase::Serving,
-            announced: false,
+            signs,
             last_log_reopen: None,
             refusals: Pace::new(REFUSALS_TOLD, Duration::from_secs(1)),
             change: None,
             control,
+            pid_file,
+            executable,
+            departure: None,
+            store,
+            returned: Vec::new(),
+            retired: Vec::new(),
+            upgraded: None,
             null,
             poll,
             signals,
@@ -188,11 +221,19 @@ impl Helper {
         while !self.is_finished() {
             let now = Instant::now();
             self.reload_next(now);
+            if self.depart(now) {
+                self.instances.flush_journal();
+                self.close_admin();
+                return Ok(());
+            }
             self.tend_front(now)?;
             self.orders_without_front(now);
             self.build_sandboxes(now);
             self.flush();
             self.park();
+            self.tend_store();
+            self.show_life(now);
+            self.instances.flush_journal();
             self.wait(&mut events)?;
             let now = Instant::now();
             self.handle_signals(now);
@@ -202,13 +243,18 @@ impl Helper {
             }
             self.hear_keepers(&events, now);
             self.hear_closers(&events);
+            self.hear_adopted(&events, now);
             let tokens: Vec<Token> = events.iter().map(mio::event::Event::token).collect();
             self.admin_events(&tokens, now);
             let to_stop = std::mem::take(&mut self.to_stop);
             self.stop_all(&to_stop, now);
         }
+        self.end_retired(0);
         self.registry.close();
         self.foundation.clear();
+        if let Some(journal) = &self.instances.journal {
+            journal.remove();
+        }
         self.close_admin();
         Ok(())
     }
@@ -223,6 +269,8 @@ impl Helper {
             self.sandboxes.next_due(),
             self.lot.next_due(),
             self.closings.next_due(),
+            self.departure.as_ref().and_then(Departure::next_due),
+            self.signs.next_due(),
         ];
         let timeout = deadlines
             .into_iter()
@@ -254,6 +302,7 @@ impl Helper {
                     let _ = self.queue_reload(Asked::default()); // never too many
                 }
                 Ok(Ok(Signal::SIGTERM | Signal::SIGINT)) => self.drain(now),
+                Ok(Ok(Signal::SIGUSR1)) => self.leave(now),
                 _ => {}
             }
         }
@@ -338,7 +387,12 @@ impl Helper {
             (Request::Taken, _) => self.taken(now),
             (Request::Measure, _) => self.measure(now),
             (Request::Identify { caller }, Some(socket)) => self.tell_caller(caller, &socket),
-            (Request::Start { .. } | Request::Identify { .. }, None) => {
+            (Request::GiveBack { listener, told }, Some(connection)) => {
+                if !self.give_back(listener, told, connection) {
+                    self.lose_front(&LinkError::Malformed(ProtocolError::Unasked));
+                }
+            }
+            (Request::Start { .. } | Request::Identify { .. } | Request::GiveBack { .. }, None) => {
                 unreachable!("decoding counts descriptors")
             }
         }
@@ -446,6 +500,7 @@ impl Helper {
                 }
             }
             Some(Order::Drain) => self.drained(now),
+            Some(Order::Retire) => self.front_retired(now),
             Some(order @ (Order::Hold(..) | Order::Bans)) => self.order_taken(order, now),
             None => self.lose_front(&LinkError::Malformed(ProtocolError::Unasked)),
         }

@@ -46,6 +46,8 @@ const PASSED: [&str; 2] = ["TZ", "JOURNAL_STREAM"];
 pub enum Order {
     Plan,
     Drain,
+    /// Make room for the next one.
+    Retire,
     /// A service takes no request any more, or takes them again.
     Hold(ServiceId, bool),
     Bans,
@@ -83,6 +85,7 @@ impl Front {
         let notice = match order {
             Order::Plan => Notice::Plan,
             Order::Drain => Notice::Drain,
+            Order::Retire => Notice::Retire,
             Order::Hold(service, held) => Notice::Hold { service, held },
             Order::Bans => Notice::Bans,
         };
@@ -141,7 +144,12 @@ pub struct Fronts {
     inheritance: Inheritance,
     /// NOFILE for the front: as much as for us.
     files: (u64, u64),
+    /// How many there were, also of the usherds before this one.
     pub epoch: u32,
+    /// Those of this program.
+    begun: u32,
+    /// Those that ended before they were told to.
+    pub lost: u32,
     /// Fronts in a row that died before they had settled.
     died_young: u32,
     /// Of them, those that never served.
@@ -155,6 +163,8 @@ impl Fronts {
             inheritance,
             files,
             epoch: 0,
+            begun: 0,
+            lost: 0,
             died_young: 0,
             never_ready: 0,
         }
@@ -168,6 +178,7 @@ impl Fronts {
         now: Instant,
     ) -> io::Result<Front> {
         self.epoch += 1;
+        self.begun += 1;
         let (link, theirs) = Link::pair()?;
         let plan = self.exec_plan(user);
         let mut environment = Environment::default();
@@ -227,7 +238,7 @@ impl Fronts {
     /// Whether no front ever came to serve: the host does not let it.
     #[must_use]
     pub fn is_hopeless(&self) -> bool {
-        self.never_ready >= 3 && self.never_ready == self.epoch
+        self.never_ready >= 3 && self.never_ready == self.begun
     }
 
     fn exec_plan(&self, user: Option<&FrontUser>) -> ExecPlan {

@@ -3,9 +3,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Instant;
 
+use crate::helper::handover::journal::Journal;
 use crate::helper::sandboxes::Sandbox;
 use crate::helper::sessions::Session;
 use crate::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
@@ -40,6 +42,8 @@ pub struct Instance {
     pub isolated: bool,
     /// It came, or is coming, by way of a session process.
     pub session: Option<Session>,
+    /// It is no child of ours, and this tells of its end.
+    pub adopted: Option<OwnedFd>,
 }
 
 impl Instance {
@@ -69,6 +73,8 @@ pub struct Instances {
     per_source: HashMap<(ServiceId, IpAddr), u32>,
     taken: HashSet<ListenerId>,
     next: u64,
+    /// For the next usherd.
+    pub journal: Option<Journal>,
 }
 
 impl Default for Instances {
@@ -80,6 +86,7 @@ impl Default for Instances {
             per_source: HashMap::new(),
             taken: HashSet::new(),
             next: 1,
+            journal: None,
         }
     }
 }
@@ -133,6 +140,24 @@ impl Instances {
         id
     }
 
+    /// The number after the last one that was given out.
+    #[must_use]
+    pub fn next_number(&self) -> u64 {
+        self.next
+    }
+
+    /// Numbers below are those of the usherd before this one.
+    pub fn count_from(&mut self, next: u64) {
+        self.next = self.next.max(next);
+    }
+
+    /// Once a turn.
+    pub fn flush_journal(&mut self) {
+        if let Some(journal) = &mut self.journal {
+            journal.flush();
+        }
+    }
+
     pub fn add(&mut self, instance: Instance) {
         *self.per_service.entry(instance.service).or_default() += 1;
         if let Some(source) = instance.source {
@@ -144,6 +169,9 @@ impl Instances {
         if instance.wait {
             self.taken.insert(instance.listener);
         }
+        if let Some(journal) = &mut self.journal {
+            journal.started(instance.state());
+        }
         self.pids.insert(instance.id, instance.pid);
         self.by_pid.insert(instance.pid, instance);
     }
@@ -152,6 +180,9 @@ impl Instances {
     pub fn remove(&mut self, pid: i32) -> Option<Instance> {
         let instance = self.by_pid.remove(&pid)?;
         self.pids.remove(&instance.id);
+        if let Some(journal) = &mut self.journal {
+            journal.ended(instance.id);
+        }
         decrease(&mut self.per_service, instance.service);
         if let Some(source) = instance.source {
             decrease(&mut self.per_source, (instance.service, source));

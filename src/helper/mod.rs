@@ -18,10 +18,10 @@
 //!
 //! # What the front can ask for
 //!
-//! Eight requests ([`wire::Request`]): start a service on this connection,
+//! Nine requests ([`wire::Request`]): start a service on this connection,
 //! start one on its own listener, stop an instance, I am alive, what you told
 //! me is done, the log is broken, who calls me on the status socket, what do
-//! the instances use. It names services, listeners and instances by numbers that the
+//! the instances use, and, when it is to go, here is a connection that nobody serves yet. It names services, listeners and instances by numbers that the
 //! helper gave out, never a path, an argument, a user, a pid or a descriptor
 //! number.
 //!
@@ -54,7 +54,7 @@
 //! `run` (start), [`core`] (the loop), [`wire`] and [`link`] (bytes),
 //! [`policy`] (may it), [`start`] (do it), [`reap`], [`stop`], [`cgroups`] and [`tree`]
 //! (ends), [`sessions`] (servers with `pam` or `oom_score`),
-//! [`tend`] (the front's keeper), [`reload`], [`sockets`] (listeners), [`front_process`] (the front
+//! [`tend`] (the front's keeper), [`reload`], [`handover`] (to the next usherd), [`sockets`] (listeners), [`front_process`] (the front
 //! as a child), [`admin`] (operators: the admin socket, who calls, bans).
 
 pub mod admin;
@@ -66,6 +66,7 @@ pub mod filter;
 pub mod found;
 pub mod foundation;
 pub mod front_process;
+pub mod handover;
 pub mod instances;
 pub mod link;
 pub mod load;

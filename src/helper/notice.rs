@@ -7,6 +7,7 @@ use crate::control::caller::{Sees, Who};
 use crate::control::types::EventKind;
 use crate::helper::octets::{Bytes, put_ip, put_u32, put_u64};
 use crate::helper::outcome::{Outcome, Usage};
+use crate::helper::told::Told;
 use crate::helper::wire::{MAX_DESCRIPTORS, ProtocolError, Refusal};
 use crate::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
 use crate::sandbox::Step;
@@ -71,6 +72,15 @@ pub enum Notice {
         kind: EventKind,
         service: Option<ServiceId>,
         text: String,
+    },
+    /// Another front takes over: accept nothing more, give back what nobody
+    /// serves yet, and end when the built-in services and relays are done.
+    Retire,
+    /// A connection that came in at `listener`, which the front before this
+    /// one gave back.
+    Accepted {
+        listener: ListenerId,
+        told: Option<Box<Told>>,
     },
 }
 
@@ -172,6 +182,12 @@ impl Notice {
                 put_u32(out, u32::try_from(text.len()).unwrap_or(0));
                 out.extend_from_slice(text.as_bytes());
             }
+            Notice::Retire => out.push(18),
+            Notice::Accepted { listener, told } => {
+                out.push(19);
+                put_u32(out, listener.0);
+                Told::put(told.as_deref(), out);
+            }
         }
     }
 
@@ -258,6 +274,11 @@ impl Notice {
                     let length = bytes.u32()? as usize;
                     String::from_utf8_lossy(bytes.slice(length)?).into_owned()
                 },
+            },
+            18 => Notice::Retire,
+            19 => Notice::Accepted {
+                listener: ListenerId(bytes.u32()?),
+                told: Told::take(bytes)?,
             },
             kind => return Err(ProtocolError::UnknownKind(kind)),
         })

@@ -7,6 +7,8 @@ use super::wire::ProtocolError;
 /// How an instance ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
+    /// Somebody else was its parent: how it ended and what it used is not known.
+    pub unseen: bool,
     /// Exit status, or signal number with `signalled`.
     pub status: i32,
     pub signalled: bool,
@@ -67,7 +69,7 @@ impl Usage {
 impl Outcome {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.status.to_le_bytes());
-        let flags = [self.signalled, self.core, self.oom_killed];
+        let flags = [self.signalled, self.core, self.oom_killed, self.unseen];
         out.push(
             (0..)
                 .zip(flags)
@@ -86,6 +88,7 @@ impl Outcome {
         let status = bytes.i32()?;
         let flags = bytes.u8()?;
         Ok(Outcome {
+            unseen: flags & 8 != 0,
             status,
             signalled: flags & 1 != 0,
             core: flags & 2 != 0,

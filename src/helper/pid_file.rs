@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 #[derive(Debug)]
 pub struct PidFile {
     path: PathBuf,
-    _lock: Flock<File>,
+    lock: Flock<File>,
 }
 
 /// Why there is none.
@@ -57,6 +58,17 @@ impl PidFile {
             .custom_flags(libc::O_NOFOLLOW)
             .open(&path)
             .map_err(failed(&path))?;
+        Self::lock(path, file)
+    }
+
+    /// The same with the file that the program before us in this process has
+    /// locked; its lock is ours.
+    pub fn again(path: PathBuf, file: OwnedFd) -> Result<Self, NoPidFile> {
+        Self::lock(path, File::from(file))
+    }
+
+    fn lock(path: PathBuf, file: File) -> Result<Self, NoPidFile> {
+        let failed = |err| NoPidFile::Io(path.clone(), err);
         let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => lock,
             Err((mut file, _)) => {
@@ -65,18 +77,29 @@ impl PidFile {
                 return Err(NoPidFile::Held(pid.trim().to_owned()));
             }
         };
-        lock.set_len(0).map_err(failed(&path))?;
-        lock.rewind().map_err(failed(&path))?;
-        writeln!(lock, "{}", std::process::id()).map_err(failed(&path))?;
-        Ok(Self { path, _lock: lock })
+        lock.set_len(0).map_err(failed)?;
+        lock.rewind().map_err(failed)?;
+        writeln!(lock, "{}", std::process::id()).map_err(failed)?;
+        Ok(Self { path, lock })
     }
 }
 
 impl PidFile {
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The runtime directory, which nobody else uses.
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.path.parent().unwrap_or(&self.path)
+    }
+}
+
+impl AsFd for PidFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
     }
 }
 

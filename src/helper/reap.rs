@@ -34,6 +34,9 @@ impl Helper {
                 // What it left in a sandbox of its own would be counted by nobody.
                 instance.end_sandbox();
                 ended.push((instance, reaped.signalled && reaped.status == libc::SIGKILL));
+            } else if self.program_answered(&reaped, now) {
+            } else if self.retired_ended(reaped.pid) {
+                log::debug!(pid = reaped.pid; "a front that had retired is done");
             } else if let Some(place) = self.lot.ended(reaped.pid) {
                 let failed = self.launcher.failure(reaped.pid);
                 let step = failed.map(|failed| failed.step.to_string());
@@ -63,18 +66,27 @@ impl Helper {
         if self.phase == Phase::Draining {
             return self.drained(now);
         }
+        if self.is_between_fronts() {
+            return self.front_retired(now);
+        }
         self.commit_change(now);
         if let Some(NotStarted { step, errno, .. }) = self.launcher.failure(reaped.pid) {
             let err = io::Error::from_raw_os_error(errno);
             log::error!("unable to start the front: {step}: {err}");
         }
         let how = if reaped.signalled { "signal" } else { "status" };
+        self.fronts.lost += 1;
         let pause = self.fronts.pause_after(&front, now);
         log::error!(pid = reaped.pid; "the front ended ({how} {}); starting another", reaped.status);
         self.front_due = Some(now + pause);
     }
 
-    fn instance_ended(&mut self, instance: &mut Instance, reaped: &Reaped, now: Instant) {
+    pub(super) fn instance_ended(
+        &mut self,
+        instance: &mut Instance,
+        reaped: &Reaped,
+        now: Instant,
+    ) {
         if instance.wait {
             self.take_listeners_back(instance);
             self.replace_sockets(now);
@@ -100,6 +112,7 @@ impl Helper {
             });
         }
         let outcome = Outcome {
+            unseen: !reaped.seen,
             status: reaped.status,
             signalled: reaped.signalled,
             core: reaped.core,
@@ -228,6 +241,12 @@ fn micros(span: Duration) -> u64 {
 
 /// `oom`: which memory was full.
 fn log_exit(instance: &Instance, reaped: &Reaped, oom: Option<&str>, millis: u128) {
+    if !reaped.seen {
+        return log::info!(
+            service = &*instance.name, conn:% = instance.connection, pid = reaped.pid, ms = millis;
+            "ended; how is not known, for another usherd has started it"
+        );
+    }
     let how = match (reaped.signalled, reaped.core) {
         (true, true) => "killed, core dumped",
         (true, false) => "killed",

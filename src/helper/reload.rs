@@ -20,7 +20,6 @@ use crate::helper::front_process::{Order, seal_plan};
 use crate::helper::services::Compiled;
 use crate::helper::sockets::registry::AGAIN;
 use crate::helper::sockets::registry::{Prepared, Trouble};
-use crate::helper::tend::millis_since;
 use crate::helper::timers::Due;
 use crate::table::{Table, diff};
 
@@ -151,14 +150,13 @@ impl Helper {
     }
 
     fn tell_front(&mut self, change: &Change) -> std::io::Result<()> {
+        let age = self.age();
         let Some(front) = &mut self.front else {
             return Ok(());
         };
-        let epoch = self.fronts.epoch;
-        let uptime = millis_since(self.control.began, Instant::now());
         let plan = self
             .services
-            .plan(&change.table, change.prepared.iter(), epoch, uptime, |id| {
+            .plan(&change.table, change.prepared.iter(), age, |id| {
                 change.compiled.blocked(id)
             });
         front.order(Order::Plan, Some(seal_plan(&plan)?));
@@ -214,6 +212,7 @@ impl Helper {
         self.tell_confinement();
         put_in_force(&mut self.cgroups, &self.table);
         self.registry.commit(prepared);
+        self.stale_store();
         self.services.attach(&self.registry);
         self.forget_halted();
         if new_log {

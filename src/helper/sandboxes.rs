@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::helper::handover::state::{Bag, Descriptors as Handed, SandboxState};
 use crate::helper::reserve;
 use crate::helper::start::Ask;
 use crate::ids::ServiceId;
@@ -44,7 +45,7 @@ pub struct Sandbox {
     keeper: i32,
     own_pids: bool,
     files: Vec<KnownFile>,
-    _link: OwnedFd,
+    link: OwnedFd,
 }
 
 impl Sandbox {
@@ -52,6 +53,33 @@ impl Sandbox {
     #[must_use]
     pub fn is_current(&self) -> bool {
         self.files.iter().all(KnownFile::is_same)
+    }
+
+    /// For the next usherd, which starts nobody in it.
+    pub fn hand_over(&self, bag: &mut dyn Bag) -> io::Result<SandboxState> {
+        Ok(SandboxState {
+            keeper: self.keeper,
+            pidfd: bag.put(self.door.keeper.as_fd())?,
+            own_pids: self.own_pids,
+            link: bag.put(self.link.as_fd())?,
+        })
+    }
+
+    /// The reverse.
+    #[must_use]
+    pub fn taken_over(state: &SandboxState, descriptors: &mut Handed) -> Option<Self> {
+        Some(Self {
+            door: Door {
+                keeper: descriptors.take(state.pidfd)?,
+                namespaces: 0,
+                landlock: None,
+                users: None,
+            },
+            keeper: state.keeper,
+            own_pids: state.own_pids,
+            files: Vec::new(),
+            link: descriptors.take(state.link)?,
+        })
     }
 
     /// Ends every process in it; without a pid namespace, of its own only the keeper.
@@ -229,6 +257,12 @@ impl Sandboxes {
         home.waiting.push_back(ask);
     }
 
+    /// All requests that wait, of all services: nothing will be built for them.
+    pub fn give_up_all(&mut self) -> Vec<Ask> {
+        let homes = self.homes.values_mut();
+        homes.flat_map(|home| home.waiting.drain(..)).collect()
+    }
+
     /// Requests of a service that wait.
     #[must_use]
     pub fn waiting(&self, service: ServiceId) -> usize {
@@ -390,7 +424,7 @@ impl Sandboxes {
                     keeper,
                     own_pids: work.blueprint.pid_namespace,
                     files,
-                    _link: work.link,
+                    link: work.link,
                 }));
                 Outcome::Stands
             }

@@ -125,6 +125,17 @@ fn blocked(service: &Active) -> Option<String> {
     Some(why.clone())
 }
 
+/// How far this usherd has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Age {
+    /// Of the front that is told.
+    pub epoch: u32,
+    /// Fronts so far, but for those that made room for the next.
+    pub fronts: u32,
+    /// Milliseconds.
+    pub uptime: u64,
+}
+
 /// All services, and the numbers given out for names.
 #[derive(Debug, Default)]
 pub struct Services {
@@ -140,6 +151,13 @@ impl Services {
     pub fn id(&mut self, name: &str) -> ServiceId {
         let next = ServiceId(u32::try_from(self.ids.len()).unwrap_or(u32::MAX));
         *self.ids.entry(name.to_owned()).or_insert(next)
+    }
+
+    /// All names that have had a number.
+    #[must_use]
+    pub fn names(&self) -> HashMap<ServiceId, &str> {
+        let ids = self.ids.iter();
+        ids.map(|(name, id)| (*id, name.as_str())).collect()
     }
 
     /// The number of a service that has had one.
@@ -244,12 +262,12 @@ impl Services {
         &mut self,
         table: &Table,
         listeners: impl Iterator<Item = &'a Listener>,
-        epoch: u32,
-        uptime: u64,
+        age: Age,
         blocked: impl Fn(ServiceId) -> Option<String>,
     ) -> Plan {
         let mut plan = Plan {
-            epoch,
+            epoch: age.epoch,
+            fronts: age.fronts,
             log: table.daemon.log.clone(),
             undecided: table.daemon.undecided,
             services: Vec::new(),
@@ -257,7 +275,7 @@ impl Services {
             tcpmux: Vec::new(),
             disabled: disabled(table),
             helper_pid: i32::try_from(std::process::id()).unwrap_or(0),
-            uptime,
+            uptime: age.uptime,
         };
         for service in table.services.iter().filter(|service| service.enabled) {
             let id = self.id(&service.name);

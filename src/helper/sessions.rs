@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -50,6 +50,25 @@ impl Session {
             not_closed: None,
             over: false,
         }
+    }
+
+    /// The link from another usherd; whether it has said that it goes.
+    #[must_use]
+    pub fn again(link: OwnedFd, going: bool) -> Self {
+        Self {
+            going,
+            ..Self::new(link)
+        }
+    }
+
+    #[must_use]
+    pub fn link(&self) -> BorrowedFd<'_> {
+        self.link.as_fd()
+    }
+
+    #[must_use]
+    pub fn is_going(&self) -> bool {
+        self.going
     }
 
     fn hear(&mut self) {

@@ -383,6 +383,7 @@ impl Starter<'_> {
             leaf: room.leaf,
             isolated: program.isolated,
             session: room.session,
+            adopted: None,
         });
         id
     }

@@ -25,7 +25,10 @@ impl Helper {
             match due {
                 Due::Stop(id) => stops.push(id),
                 Due::Kill(id) => kills.push(id),
-                Due::EndFront => self.end_front(),
+                Due::EndFront => {
+                    self.end_front();
+                    self.end_retired(0);
+                }
                 Due::DrainTaken if self.is_drained() => {}
                 Due::DrainTaken => self.end_front(),
                 Due::PlanTaken => self.plan_overdue(now),
@@ -45,6 +48,7 @@ impl Helper {
     fn retry_addresses(&mut self, now: Instant) {
         let came = self.registry.retry(now);
         if !came.is_empty() {
+            self.stale_store();
             self.services.attach(&self.registry);
             let came = came.iter().filter_map(|id| self.registry.find(*id));
             if let Some(front) = &mut self.front
@@ -87,7 +91,9 @@ impl Helper {
             service = &*instance.name, conn:% = instance.connection, pid = instance.pid;
             "stopping"
         );
-        processes.signal(instance);
+        if instance.is_there() {
+            processes.signal(instance);
+        }
         self.timers.set(now + grace, Due::Kill(id));
     }
 
@@ -95,6 +101,7 @@ impl Helper {
         let instances: Vec<_> = ids
             .iter()
             .filter_map(|id| self.instances.find(*id))
+            .filter(|instance| instance.is_there())
             .collect();
         for instance in &instances {
             log::warn!(
@@ -124,6 +131,7 @@ impl Helper {
         self.phase = Phase::Draining;
         self.front_due = None;
         self.abandon_change();
+        self.abandon_departure(now);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         let running = self.instances.len();
         if running > 0 {
@@ -144,6 +152,9 @@ impl Helper {
     pub(super) fn drained(&mut self, now: Instant) {
         self.clear_lot(None);
         self.registry.close();
+        if let Some(mut store) = self.store.take() {
+            store.clear();
+        }
         let mut waits = Vec::new();
         let mut front_time = FRONT_GRACE;
         for instance in self.instances.iter() {
@@ -166,7 +177,8 @@ impl Helper {
         self.instances.iter().for_each(Instance::end_sandbox);
         let gone: Vec<i32> = self.leftovers.keys().copied().collect();
         self.kill_leftovers(&gone);
-        kill_all(&self.instances.iter().collect::<Vec<_>>());
+        let there = self.instances.iter().filter(|instance| instance.is_there());
+        kill_all(&there.collect::<Vec<_>>());
         self.end_front();
     }
 }

@@ -15,6 +15,7 @@ use crate::helper::core::{Helper, LINK, Phase};
 use crate::helper::front_process::{Order, seal_plan};
 use crate::helper::link::LinkError;
 use crate::helper::logs;
+use crate::helper::services::Age;
 use crate::helper::wire::Notice;
 use crate::ids::{InstanceId, ServiceId};
 use crate::logging;
@@ -65,6 +66,7 @@ impl Helper {
         )?;
         log::debug!(pid = front.pid; "front started");
         self.front = Some(front);
+        self.stale_store(); // its number is taken
         self.send_log()?;
         self.send_status_socket()?;
         self.send_plan()?;
@@ -80,7 +82,9 @@ impl Helper {
         for service in pipes {
             self.send_pipe(service)?;
         }
-        self.brief_front()
+        self.brief_front()?;
+        self.return_connections();
+        Ok(())
     }
 
     /// To the front that is there: an instance that it did not ask for.
@@ -110,20 +114,25 @@ impl Helper {
         }
     }
 
+    pub(super) fn age(&self) -> Age {
+        Age {
+            epoch: self.fronts.epoch,
+            fronts: self.fronts.lost + 1,
+            uptime: millis_since(self.control.began, Instant::now()),
+        }
+    }
+
     /// Tells the front which table is in force.
     pub(super) fn send_plan(&mut self) -> io::Result<()> {
+        let age = self.age();
         let Some(front) = &mut self.front else {
             return Ok(());
         };
-        let epoch = self.fronts.epoch;
-        let uptime = millis_since(self.control.began, Instant::now());
         let listeners = self.registry.iter();
         let blocked = self.services.all_blocked();
         let plan = self
             .services
-            .plan(&self.table, listeners, epoch, uptime, |id| {
-                blocked.get(&id).cloned()
-            });
+            .plan(&self.table, listeners, age, |id| blocked.get(&id).cloned());
         front.order(Order::Plan, Some(seal_plan(&plan)?));
         Ok(())
     }

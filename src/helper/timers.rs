@@ -46,6 +46,10 @@ impl Timers {
         }
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = (Instant, Due)> {
+        self.0.iter().map(|Reverse(entry)| *entry)
+    }
+
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
         self.0.peek().map(|Reverse((at, _))| *at)

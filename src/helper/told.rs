@@ -118,6 +118,42 @@ impl Text {
 }
 
 impl Told {
+    /// Appends it to a packet, or that there is none.
+    pub fn put(told: Option<&Self>, out: &mut Vec<u8>) {
+        out.push(u8::from(told.is_some()));
+        if let Some(told) = told {
+            told.encode(out);
+        }
+    }
+
+    /// The reverse.
+    pub(super) fn take(bytes: &mut Bytes<'_>) -> Result<Option<Box<Self>>, ProtocolError> {
+        Ok(match bytes.flag()? {
+            true => Some(Box::new(Self::decode(bytes)?)),
+            false => None,
+        })
+    }
+
+    /// What [`Self::put`] has made of it, and nothing more.
+    pub fn read(octets: &[u8]) -> Result<Option<Box<Self>>, ProtocolError> {
+        let mut bytes = Bytes(octets);
+        let told = Self::take(&mut bytes)?;
+        match bytes.0.is_empty() {
+            true => Ok(told),
+            false => Err(ProtocolError::TrailingBytes),
+        }
+    }
+
+    /// Only what cannot be found out again from the connection itself.
+    #[must_use]
+    pub fn once_only(self) -> Option<Box<Self>> {
+        let proxy = Some(self.proxy?);
+        Some(Box::new(Self {
+            proxy,
+            ..Self::default()
+        }))
+    }
+
     /// Appends it to a packet.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(u8::from(self.rule.is_some()));

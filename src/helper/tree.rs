@@ -24,6 +24,13 @@ pub struct Process {
     zombie: bool,
 }
 
+impl Process {
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.zombie
+    }
+}
+
 /// A process that a stop has to reach, whatever becomes of its number.
 #[derive(Debug)]
 pub struct Member {

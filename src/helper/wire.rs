@@ -43,7 +43,7 @@ pub enum Request {
     Stop { instance: InstanceId },
     /// Still here.
     Alive,
-    /// The oldest [`Notice::Plan`] or [`Notice::Drain`] not answered yet is in
+    /// The oldest [`Notice::Plan`], [`Notice::Drain`] or [`Notice::Retire`] not answered yet is in
     /// force here: whatever this front asked for before, it asked under the rules before.
     Taken,
     /// The log descriptor is broken (syslogd restarted): a new one, please.
@@ -52,6 +52,12 @@ pub enum Request {
     Identify { caller: u64 },
     /// What do the instances use?
     Measure,
+    /// The next front is to look after the connection that comes with this
+    /// packet: nobody serves it yet. `told`: what a proxy said before it.
+    GiveBack {
+        listener: ListenerId,
+        told: Option<Box<Told>>,
+    },
 }
 
 /// A datagram peer, as the front read it from the socket: for the log and the
@@ -103,7 +109,7 @@ impl Request {
     #[must_use]
     pub fn descriptors(&self) -> usize {
         match self {
-            Request::Start { .. } | Request::Identify { .. } => 1,
+            Request::Start { .. } | Request::Identify { .. } | Request::GiveBack { .. } => 1,
             Request::StartWait { .. }
             | Request::Stop { .. }
             | Request::Alive
@@ -126,10 +132,7 @@ impl Request {
                 put_u64(out, connection.0);
                 put_u32(out, service.0);
                 put_u32(out, listener.0);
-                out.push(u8::from(told.is_some()));
-                if let Some(told) = told {
-                    told.encode(out);
-                }
+                Told::put(told.as_deref(), out);
             }
             Request::StartWait {
                 connection,
@@ -156,6 +159,11 @@ impl Request {
                 put_u64(out, *caller);
             }
             Request::Measure => out.push(8),
+            Request::GiveBack { listener, told } => {
+                out.push(9);
+                put_u32(out, listener.0);
+                Told::put(told.as_deref(), out);
+            }
         }
     }
 
@@ -167,10 +175,7 @@ impl Request {
                 connection: ConnectionId(bytes.u64()?),
                 service: ServiceId(bytes.u32()?),
                 listener: ListenerId(bytes.u32()?),
-                told: match bytes.flag()? {
-                    true => Some(Box::new(Told::decode(&mut bytes)?)),
-                    false => None,
-                },
+                told: Told::take(&mut bytes)?,
             },
             2 => {
                 let (connection, service, listener) = (
@@ -196,6 +201,10 @@ impl Request {
                 caller: bytes.u64()?,
             },
             8 => Request::Measure,
+            9 => Request::GiveBack {
+                listener: ListenerId(bytes.u32()?),
+                told: Told::take(&mut bytes)?,
+            },
             kind => return Err(ProtocolError::UnknownKind(kind)),
         };
         if !bytes.0.is_empty() {

@@ -86,6 +86,7 @@ fn a_wrong_number_of_descriptors_is_malformed() {
 #[test]
 fn notices_can_share_a_packet() {
     let outcome = Outcome {
+        unseen: true,
         status: 11,
         signalled: true,
         core: true,

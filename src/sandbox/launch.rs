@@ -208,6 +208,13 @@ impl Launcher {
         sent.map_err(|err| failed(err.raw_os_error().unwrap_or(libc::EIO)))
     }
 
+    /// Whether every child has become its server, or has ended and was reaped:
+    /// nobody is in our memory.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.berths.are_empty()
+    }
+
     /// Which step the child that was just reaped as `pid` failed at, if it
     /// never became a server.
     pub fn failure(&mut self, pid: i32) -> Option<NotStarted> {

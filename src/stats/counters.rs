@@ -59,7 +59,9 @@ impl Counters {
 
     /// A server has ended.
     pub fn exit(&mut self, outcome: &Outcome) {
-        self.exits.add(Kind::of(outcome));
+        if !outcome.unseen {
+            self.exits.add(Kind::of(outcome));
+        }
         self.oom_killed += u64::from(outcome.oom_killed);
         self.run_time.record(outcome.micros);
     }

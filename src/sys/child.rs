@@ -153,6 +153,16 @@ impl<E: Errand> Berths<E> {
         sent.map(|()| Err(left))
     }
 
+    /// Whether no child shares our memory, and none has left anything behind.
+    /// Of one that has a copy nothing is known before it is reaped.
+    #[must_use]
+    pub fn are_empty(&self) -> bool {
+        self.berths.iter().all(|berth| {
+            let is_free = berth.busy.load(Ordering::Acquire) == 0 || berth.memory == Memory::Own;
+            is_free && berth.left.load(Ordering::Acquire) == 0
+        })
+    }
+
     /// What the errand of child `pid` left behind, once it was reaped; `None`
     /// if it became another program.
     pub fn left_behind(&mut self, pid: i32) -> Option<u32> {

@@ -1,7 +1,8 @@
-//! Local time: localtime_r(3), which no crate of ours offers.
+//! Local time: localtime_r(3), which no crate of ours offers. And the clocks
+//! that [`Instant`](std::time::Instant) is made of, for other processes.
 
 use std::mem::MaybeUninit;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A moment as the host's clock on the wall shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +53,30 @@ pub fn local(at: SystemTime) -> Option<LocalTime> {
         minute: u8::try_from(parts.tm_min).ok()?,
         second: u8::try_from(parts.tm_sec).ok()?,
     })
+}
+
+/// What [`Instant`](std::time::Instant) counts: the same for all processes of the
+/// host until it is booted anew, an execve(2) in between or not.
+#[must_use]
+pub fn monotonic() -> Duration {
+    read(libc::CLOCK_MONOTONIC)
+}
+
+/// The same, and the time that the host slept; what /proc/PID/stat counts.
+#[must_use]
+pub fn since_boot() -> Duration {
+    read(libc::CLOCK_BOOTTIME)
+}
+
+fn read(clock: libc::clockid_t) -> Duration {
+    let mut time = MaybeUninit::<libc::timespec>::zeroed();
+    // SAFETY: `time` is our own and outlives the call, and has room for the one `timespec`.
+    let done = unsafe { libc::clock_gettime(clock, time.as_mut_ptr()) };
+    debug_assert_eq!(done, 0, "both clocks are there since Linux 2.6.39");
+    // SAFETY: for plain numbers zeroes are valid, and so is what the kernel writes.
+    let time = unsafe { time.assume_init() };
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -6,13 +6,16 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use socket2::Socket;
 
+/// A store of descriptors may hold a socket for each of many services.
+const MOST: u32 = 1 << 17;
+
 /// Takes the open descriptors among 3, 4, ... (`count` of them) and marks
 /// them close-on-exec. Meant for the first moments of a process, when nothing
 /// else can own these numbers.
 #[must_use]
 pub fn take_from_three(count: u32) -> Vec<OwnedFd> {
     let mut taken = Vec::new();
-    for fd in (3i32..).take(usize::try_from(count.min(4096)).unwrap_or(0)) {
+    for fd in (3i32..).take(usize::try_from(count.min(MOST)).unwrap_or(0)) {
         // SAFETY: no pointers are passed; a number that is not open is an error.
         if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
             break;
@@ -35,6 +38,16 @@ pub fn take(number: i32) -> Option<OwnedFd> {
     // SAFETY: it is open (fcntl just said so) and came from our parent, who
     // told the number to us for nothing else.
     Some(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Whether a descriptor stays open over execve(2).
+pub fn keep_over_exec(number: i32, keep: bool) -> io::Result<()> {
+    let flags = if keep { 0 } else { libc::FD_CLOEXEC };
+    // SAFETY: no pointers are passed; a number that is not open is an error.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, flags) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// A copy of a socket on the lowest free number from `from` on

@@ -12,6 +12,8 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 pub struct Reaped {
     pub pid: i32,
+    /// It was our child; of others nothing but the end is known.
+    pub seen: bool,
     /// Exit status, or signal number with `signalled`.
     pub status: i32,
     pub signalled: bool,
@@ -23,6 +25,25 @@ pub struct Reaped {
     /// Of 512 bytes, from and to disk.
     pub blocks_read: u64,
     pub blocks_written: u64,
+}
+
+impl Reaped {
+    /// The end of a process that is no child of ours.
+    #[must_use]
+    pub fn unseen(pid: i32) -> Self {
+        Self {
+            pid,
+            seen: false,
+            status: 0,
+            signalled: false,
+            core: false,
+            user_time: Duration::ZERO,
+            system_time: Duration::ZERO,
+            max_rss: 0,
+            blocks_read: 0,
+            blocks_written: 0,
+        }
+    }
 }
 
 /// Collects one child that has ended, of any parentage that came down to us.
@@ -43,6 +64,7 @@ pub fn reap() -> Option<Reaped> {
     };
     Some(Reaped {
         pid,
+        seen: true,
         status: number,
         signalled,
         core: signalled && libc::WCOREDUMP(status),

@@ -5,12 +5,14 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 pub use parse::{is_interface_name, listen, unix_name};
 
 mod parse;
 
 /// One entry of `listen`, resolved.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Listen {
     /// `tcp:`, `tcp4:`, `tcp6:`, `udp:`, `udp4:`, `udp6:`.
     Inet(Inet),
@@ -31,7 +33,7 @@ pub enum Listen {
     Inherited { name: String },
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Inet {
     pub transport: Transport,
     pub family: Family,
@@ -42,13 +44,13 @@ pub struct Inet {
     pub port: u16,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Transport {
     Tcp,
     Udp,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Family {
     /// `tcp:`, `udp:`: both families where no address is given.
     Any,
@@ -56,14 +58,14 @@ pub enum Family {
     V6,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum UnixKind {
     Stream,
     Datagram,
     Seqpacket,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum UnixName {
     /// Absolute.
     Path(PathBuf),

@@ -323,7 +323,7 @@ pub enum Stderr {
 }
 
 /// `stop`: how a running instance is ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stop {
     pub signal: i32,
     pub grace: Duration,

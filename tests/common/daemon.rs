@@ -139,6 +139,7 @@ pub struct Setup<'a> {
     through: Vec<String>,
     env: Vec<(String, String)>,
     cleared: bool,
+    program: String,
 }
 
 impl<'a> Setup<'a> {
@@ -158,6 +159,7 @@ impl<'a> Setup<'a> {
             through: Vec::new(),
             env: Vec::new(),
             cleared: false,
+            program: USHERD.to_owned(),
         }
     }
 
@@ -165,6 +167,13 @@ impl<'a> Setup<'a> {
     #[must_use]
     pub fn through(mut self, words: &[&str]) -> Self {
         self.through = words.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// Another file than the binary under test, such as a copy of it.
+    #[must_use]
+    pub fn program(mut self, path: &str) -> Self {
+        path.clone_into(&mut self.program);
         self
     }
 
@@ -187,7 +196,7 @@ impl<'a> Setup<'a> {
     pub fn begin(self) -> Daemon {
         let config = self.dir.write("usherd.toml", &self.table);
         let mut words = self.through;
-        words.extend([USHERD, "--config", &config].map(str::to_owned));
+        words.extend([&self.program, "--config", &config].map(str::to_owned));
         let mut child = Command::new(&words[0])
             .args(&words[1..])
             .envs(self.env)

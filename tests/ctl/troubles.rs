@@ -141,6 +141,12 @@ fn typed_errors_are_sentences() {
             "unable to start git: exec: No such file; `usherctl log git` may say more",
         ),
         (
+            "UpgradeRefused",
+            json!({"reason": "the new program will not take over:\nt.toml:1:1: \u{1b}no"}),
+            "not upgraded, and everything is as it was: the new program will not take over:\n\
+             t.toml:1:1: \\x1bno",
+        ),
+        (
             "Draining",
             json!({}),
             "usherd is ending and changes nothing any more",

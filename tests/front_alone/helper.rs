@@ -264,6 +264,7 @@ impl Drop for Helper {
 pub fn empty_plan() -> Plan {
     Plan {
         epoch: 1,
+        fronts: 1,
         log: LogSettings {
             to: LogTarget::Stderr,
             format: LogFormat::Text,

@@ -44,6 +44,7 @@ mod pending;
 mod proxied;
 mod regression;
 mod reload;
+mod restart;
 mod security;
 mod serve;
 mod servers;
@@ -52,6 +53,7 @@ mod signals;
 mod status_browser;
 mod status_page;
 mod traffic;
+mod upgrade;
 mod usherctl;
 
 use std::process::ExitCode;
@@ -95,6 +97,8 @@ fn main() -> ExitCode {
         import::TESTS,
         import_xinetd::TESTS,
         control::TESTS,
+        upgrade::TESTS,
+        restart::TESTS,
         usherctl::TESTS,
         audit::TESTS,
         bans::TESTS,

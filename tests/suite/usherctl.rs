@@ -13,7 +13,7 @@ tests![
     a_blocked_service_says_why_until_a_reload_finds_what_it_lacked,
 ];
 
-fn usherctl(dir: &Dir, words: &[&str]) -> Output {
+pub fn usherctl(dir: &Dir, words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_usherctl"))
         .args(["--runtime-dir", &dir.file("run")])
         .args(words)
@@ -22,7 +22,7 @@ fn usherctl(dir: &Dir, words: &[&str]) -> Output {
 }
 
 /// What a command prints that ends with 0.
-fn says(dir: &Dir, line: &str) -> String {
+pub fn says(dir: &Dir, line: &str) -> String {
     let words: Vec<&str> = line.split(' ').collect();
     let output = usherctl(dir, &words);
     let erred = String::from_utf8_lossy(&output.stderr);

@@ -57,15 +57,41 @@ impl Front {
             return;
         };
         self.count_undecided();
+        let waiting = Waiting::new(socket, peer, at, now);
+        self.arrive_as(waiting, &routes, now);
+    }
+
+    /// The same for what the front before this one gave back: `told` is what a
+    /// proxy said of it.
+    pub(super) fn arrive_again(
+        &mut self,
+        socket: Socket,
+        peer: Peer,
+        at: ListenerId,
+        told: Option<Box<Told>>,
+        now: Instant,
+    ) {
+        let Some(routes) = self.routes_of(at) else {
+            return;
+        };
         let mut waiting = Waiting::new(socket, peer, at, now);
+        waiting.header = told
+            .and_then(|told| told.proxy)
+            .map(told::header)
+            .map(Box::new);
+        self.arrive_as(waiting, &routes, now);
+    }
+
+    fn arrive_as(&mut self, mut waiting: Waiting, routes: &Routes, now: Instant) {
+        let peer = waiting.peer;
         if self.is_banned(peer.ip(), now) {
             return self.close_waiting(waiting, Some(Reason::Banned), now);
         }
-        waiting.find_out(&routes);
+        waiting.find_out(routes);
         if !waiting.owes_header && routes.denies_all(&waiting.facts()) {
             return self.close_waiting(waiting, Some(Reason::AddressDenied), now);
         }
-        match waiting.look(&routes, &mut self.scratch, false, now) {
+        match waiting.look(routes, &mut self.scratch, false, now) {
             Outlook::Route(route, told) => self.dispatch_waiting(waiting, route, told, now),
             Outlook::Close(why) => self.close_waiting(waiting, why, now),
             Outlook::Wait { mark, until } => {
@@ -407,6 +433,19 @@ impl Front {
             };
             self.dispatch_waiting(waiting, route, None, now);
         }
+    }
+
+    /// Everything that nobody serves yet, with what its listener is and what a
+    /// proxy said of it; pristine, as it would be for a server.
+    pub(super) fn take_pending(&mut self) -> Vec<(ListenerId, Option<Box<Told>>, Socket)> {
+        let places: Vec<u32> = self.pending.places().map(|(place, _)| place).collect();
+        let taken = places.into_iter().filter_map(|place| {
+            let mut waiting = self.remove_waiting(place)?;
+            waiting.restore();
+            let told = waiting.header.as_deref().map(told::of_proxy);
+            Some((waiting.listener, told, waiting.socket))
+        });
+        taken.collect()
     }
 
     /// Nothing is started any more.

@@ -86,6 +86,12 @@ impl Status {
         self.server.turn_over();
     }
 
+    /// The next front serves the socket; callers of this one ask again.
+    pub fn close(&mut self) {
+        self.server.close();
+        self.unknown = 0;
+    }
+
     fn is_fresh(&self, now: Instant) -> bool {
         self.measured
             .is_some_and(|at| now.saturating_duration_since(at) < FRESH)

@@ -64,7 +64,7 @@ impl Front {
             helper_pid: self.helper_pid,
             front_pid: i32::try_from(std::process::id()).unwrap_or(0),
             uptime_ms: u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX),
-            fronts: self.epoch,
+            fronts: self.fronts,
             draining: self.draining,
             services: services.count() as u64,
             listeners: bound.count() as u64,

@@ -39,6 +39,11 @@ impl Trail {
         }
     }
 
+    /// What `caller` waits for: the number of the entry, and since when.
+    pub(super) fn asked_of(&self, caller: u64) -> Option<(u64, Instant)> {
+        self.open.get(&caller).copied()
+    }
+
     /// The number of the entry; `None` where there is no log.
     fn write(&mut self, what: What, settings: Audit) -> io::Result<Option<u64>> {
         let Some(dir) = &self.dir else {
@@ -129,6 +134,18 @@ impl Helper {
             ms: took.try_into().unwrap_or(u64::MAX),
         };
         self.control.trail.note(done, self.table.daemon.audit);
+    }
+
+    /// Writes down what came of something that the program before this one was asked.
+    pub(in crate::helper) fn audit_upgraded(
+        &mut self,
+        asked: (u64, Instant),
+        reply: &Reply,
+        now: Instant,
+    ) {
+        const NOBODY: u64 = u64::MAX;
+        self.control.trail.open.insert(NOBODY, asked);
+        self.audit_done(NOBODY, reply, now);
     }
 
     /// Somebody was told that he may not, and `unwritten` before him.

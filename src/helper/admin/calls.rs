@@ -64,6 +64,10 @@ impl Helper {
         if self.phase == Phase::Draining && changes_something(call) {
             return Err(CallError::admin("Draining", json!({})));
         }
+        if self.is_departing() && changes_something(call) {
+            let why = "usherd is being upgraded or restarted; ask again in a moment";
+            return Err(CallError::failed(why));
+        }
         match method {
             "Reload" => {
                 let how: types::ReloadHow = call.take()?;
@@ -76,6 +80,11 @@ impl Helper {
                     ..Asked::default()
                 })?;
                 Ok(Answer::Later(Wait::Reload))
+            }
+            "Upgrade" => {
+                let _: Nothing = call.take()?;
+                self.begin_upgrade(caller)?;
+                Ok(Answer::Later(Wait::Upgrade))
             }
             "Describe" => self.describe(call).map(Answer::Reply),
             "GetIsolation" => self.get_isolation(call).map(Answer::Reply),
@@ -165,12 +174,15 @@ impl Helper {
             let parameters = json!({ "instance": instance });
             return Err(CallError::admin("NoSuchInstance", parameters));
         };
+        if !found.is_there() {
+            return Ok(Reply::Last(json!({})));
+        }
         let pid = found.pid;
         match name.as_deref().map(signal) {
             None => self.stop_all(&[InstanceId(instance)], now),
             Some(Ok(libc::SIGKILL)) => tree::kill_all(&[pid]),
             Some(Ok(number)) => {
-                // Our own child, not reaped yet: the number is still its own.
+                // Our own child, not reaped yet, or one that was there a moment ago.
                 let done = pidfd_open(pid).and_then(|pidfd| pidfd_signal(pidfd.as_fd(), number));
                 done.map_err(|err| CallError::failed(err.to_string()))?;
             }
@@ -189,7 +201,16 @@ fn changes_something(call: &Call) -> bool {
     let (_, method) = call.target();
     matches!(
         method,
-        "Reload" | "Enable" | "Disable" | "Drain" | "Stop" | "Start" | "Kill" | "Ban" | "Unban"
+        "Reload"
+            | "Enable"
+            | "Disable"
+            | "Drain"
+            | "Stop"
+            | "Start"
+            | "Kill"
+            | "Ban"
+            | "Unban"
+            | "Upgrade"
     )
 }
 

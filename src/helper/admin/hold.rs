@@ -25,6 +25,7 @@ impl Helper {
         } else {
             self.control.halted.remove(&service);
         }
+        self.stale_store();
         self.order(Order::Hold(service, held), then)
     }
 
@@ -97,7 +98,7 @@ impl Helper {
                     Ok(memory) => Some(memory),
                     Err(err) => return CallError::failed(err.to_string()).into(),
                 },
-                Order::Plan | Order::Drain | Order::Hold(..) => None,
+                Order::Plan | Order::Drain | Order::Retire | Order::Hold(..) => None,
             };
             front.order(order, memory);
         }
@@ -120,7 +121,8 @@ impl Helper {
             match wait {
                 Wait::Taken(Order::Hold(service, held), _) => holds.push((*service, *held)),
                 Wait::Taken(Order::Bans, _) => bans = true,
-                Wait::Taken(Order::Plan | Order::Drain, _)
+                Wait::Taken(Order::Plan | Order::Drain | Order::Retire, _)
+                | Wait::Upgrade
                 | Wait::Reload
                 | Wait::Ended(..)
                 | Wait::Started(..) => {}
@@ -191,7 +193,7 @@ impl Helper {
     fn go_on(&mut self, place: usize, order: Order, then: Then, now: Instant) {
         let service = match order {
             Order::Hold(service, _) => Some(service),
-            Order::Plan | Order::Drain | Order::Bans => None,
+            Order::Plan | Order::Drain | Order::Retire | Order::Bans => None,
         };
         let reply = match (then, service) {
             (Then::Say(reply), _) => reply,

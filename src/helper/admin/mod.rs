@@ -27,6 +27,7 @@ use crate::logging::Pace;
 mod audit;
 mod bans;
 pub(in crate::helper) mod calls;
+mod handed;
 mod hold;
 mod identify;
 mod isolation;
@@ -51,6 +52,8 @@ const MOST_QUEUED: usize = 64;
 pub enum Wait {
     /// Its reload.
     Reload,
+    /// The next program, which answers; this one does if there will be none.
+    Upgrade,
     /// The front to take an order.
     Taken(Order, Then),
     /// The last instance of a service that was stopped to end; how many there were.
@@ -252,7 +255,7 @@ impl Helper {
     }
 
     /// Answers a caller by its number; it may have left.
-    fn reply_to(&mut self, number: u64, reply: &Reply, now: Instant) {
+    pub(super) fn reply_to(&mut self, number: u64, reply: &Reply, now: Instant) {
         self.audit_done(number, reply, now);
         if let Some(place) = self.control.server.place(number) {
             self.reply_at(place, reply, now);
@@ -310,6 +313,7 @@ impl Helper {
     /// Begins the next reload that was asked for, unless one is under way.
     pub(super) fn reload_next(&mut self, now: Instant) {
         while self.change.is_none()
+            && !self.is_departing()
             && let Some(mut asked) = self.control.queue.pop_front()
         {
             if let (Some(toggle), Some(caller)) = (&asked.toggle, asked.caller) {

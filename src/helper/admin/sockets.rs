@@ -2,13 +2,14 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use socket2::{Domain, Socket, Type};
 
 use crate::control::{ADMIN_SOCKET, STATUS_SOCKET, socket_path};
+use crate::helper::handover::state::{Bag, ControlState, Descriptors, Key};
 use crate::helper::sockets::unix::{PathError, SocketFile, bind_path};
 use crate::table::SocketOptions;
 
@@ -41,6 +42,41 @@ impl Sockets {
         })
     }
 
+    /// For the next program in this process; the admin socket is served already.
+    pub(super) fn hand_over(
+        &self,
+        admin: BorrowedFd<'_>,
+        bag: &mut dyn Bag,
+    ) -> io::Result<ControlState> {
+        let [status, admin_file] = self.files.clone();
+        Ok(ControlState {
+            status: (bag.put(self.status.as_fd())?, status),
+            admin: (bag.put(admin)?, admin_file),
+        })
+    }
+
+    /// The reverse; `dir` is where they are.
+    pub fn taken_over(
+        dir: &Path,
+        state: ControlState,
+        descriptors: &mut Descriptors,
+    ) -> io::Result<Self> {
+        let mut again = |name, (key, file): (Key, SocketFile)| {
+            let (short, folder) = socket_path(&dir.join(name))?;
+            let socket = descriptors.take(key);
+            let socket = socket.ok_or(io::ErrorKind::NotFound)?;
+            Ok::<_, io::Error>((socket, file.at(short), folder))
+        };
+        let (status, status_file, status_dir) = again(STATUS_SOCKET, state.status)?;
+        let (admin, admin_file, admin_dir) = again(ADMIN_SOCKET, state.admin)?;
+        Ok(Self {
+            status,
+            admin: Some(admin.into()),
+            files: [status_file, admin_file],
+            _folders: [status_dir, admin_dir],
+        })
+    }
+
     /// A copy for a front.
     pub fn share_status(&self) -> io::Result<OwnedFd> {
         self.status.as_fd().try_clone_to_owned()
@@ -50,7 +86,7 @@ impl Sockets {
         self.admin.take()
     }
 
-    pub(super) fn remove(&self) {
+    pub fn remove(&self) {
         self.files.iter().for_each(SocketFile::remove);
     }
 }

@@ -80,6 +80,34 @@ impl Group {
         (&self.listen, self.device.as_deref())
     }
 
+    /// The seats in order: each with whose it is, and whose it was last.
+    pub(super) fn seats(
+        &self,
+    ) -> impl Iterator<Item = (&Bound, Option<ListenerId>, Option<ServiceId>)> {
+        self.seats
+            .iter()
+            .map(|seat| (&*seat.bound, seat.of, seat.was))
+    }
+
+    #[must_use]
+    pub(super) fn sink(&self) -> Option<usize> {
+        self.sink
+    }
+
+    /// One more seat, which the kernel has already.
+    pub(super) fn seat(
+        &mut self,
+        bound: Rc<Bound>,
+        of: Option<ListenerId>,
+        was: Option<ServiceId>,
+    ) {
+        self.seats.push(Seat { bound, of, was });
+    }
+
+    pub(super) fn set_sink(&mut self, sink: Option<usize>) {
+        self.sink = sink;
+    }
+
     /// Takes in a socket that had the address for itself; it must be the first.
     pub fn take_in(&mut self, bound: &Rc<Bound>) {
         debug_assert!(self.seats.is_empty());

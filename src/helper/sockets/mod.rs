@@ -3,6 +3,7 @@
 
 pub mod bind;
 pub mod group;
+mod handed;
 pub mod holder;
 pub mod inherited;
 pub mod listener;

@@ -71,12 +71,12 @@ fn holder_of(listen: &Listen, error: &BindError) -> Option<String> {
 pub struct Registry {
     /// Sorted by id.
     pub(super) listeners: Vec<Listener>,
-    inherited: Vec<Inherited>,
+    pub(super) inherited: Vec<Inherited>,
     /// Datagram addresses that several services share, or shared.
     pub(super) groups: Vec<Group>,
     /// Whom operators keep out.
     banned: Rc<[Prefix]>,
-    next: u32,
+    pub(super) next: u32,
 }
 
 /// What [`Registry::prepare`] bound: nothing of it is in force until it is committed.

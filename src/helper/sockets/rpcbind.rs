@@ -8,6 +8,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::table::address::Transport;
 
 const SOCKET: &str = "/run/rpcbind.sock";
@@ -20,7 +22,7 @@ const SET: u32 = 1;
 const UNSET: u32 = 2;
 
 /// One program to be registered, all its versions at one port.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
     pub number: u32,
     pub first: u32,

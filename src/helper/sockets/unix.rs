@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{AtFlags, OFlag, open};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, fchownat};
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::table::SocketOptions;
@@ -18,7 +19,7 @@ use crate::table::SocketOptions;
 const DEFAULT_MODE: u32 = 0o600;
 
 /// A socket in the file system that is ours to remove.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SocketFile {
     path: PathBuf,
     device: u64,
@@ -85,6 +86,12 @@ impl SocketFile {
             device: found.dev(),
             inode: found.ino(),
         })
+    }
+
+    /// The same file by another path.
+    #[must_use]
+    pub fn at(self, path: PathBuf) -> Self {
+        Self { path, ..self }
     }
 
     /// Owner, group and mode as the table says; a reload calls this again.

@@ -74,6 +74,12 @@ impl Leaf {
         }
     }
 
+    /// Of its directory in that of the service.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Whether it is the one of this name, of this service.
     #[must_use]
     pub fn is(&self, service: &str, name: &str) -> bool {

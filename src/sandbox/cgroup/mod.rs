@@ -29,6 +29,7 @@ pub use limits::{Controller, Controllers};
 pub use place::own_path;
 pub use pressure::{Pressure, Stalled};
 
+use crate::helper::handover::state::{Bag, CgroupState};
 use crate::table::isolation::Resources;
 use dir::{Dir, number_of};
 use limits::Limits;
@@ -145,8 +146,30 @@ impl Cgroups {
         }
     }
 
+    /// The same for the next program in this process, which is in the cgroups
+    /// of the one before already.
+    #[must_use]
+    pub fn open_again(state: &CgroupState, lock: OwnedFd) -> Self {
+        match Place::at(&state.top, state.moved) {
+            Ok(place) => Self::made(Tree::make_again(place, &state.name, lock)),
+            Err(lack) => Self::none(&lack.why, &lack.remedy),
+        }
+    }
+
+    /// For the next program in this process. `None`: it finds the same by itself.
+    pub fn hand_over(&self, bag: &mut dyn Bag) -> io::Result<Option<CgroupState>> {
+        match &self.tree {
+            Some(tree) => tree.hand_over(bag),
+            None => Ok(None),
+        }
+    }
+
     fn at(place: Place) -> Self {
-        let (tree, lack) = match Tree::make(place) {
+        Self::made(Tree::make(place))
+    }
+
+    fn made(made: Result<(Tree, Option<Lack>), Trouble>) -> Self {
+        let (tree, lack) = match made {
             Ok(made) => made,
             Err(trouble) => {
                 let remedy = "start usherd as a systemd unit with Delegate=yes";

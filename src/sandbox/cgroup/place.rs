@@ -114,6 +114,26 @@ impl Place {
     }
 }
 
+impl Place {
+    /// The cgroup of this path, which was found to be ours before.
+    pub fn at(path: &str, is_own: bool) -> Result<Self, Lack> {
+        let lost = |err: io::Error| {
+            let why = format!("unable to take over the cgroup {path}: {err}");
+            Lack::new(why, "restart usherd")
+        };
+        let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(lost)?;
+        let mounts = cgroup2_mounts(&mounts);
+        let at = if path.is_empty() { "/" } else { path };
+        let found = mounts.iter().find_map(|mount| mount.lead_to(at));
+        let found = found.ok_or_else(|| lost(io::ErrorKind::NotFound.into()))?;
+        Ok(Self {
+            top: open(&found).map_err(lost)?,
+            path: path.to_owned(),
+            is_own,
+        })
+    }
+}
+
 impl Standing<'_> {
     /// Which cgroup is ours to divide, or why none is.
     pub fn judge(&self) -> Result<Divide, Lack> {

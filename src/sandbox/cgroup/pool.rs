@@ -135,6 +135,15 @@ impl Cgroups {
         }
     }
 
+    /// A leaf of a predecessor in which a server of its goes on.
+    pub fn adopt(&mut self, service: &str, name: &str) -> Option<Leaf> {
+        let at = self
+            .lingering
+            .iter()
+            .position(|leaf| leaf.is(service, name))?;
+        self.lingering.remove(at)
+    }
+
     /// What a predecessor that is gone left: its servers go on, in their
     /// cgroups; what is empty goes.
     pub(super) fn take_over(&mut self) {

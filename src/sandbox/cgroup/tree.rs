@@ -25,6 +25,7 @@ use super::dir::Dir;
 use super::limits::{Controller, Controllers};
 use super::place::Place;
 use super::{Lack, Trouble};
+use crate::helper::handover::state::{Bag, CgroupState};
 
 /// So many usherds find a place under one cgroup.
 const MOST: u32 = 256;
@@ -40,6 +41,7 @@ pub(super) const LEAF: &str = "i";
 #[derive(Debug)]
 pub struct Tree {
     top: Dir,
+    top_path: String,
     base: Dir,
     base_name: String,
     pub servers: Dir,
@@ -52,19 +54,50 @@ pub struct Tree {
     /// We went out of `top` into the helper's own.
     moved: bool,
     /// Held as long as we live: tells others that `base` is taken.
-    _lock: Flock<OwnedFd>,
+    lock: Flock<OwnedFd>,
 }
 
 impl Tree {
     /// Makes them, or takes over those of a predecessor that is gone. What
     /// cannot be counted and limited is said beside.
     pub fn make(place: Place) -> Result<(Self, Option<Lack>), Trouble> {
-        let (base_name, base, lock) = claim(&place.top)?;
+        let claimed = claim(&place.top)?;
+        Self::make_in(place, claimed)
+    }
+
+    /// The same for the next program in this process, which holds the lock.
+    pub fn make_again(
+        place: Place,
+        name: &str,
+        lock: OwnedFd,
+    ) -> Result<(Self, Option<Lack>), Trouble> {
+        let failed = |err| Trouble::new(format!("take over the cgroup \"{name}\""), err);
+        let base = place.top.ensure(name).map_err(failed)?;
+        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock);
+        let lock = lock.map_err(|(_, errno)| failed(errno.into()))?;
+        Self::make_in(place, (name.to_owned(), base, lock))
+    }
+
+    /// For [`Self::make_again`].
+    pub fn hand_over(&self, bag: &mut dyn Bag) -> io::Result<Option<CgroupState>> {
+        Ok(Some(CgroupState {
+            top: self.top_path.clone(),
+            moved: self.moved,
+            name: self.base_name.clone(),
+            lock: bag.put(self.lock.as_fd())?,
+        }))
+    }
+
+    fn make_in(
+        place: Place,
+        (base_name, base, lock): Claim,
+    ) -> Result<(Self, Option<Lack>), Trouble> {
         let servers = base
             .ensure(SERVERS)
             .map_err(|err| Trouble::new(format!("make {base_name}/{SERVERS}"), err))?;
         let mut tree = Self {
             path: format!("{}/{base_name}/{SERVERS}", place.path),
+            top_path: place.path,
             top: place.top,
             base,
             base_name,
@@ -72,7 +105,7 @@ impl Tree {
             controllers: Controllers::default(),
             enabled: Controllers::default(),
             moved: false,
-            _lock: lock,
+            lock,
         };
         // The host's root has no such file, and processes may stay in it.
         let is_root = !tree.top.has("cgroup.events");
@@ -227,8 +260,11 @@ fn disable_all(dir: &Dir) {
     }
 }
 
+/// A name of ours, its directory, and the lock on it.
+type Claim = (String, Dir, Flock<OwnedFd>);
+
 /// The first of our names that no living usherd has.
-fn claim(top: &Dir) -> Result<(String, Dir, Flock<OwnedFd>), Trouble> {
+fn claim(top: &Dir) -> Result<Claim, Trouble> {
     for number in 1..=MOST {
         let name = match number {
             1 => NAME.to_owned(),

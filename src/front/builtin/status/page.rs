@@ -270,7 +270,8 @@ fn exit(exit: Option<Exit>) -> String {
     match (exit.signal, exit.status) {
         (Some(signal), _) if exit.core => format!("signal {signal}, core"),
         (Some(signal), _) => format!("signal {signal}"),
-        (None, status) => format!("status {}", status.unwrap_or(0)),
+        (None, Some(status)) => format!("status {status}"),
+        (None, None) => "gone".to_owned(),
     }
 }
 
