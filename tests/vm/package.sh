@@ -36,6 +36,12 @@ s.sendall(b"hello\n")
 s.shutdown(socket.SHUT_WR)
 print(b"".join(iter(lambda: s.recv(4096), b"")).decode(), end="")' "$1" 2>/dev/null)" = "$2" ]
 }
+exposure() { systemd-analyze security --no-pager usherd 2>/dev/null | sed -n 's/.*Overall exposure level.*: \([0-9.]*\).*/\1/p'; }
+every_preset_serves() {
+    for port in 7010 7011 7012; do
+        within 60 answers $port hello || { echo "port $port"; return 1; }
+    done
+}
 serves() { within 60 answers 7007 hello; }
 front() { pgrep -x -f 'usherd-front --front.*'; }
 front_is_confined() { [ "$(cat "/proc/$(front)/attr/apparmor/current")" = "usherd-front (enforce)" ]; }
@@ -72,6 +78,48 @@ check "serves it" serves
 check "an old line for inetd is served without a word to usherd" sh -c '
     echo "127.0.0.1:7009 stream tcp nowait nobody /bin/cat cat" >>/etc/inetd.conf'
 check "  within a minute" within 60 answers 7009 hello
+
+# --- the unit -------------------------------------------------------------------
+for preset in none standard strict; do
+    port=$((7010 + $(grep -c . "$DIR/presets" 2>/dev/null || true)))
+    echo $preset >>"$DIR/presets"
+    printf '[service.%s]\nlisten = "tcp:127.0.0.1:%d"\nexec = ["/bin/cat"]\nisolation = "%s"\n' $preset $port $preset
+done >/etc/usherd/services.d/presets.toml
+check "takes a service of each preset" systemctl reload usherd
+check "  and serves it" every_preset_serves
+before=$(exposure)
+mkdir -p /etc/systemd/system/usherd.service.d
+cp /usr/share/doc/usherd/examples/no-logins.conf /etc/systemd/system/usherd.service.d/
+systemctl daemon-reload
+check "runs with what no-logins.conf takes" systemctl restart usherd
+check "  and serves each preset" every_preset_serves
+check "  the helper cannot load a module" sh -c "! grep -q '^CapEff:.*ffffffffff' /proc/$(main_pid)/status"
+echo "       systemd-analyze security: $before, with no-logins.conf $(exposure)"
+rm -r /etc/systemd/system/usherd.service.d /etc/usherd/services.d/presets.toml
+systemctl daemon-reload
+systemctl restart usherd
+
+# --- without systemd ------------------------------------------------------------
+# The script that a host with another init runs, asked not to hand over to systemctl.
+initscript() { _SYSTEMCTL_SKIP_REDIRECT=1 /etc/init.d/usherd "$@"; }
+systemctl stop usherd
+check "the init script says that usherd does not run" sh -c '_SYSTEMCTL_SKIP_REDIRECT=1 /etc/init.d/usherd status; [ $? -eq 3 ]'
+check "  starts it, and it serves when that is done" initscript start
+check "    " answers 7007 hello
+check "  starts it once" initscript start
+check "  says that it runs" initscript status
+echo "nonsense = 1" >>/etc/usherd/services.d/hello.toml
+check "  refuses a wrong table" not initscript reload
+check "  does not restart with one" not initscript restart
+check "    " answers 7007 hello
+sed -i '$d' /etc/usherd/services.d/hello.toml
+check "  reloads" initscript reload
+check "  restarts" initscript restart
+check "    " answers 7007 hello
+check "  stops it" initscript stop
+check "    " not pgrep -x usherd
+check "systemd starts it again" systemctl start usherd
+check "  " serves
 
 # --- upgrade --------------------------------------------------------------------
 # A client in the middle of a talk, and one that comes again and again.
