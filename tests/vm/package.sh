@@ -80,16 +80,18 @@ check "an old line for inetd is served without a word to usherd" sh -c '
 check "  within a minute" within 60 answers 7009 hello
 
 # --- the unit -------------------------------------------------------------------
+port=7010
 for preset in none standard strict; do
-    port=$((7010 + $(grep -c . "$DIR/presets" 2>/dev/null || true)))
-    echo $preset >>"$DIR/presets"
     printf '[service.%s]\nlisten = "tcp:127.0.0.1:%d"\nexec = ["/bin/cat"]\nisolation = "%s"\n' $preset $port $preset
+    port=$((port + 1))
 done >/etc/usherd/services.d/presets.toml
 check "takes a service of each preset" systemctl reload usherd
 check "  and serves it" every_preset_serves
 before=$(exposure)
 mkdir -p /etc/systemd/system/usherd.service.d
-cp /usr/share/doc/usherd/examples/no-logins.conf /etc/systemd/system/usherd.service.d/
+# From the package itself: a small machine may be without /usr/share/doc.
+dpkg-deb --fsys-tarfile "$OLD" | tar -xO ./usr/share/doc/usherd/examples/no-logins.conf \
+    >/etc/systemd/system/usherd.service.d/no-logins.conf
 systemctl daemon-reload
 check "runs with what no-logins.conf takes" systemctl restart usherd
 check "  and serves each preset" every_preset_serves
