@@ -29,12 +29,17 @@ leftovers() {
         ! -path '/var/log/journal/*' ! -path '/var/cache/apparmor/*' -print 2>/dev/null
 }
 answers() { # PORT TEXT
-    [ "$(python3 -c '
+    local got
+    got=$(python3 -c '
 import socket, sys
-s = socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=60)
-s.sendall(b"hello\n")
-s.shutdown(socket.SHUT_WR)
-print(b"".join(iter(lambda: s.recv(4096), b"")).decode(), end="")' "$1" 2>/dev/null)" = "$2" ]
+try:
+    s = socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=60)
+    s.sendall(b"hello\n")
+    s.shutdown(socket.SHUT_WR)
+    print(b"".join(iter(lambda: s.recv(4096), b"")).decode(), end="")
+except OSError as err:
+    print(err)' "$1")
+    [ "$got" = "$2" ] || { echo "got \"$got\""; return 1; }
 }
 exposure() { systemd-analyze security --no-pager usherd 2>/dev/null | sed -n 's/.*Overall exposure level.*: \([0-9.]*\).*/\1/p'; }
 every_preset_serves() {

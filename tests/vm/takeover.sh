@@ -268,7 +268,12 @@ if [ "$BOOT" -eq 1 ]; then
 
     "$DIR/knock" >"$DIR/gap" &
     knock=$!
-    check "the package takes its place" dpkg -i "$DEB"
+    # apt removes the other one first, dpkg does it meanwhile.
+    case $OTHER in
+    xinetd) install=(apt-get -q install -y --no-install-recommends) ;;
+    *) install=(dpkg -i) ;;
+    esac
+    check "${install[0]} puts the package in its place" "${install[@]}" "$DEB"
     sed 's/^/       /' "$DIR/said"
     check "$OTHER is not installed any more" \
         test "$(dpkg-query -W -f '${db:Status-Status}' "$OTHER")" != installed
