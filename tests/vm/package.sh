@@ -84,6 +84,12 @@ check "an old line for inetd is served without a word to usherd" sh -c '
     echo "127.0.0.1:7009 stream tcp nowait nobody /bin/cat cat" >>/etc/inetd.conf'
 check "  within a minute" within 60 answers 7009 hello
 
+check "a ready table of the package can be switched on" usherctl enable cat-echo
+check "  and serves" within 60 answers 7 hello
+check "  by a file below /etc" test -d /etc/usherd/services.d/cat-echo.toml.d
+rm -r /etc/usherd/services.d/cat-echo.toml.d
+check "  and off again" systemctl reload usherd
+
 # --- the unit -------------------------------------------------------------------
 port=7010
 for preset in none standard strict; do
