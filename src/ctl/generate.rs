@@ -1,5 +1,5 @@
 //! `completions`, and the files of config/man and config/completions, all made
-//! from the definitions of the command lines.
+//! from the definitions of the command lines; usherd.toml(5) from the reference.
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -14,9 +14,12 @@ use super::arguments::{self, Arguments};
 use super::console::Console;
 use super::failure::Failure;
 use super::manual::{Program, manual};
+use super::table_manual::table_manual;
 use crate::commands;
 use crate::error::Exit;
 
+/// The reference of every key.
+const REFERENCE: &str = include_str!("../../config/README.md");
 const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
 
 pub fn completions(console: &Console, shell: Shell) -> Result<(), Failure> {
@@ -52,16 +55,17 @@ pub fn files() -> io::Result<Vec<(String, Vec<u8>)>> {
             command: commands::arguments::Arguments::command(),
             section: "8",
             after: commands::arguments::AFTER_HELP,
-            see_also: &["usherctl(1)", "inetd(8)"],
+            see_also: &["usherctl(1)", "usherd.toml(5)", "inetd(8)"],
         },
         Program {
             command: Arguments::command(),
             section: "1",
             after: arguments::AFTER_HELP,
-            see_also: &["usherd(8)"],
+            see_also: &["usherd(8)", "usherd.toml(5)"],
         },
     ];
-    let mut files = Vec::new();
+    let page = table_manual(REFERENCE).into_bytes();
+    let mut files = vec![("man/usherd.toml.5".to_owned(), page)];
     for program in programs {
         let name = program.command.get_name().to_owned();
         for shell in SHELLS {

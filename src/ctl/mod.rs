@@ -36,6 +36,7 @@ mod reload;
 mod security;
 mod show;
 mod status;
+mod table_manual;
 mod text;
 mod top;
 

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::fs;
 use std::io;
 
 use landlock::{
@@ -18,6 +19,10 @@ use nix::unistd::{Gid, Uid, chdir, geteuid, setgroups, setresgid, setresuid};
 use crate::sys::front_calls::{drop_capabilities, drop_capability_bounds};
 
 mod calls;
+
+/// The AppArmor profile of the front, which packages load
+/// (config/debian/usherd.apparmor).
+const PROFILE: &str = "usherd-front";
 
 /// What the plan needs beyond serving what is accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +51,10 @@ pub fn give_up_rights(identity: Option<(u32, u32)>) -> Result<Vec<&'static str>,
     use RightsError as E;
     let mut kept = Vec::new();
     let was_root = geteuid().is_root();
+    // First, because a process that may gain no privileges may not change to a profile from every other.
+    if enter_profile().is_err() {
+        kept.push("the front runs without its AppArmor profile, though that is loaded");
+    }
     if let Some((_, gid)) = identity {
         // Groups while still root: afterwards nobody may change them.
         setgroups(&[]).map_err(|err| E::Groups(err.into()))?;
@@ -68,6 +77,18 @@ pub fn give_up_rights(identity: Option<(u32, u32)>) -> Result<Vec<&'static str>,
     prctl::set_dumpable(false).map_err(|err| E::Undumpable(err.into()))?;
     chdir("/").map_err(|err| E::Directory(err.into()))?;
     Ok(kept)
+}
+
+/// Enters the front's AppArmor profile if the host has it loaded. It is asked
+/// for first, since the kernel reports each attempt to enter one that is not.
+fn enter_profile() -> io::Result<()> {
+    let loaded = fs::read_to_string("/sys/kernel/security/apparmor/profiles").unwrap_or_default();
+    let mut names = loaded.lines().filter_map(|line| line.split_once(' '));
+    if !names.any(|(name, _mode)| name == PROFILE) {
+        return Ok(());
+    }
+    let order = format!("changeprofile {PROFILE}");
+    fs::write("/proc/self/attr/apparmor/current", order)
 }
 
 /// Closes the cage. Afterwards nothing can be opened, listened on or executed,
