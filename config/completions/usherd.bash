@@ -28,6 +28,9 @@ _usherd() {
             usherd,help)
                 cmd="usherd__subcmd__help"
                 ;;
+            usherd,import)
+                cmd="usherd__subcmd__import"
+                ;;
             usherd__subcmd__help,check)
                 cmd="usherd__subcmd__help__subcmd__check"
                 ;;
@@ -40,6 +43,9 @@ _usherd() {
             usherd__subcmd__help,help)
                 cmd="usherd__subcmd__help__subcmd__help"
                 ;;
+            usherd__subcmd__help,import)
+                cmd="usherd__subcmd__help__subcmd__import"
+                ;;
             *)
                 ;;
         esac
@@ -47,7 +53,7 @@ _usherd() {
 
     case "${cmd}" in
         usherd)
-            opts="-h -V --config --user --runtime-dir --ready-fd --help --version check explain doctor help"
+            opts="-h -V --config --user --runtime-dir --ready-fd --help --version check explain import doctor help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -171,7 +177,7 @@ _usherd() {
             return 0
             ;;
         usherd__subcmd__help)
-            opts="check explain doctor help"
+            opts="check explain import doctor help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -233,6 +239,58 @@ _usherd() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        usherd__subcmd__help__subcmd__import)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        usherd__subcmd__import)
+            opts="-h --from --dialect --hosts-allow --hosts-deny --no-hosts --libwrap --output --allow-loss --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --from)
+                    COMPREPLY=($(compgen -W "inetd xinetd rlinetd systemd" -- "${cur}"))
+                    return 0
+                    ;;
+                --dialect)
+                    COMPREPLY=($(compgen -W "debian freebsd netbsd openbsd gnu" -- "${cur}"))
+                    return 0
+                    ;;
+                --hosts-allow)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --hosts-deny)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
