@@ -46,11 +46,7 @@ impl Helper {
     }
 
     fn adopt_server(&mut self, noted: Noted, pidfd: OwnedFd, now: Instant) -> io::Result<()> {
-        let number = pidfd.as_raw_fd();
-        let token = Token(FIRST_ADOPTED + usize::try_from(number).unwrap_or(0));
-        self.poll
-            .registry()
-            .register(&mut SourceFd(&number), token, Interest::READABLE)?;
+        self.watch_adopted(&pidfd)?;
         let instance = Instance {
             adopted: Some(pidfd),
             ..self.instance_of(noted.instance)
@@ -67,6 +63,14 @@ impl Helper {
         }
         self.instances.add(instance);
         Ok(())
+    }
+
+    pub(super) fn watch_adopted(&self, pidfd: &OwnedFd) -> io::Result<()> {
+        let number = pidfd.as_raw_fd();
+        let token = Token(FIRST_ADOPTED + usize::try_from(number).unwrap_or(0));
+        self.poll
+            .registry()
+            .register(&mut SourceFd(&number), token, Interest::READABLE)
     }
 
     pub(in crate::helper) fn hear_adopted(&mut self, events: &Events, now: Instant) {

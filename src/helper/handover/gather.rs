@@ -111,6 +111,10 @@ impl Helper {
                     Some(session) => Some((bag.put(session.link())?, session.is_going())),
                     None => None,
                 },
+                adopted: match &instance.adopted {
+                    Some(pidfd) => Some(bag.put(pidfd.as_fd())?),
+                    None => None,
+                },
             });
         }
         let timers = self.timers.iter().filter_map(|(at, due)| {

@@ -222,7 +222,7 @@ pub struct ProcessState {
     pub store: Option<StoreState>,
 }
 
-/// An instance that is our child, and what it runs in.
+/// An instance of this process, and what it runs in.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RunningState {
     pub instance: InstanceState,
@@ -230,6 +230,8 @@ pub struct RunningState {
     pub sandbox: Option<usize>,
     /// The link to its session process, and whether that has said that it goes.
     pub session: Option<(Key, bool)>,
+    /// The pidfd that tells of its end, if it is no child of ours.
+    pub adopted: Option<Key>,
 }
 
 /// The cgroup that is ours to divide.

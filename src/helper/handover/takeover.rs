@@ -193,10 +193,17 @@ impl Helper {
         let session = running.session.and_then(|(key, going): (Key, bool)| {
             Some(Session::again(descriptors.take(key)?, going))
         });
+        let adopted = running.adopted.and_then(|key| descriptors.take(key));
+        if let Some(pidfd) = &adopted
+            && let Err(err) = self.watch_adopted(pidfd)
+        {
+            return log::error!("unable to watch a running server: {err}");
+        }
         let instance = self.instance_of(running.instance);
         self.instances.add(Instance {
             sandbox,
             session,
+            adopted,
             ..instance
         });
     }
