@@ -174,9 +174,10 @@ fn a_slow_reader_slows_the_writer_and_loses_nothing() {
     let first = peer.read_exact(1_000);
     // Nobody reads for a while: the relay has to stop, and to keep little.
     assert!(!peer.hears_nothing_for(std::time::Duration::from_millis(300)));
-    let held = process::status(daemon.front(), "VmRSS").unwrap_or_default();
+    // Without the pages of the program itself, of which a debug build has many.
+    let held = process::status(daemon.front(), "RssAnon").unwrap_or_default();
     let kilobytes: u64 = held.trim_end_matches(" kB").parse().unwrap_or(0);
-    assert!(kilobytes < 16_000, "the front holds {held}");
+    assert!(kilobytes < 8_000, "the front holds {held}");
     let mut all = first;
     all.extend(peer.read_all());
     assert!(

@@ -191,8 +191,11 @@ fn a_running_server_is_counted_and_limited_and_its_end_is_known() {
     for what in ["conn=1-1", &format!("pid={pid}"), "status=7"] {
         assert!(ended.contains(what), "{ended}");
     }
-    let mut next = Peer::tcp(port);
-    assert_eq!(next.read_line(), "here\n");
+    // The front hears of it a moment after the log.
+    let _next = until("there is place again", SOON, || {
+        let mut next = Peer::tcp(port);
+        (next.read_line() == "here\n").then_some(next)
+    });
     assert!(first_instance(&says(&dir, "instances --json"), "id") > id);
 }
 
