@@ -70,7 +70,7 @@ pub struct Daemon {
     pub user: Option<FrontUser>,
     /// Where the pid file and the control sockets are, if the table says so.
     pub runtime_dir: Option<PathBuf>,
-    /// Where bans are kept over a restart, if the table says so.
+    /// Where bans and the audit log are kept, if the table says so.
     pub state_dir: Option<PathBuf>,
     /// Who may read the status socket besides root and usherd's own user.
     pub status_group: Option<NamedGroup>,

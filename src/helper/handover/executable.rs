@@ -54,8 +54,8 @@ impl Executable {
         &self.arguments
     }
 
-    /// Whether it may be executed with our rights: as root it, and the folder
-    /// it is in, must be root's alone to change.
+    /// Whether it may be executed with our rights: as root it, and every folder on
+    /// the way to it, must be root's alone to change.
     pub fn check(&self) -> Result<(), String> {
         let shown = self.path.display();
         let found = fs::metadata(&self.path).map_err(|err| format!("{shown}: {err}"))?;
@@ -66,7 +66,7 @@ impl Executable {
             return Ok(());
         }
         let real = fs::canonicalize(&self.path).map_err(|err| format!("{shown}: {err}"))?;
-        for path in [Some(real.as_path()), real.parent()].into_iter().flatten() {
+        for path in real.ancestors() {
             let found = fs::metadata(path).map_err(|err| format!("{}: {err}", path.display()))?;
             let shared = found.is_dir() && found.mode() & STICKY != 0;
             if found.uid() != 0 || found.mode() & BY_OTHERS != 0 && !shared {
