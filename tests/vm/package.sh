@@ -114,9 +114,9 @@ systemctl restart usherd
 
 # --- without systemd ------------------------------------------------------------
 # The script that a host with another init runs, asked not to hand over to systemctl.
-initscript() { _SYSTEMCTL_SKIP_REDIRECT=1 /etc/init.d/usherd "$@"; }
+initscript() { SYSTEMCTL_SKIP_REDIRECT=1 /etc/init.d/usherd "$@"; }
 systemctl stop usherd
-check "the init script says that usherd does not run" sh -c '_SYSTEMCTL_SKIP_REDIRECT=1 /etc/init.d/usherd status; [ $? -eq 3 ]'
+check "the init script says that usherd does not run" sh -c 'SYSTEMCTL_SKIP_REDIRECT=1 /etc/init.d/usherd status; [ $? -eq 3 ]'
 check "  starts it, and it serves when that is done" initscript start
 check "    " answers 7007 hello
 check "  starts it once" initscript start
