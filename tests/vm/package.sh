@@ -127,6 +127,9 @@ check "  does not restart with one" not initscript restart
 check "    " answers 7007 hello
 sed -i '$d' /etc/usherd/services.d/hello.toml
 check "  reloads" initscript reload
+echo "127.0.0.1:7008 stream tcp nowait nobody /bin/cat cat" >>/etc/inetd.conf
+check "  hears of update-inetd" env SYSTEMCTL_SKIP_REDIRECT=1 /etc/init.d/usherd-inetd force-reload
+check "    " within 10 answers 7008 hello
 check "  restarts" initscript restart
 check "    " answers 7007 hello
 check "  stops it" initscript stop
