@@ -57,6 +57,8 @@ impl From<&SockAddr> for Peer {
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
+            // Of an instance that an earlier front or usherd began the helper knows no port.
+            Peer::Inet { ip, port: 0 } => ip.fmt(f),
             Peer::Inet { ip, port } => SocketAddr::new(ip, port).fmt(f),
             Peer::Vsock { cid, port } => write!(f, "vsock:{cid}:{port}"),
             Peer::Unix => f.write_str("unix"),
