@@ -437,7 +437,7 @@ fn datagram_services_that_share_a_port_stay_apart() {
         }
     }
     assert_eq!(process::udp_sockets(port).len(), 3, "two and the sink");
-    for level in [" warn ", " error "] {
+    for level in ["Z warn ", "Z error "] {
         assert_eq!(daemon.log.count(&[level]), 0);
     }
 }
