@@ -96,10 +96,12 @@ pub fn run(options: &Options) -> Exit {
             found.given
         }
     };
-    // Children share our memory until they exec, among them some that are in a sandbox
-    // already and have no more rights than the server next to them.
+    // Children share our memory until they exec, and are of their service's user by then,
+    // some of them in a sandbox with no more rights than the server next to them: nobody
+    // but root may look into it, nor trace them, nor have a core of it.
     if let Err(err) = nix::sys::prctl::set_dumpable(false) {
-        log::warn!("unable to keep others from looking at our memory: {err}");
+        log::error!("unable to become undumpable: {err}");
+        return Exit::System;
     }
     warn_of_dumps();
     let kinds = given
@@ -181,11 +183,6 @@ fn serve(options: &Options, source: Source, table: Table, origin: Origin) -> Res
         ),
         None => None,
     };
-    // Children share our memory until they exec, and are of their service's user by
-    // then: nobody but root may look into it, nor trace them, nor have a core of it.
-    if let Err(err) = nix::sys::prctl::set_dumpable(false) {
-        return Err(Fatal(format!("unable to become undumpable: {err}")));
-    }
     if let Err(err) = nix::sys::prctl::set_child_subreaper(true) {
         log::warn!("unable to adopt orphans of servers: {err}");
     }
