@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -303,16 +303,19 @@ fn who_connects_without_end_keeps_no_peer_waiting() {
             format!("[service.cat]\nlisten = \"tcp:127.0.0.1:{port}\"\nexec = [\"/bin/cat\"]\n");
         let _daemon = Daemon::start(&dir, &table);
         let path = socket(&dir, name);
-        let over = AtomicBool::new(false);
+        let (over, callers) = (AtomicBool::new(false), AtomicUsize::new(0));
         std::thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
                     while !over.load(Ordering::Relaxed) {
                         drop(UnixStream::connect(&path));
+                        callers.fetch_add(1, Ordering::Relaxed);
                     }
                 });
             }
-            std::thread::sleep(Duration::from_millis(300));
+            until("they come in a stream", SOON, || {
+                (callers.load(Ordering::Relaxed) > 1_000).then_some(())
+            });
             // Only the helper starts a server, and it answers callers as well.
             let said = std::panic::catch_unwind(|| ask(port, "x\n"));
             over.store(true, Ordering::Relaxed);
