@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -35,9 +34,10 @@ fn answer(client: &mut Client) -> Result<Value, ClientError> {
     client.next_reply().map(|(value, _)| value)
 }
 
-/// Lets the daemon read what was called, while its front is stopped.
-fn read_by_now() {
-    std::thread::sleep(Duration::from_millis(200));
+/// Waits until the daemon has read so many calls of `method`, while its front is stopped.
+fn read_by_now(daemon: &Daemon, count: usize, method: &str) {
+    let method = format!("method={method}");
+    daemon.log.wait_count(count, &["admin call taken", &method]);
 }
 
 fn what_a_front_died_of_taking_the_next_one_takes() {
@@ -51,7 +51,8 @@ fn what_a_front_died_of_taking_the_next_one_takes() {
         call(&dir, "Unban", &json!({ "prefix": "127.0.0.1" })),
         call(&dir, "Start", &json!({ "service": "cat" })),
     ];
-    read_by_now();
+    read_by_now(&daemon, 1, "Unban");
+    read_by_now(&daemon, 1, "Start");
     process::kill(front, Signal::SIGKILL);
     for call in &mut calls {
         answer(call).unwrap();
@@ -90,11 +91,11 @@ fn two_switches_at_once_are_each_done_or_undone() {
     let front = daemon.front();
     process::kill(front, Signal::SIGSTOP);
     let mut reload = call(&dir, "Reload", &json!({}));
-    read_by_now();
+    read_by_now(&daemon, 1, "Reload");
     let mut late = call(&dir, "Enable", &json!({ "service": "late" }));
-    read_by_now();
+    read_by_now(&daemon, 1, "Enable");
     let mut soon = call(&dir, "Enable", &json!({ "service": "soon" }));
-    read_by_now();
+    read_by_now(&daemon, 2, "Enable");
     process::kill(front, Signal::SIGCONT);
     answer(&mut reload).unwrap();
     let (name, _) = refused(answer(&mut late));
