@@ -1,11 +1,15 @@
 //! What operators change: the admin socket and what stands behind it.
 //!
 //! - [`audit`]: what was asked, by whom, and what came of it, in a chain
+//! - [`catalogue`]: which operations there are, who may ask, with what parameters
+//! - [`operations`]: what administrative servers do
 //! - [`bans`]: who is kept out, and how that is remembered
 #![forbid(unsafe_code)]
 
 pub mod audit;
 pub mod bans;
+pub mod catalogue;
+pub mod operations;
 
 use std::env;
 use std::path::PathBuf;

@@ -1,0 +1,172 @@
+//! What administrative servers do: one file per family of operations.
+//!
+//! A function here runs in a process of its own that the helper has started for
+//! this one request, with the privileges that the catalogue gives the operation
+//! and no others. Its parameters have been checked against the catalogue; what
+//! they mean on this host has not.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+mod host;
+
+/// What is to be done, as the helper says it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// `"backup.create"`
+    pub operation: String,
+    pub parameters: Parameters,
+    /// Say what would be done, and do nothing.
+    pub dry_run: bool,
+    pub caller: Caller,
+    pub places: Places,
+}
+
+/// Who asked; the kernel has said so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caller {
+    pub uid: u32,
+    /// `Some`: an instance of this service; `None`: an operator.
+    pub service: Option<String>,
+    pub instance: Option<u64>,
+}
+
+/// Where things of this usherd are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Places {
+    /// What outlasts a restart: `/var/lib/usherd`.
+    pub state_dir: PathBuf,
+    pub runtime_dir: PathBuf,
+    /// The main file of the table; `None`: the one that is built in.
+    pub table: Option<PathBuf>,
+}
+
+/// Checked parameters by name. One that is optional and was not given is not there.
+///
+/// Durations are whole milliseconds, sizes are bytes; all others are as the catalogue says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Parameters(pub Map<String, Value>);
+
+impl Parameters {
+    /// A text: string, choice, path, user, group, service, prefix.
+    pub fn text(&self, name: &str) -> Result<&str, Failed> {
+        self.some_text(name).ok_or_else(|| Failed::lacks(name))
+    }
+
+    #[must_use]
+    pub fn some_text(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.as_str()
+    }
+
+    /// A number: integer, instance, duration in milliseconds, size in bytes.
+    pub fn number(&self, name: &str) -> Result<i64, Failed> {
+        self.some_number(name).ok_or_else(|| Failed::lacks(name))
+    }
+
+    #[must_use]
+    pub fn some_number(&self, name: &str) -> Option<i64> {
+        self.0.get(name)?.as_i64()
+    }
+
+    /// `false` if it was not given.
+    #[must_use]
+    pub fn flag(&self, name: &str) -> bool {
+        self.0.get(name).and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    /// Every text of a list; none if it was not given.
+    #[must_use]
+    pub fn texts(&self, name: &str) -> Vec<&str> {
+        let list = self.0.get(name).and_then(Value::as_array);
+        list.into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect()
+    }
+}
+
+/// Why an operation came to nothing. Whatever it had begun is undone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    pub kind: Kind,
+    /// What, where, and what to do about it, for the one who asked. No secrets.
+    pub reason: String,
+}
+
+/// What a program can tell failures apart by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// What a parameter names is not there.
+    NotFound,
+    /// It is there already.
+    Exists,
+    /// The rules of this host forbid it: an allow-list, a range.
+    Forbidden,
+    /// A parameter makes no sense here.
+    Invalid,
+    /// Somebody else is at it, or has all there is.
+    Busy,
+    /// This host lacks what it takes.
+    Unavailable,
+    /// Anything else.
+    Failed,
+}
+
+impl Failed {
+    pub fn new(kind: Kind, reason: impl Into<String>) -> Self {
+        Self {
+            kind,
+            reason: reason.into(),
+        }
+    }
+
+    /// The catalogue requires it, so the helper has seen it.
+    fn lacks(name: &str) -> Self {
+        Self::new(Kind::Invalid, format!("there is no parameter \"{name}\""))
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for Failed {}
+
+/// Says what was being done when `result` went wrong.
+pub fn to<T, E: fmt::Display>(what: impl fmt::Display, result: Result<T, E>) -> Result<T, Failed> {
+    result.map_err(|err| Failed::new(Kind::Failed, format!("unable to {what}: {err}")))
+}
+
+/// The usherd that an administrative server works for.
+pub trait Usherd {
+    /// Calls a method of `org.usherd.Admin`, by its bare name. Only those that the
+    /// catalogue lists in the operation's `calls` are carried out.
+    fn call(&mut self, method: &str, parameters: Value) -> Result<Value, Failed>;
+
+    /// Tells whoever waits how far it is, if he wants to know.
+    fn progress(&mut self, text: &str);
+}
+
+/// The result: an object, described in the catalogue.
+pub type Outcome = Result<Value, Failed>;
+
+type Function = fn(&Request, &mut dyn Usherd) -> Outcome;
+
+/// Everything that is built in. A name here is what `builtin` may say in the catalogue.
+pub const ALL: &[(&str, Function)] = &[("report.host", host::report)];
+
+/// Carries out a built-in operation.
+pub fn run(builtin: &str, request: &Request, usherd: &mut dyn Usherd) -> Outcome {
+    let found = ALL.iter().find(|(name, _)| *name == builtin);
+    let (_, function) =
+        found.ok_or_else(|| Failed::new(Kind::Failed, format!("no built-in \"{builtin}\"")))?;
+    function(request, usherd)
+}
