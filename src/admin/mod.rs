@@ -1,12 +1,16 @@
 //! What operators change: the admin socket and what stands behind it.
 //!
+//! - [`administer`]: the process that serves one request
 //! - [`audit`]: what was asked, by whom, and what came of it, in a chain
+//! - [`authorise`]: who may ask for which operation
 //! - [`catalogue`]: which operations there are, who may ask, with what parameters
 //! - [`operations`]: what administrative servers do
 //! - [`bans`]: who is kept out, and how that is remembered
 #![forbid(unsafe_code)]
 
+pub mod administer;
 pub mod audit;
+pub mod authorise;
 pub mod bans;
 pub mod catalogue;
 pub mod operations;

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
+use usherd::admin::administer;
 use usherd::commands::arguments::{Arguments, Command, default_table, what_to_show};
 use usherd::error::Exit;
 use usherd::helper::handover::check;
@@ -17,6 +18,8 @@ fn main() -> ExitCode {
         Some(first) if first == "--front" => return run_front(args).into(),
         Some(first) if first == "--keeper" => return run_keeper().into(),
         Some(first) if first == "--session" => return session::run(args),
+        Some(first) if first == "--operation" => return administer::prepare(),
+        Some(first) if first == "--administer" => return administer::run(),
         Some(first) if first == "--probe" => return run_probe(args).into(),
         Some(first) if first == check::ARGUMENT => return check::answer(args).into(),
         // Of the systemd unit, see there.

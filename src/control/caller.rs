@@ -19,6 +19,10 @@ pub enum Sees {
     Looks,
     /// It is a server of this service.
     Service(ServiceId),
+    /// What the catalogue lets its user and groups ask for.
+    Asks,
+    /// It carries out the operation with this number, and sees what that one may.
+    Operation(u32),
     Nothing,
 }
 

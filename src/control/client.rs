@@ -54,6 +54,15 @@ impl Client {
         })
     }
 
+    /// Over a connection that stands. Answers may take as long as they like.
+    #[must_use]
+    pub fn over(stream: UnixStream) -> Self {
+        Self {
+            stream,
+            frames: Frames::new(MAX_REPLY),
+        }
+    }
+
     /// Calls `method` (`INTERFACE.METHOD`) and waits for its only reply.
     pub fn call<T: DeserializeOwned>(
         &mut self,

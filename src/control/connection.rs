@@ -30,6 +30,7 @@ pub enum Gone {
 #[derive(Debug)]
 pub struct Connection {
     stream: UnixStream,
+    longest: usize,
     frames: Frames,
     outbox: Vec<u8>,
     sent: usize,
@@ -42,9 +43,16 @@ pub struct Connection {
 impl Connection {
     #[must_use]
     pub fn new(stream: UnixStream, now: Instant) -> Self {
+        Self::with_limit(stream, MAX_CALL, now)
+    }
+
+    /// One whose calls have up to `longest` octets.
+    #[must_use]
+    pub fn with_limit(stream: UnixStream, longest: usize, now: Instant) -> Self {
         Self {
             stream,
-            frames: Frames::new(MAX_CALL),
+            longest,
+            frames: Frames::new(longest),
             outbox: Vec::new(),
             sent: 0,
             ended: false,
@@ -83,7 +91,7 @@ impl Connection {
     /// sends ahead is kept for later, up to one call.
     pub fn check_for_end(&mut self, now: Instant) -> Result<(), Gone> {
         let mut buffer = [0; READ];
-        while !self.ended && self.frames.len() <= MAX_CALL {
+        while !self.ended && self.frames.len() <= self.longest {
             match self.stream.read(&mut buffer) {
                 Ok(0) => self.ended = true,
                 Ok(count) => {

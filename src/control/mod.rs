@@ -55,6 +55,12 @@ pub const ADMIN: Interface = Interface {
     text: include_str!("org.usherd.Admin.varlink"),
 };
 
+/// Between the helper and an administrative server, on no socket.
+pub const OPERATION: Interface = Interface {
+    name: "org.usherd.Operation",
+    text: include_str!("org.usherd.Operation.varlink"),
+};
+
 /// The longest path that the address of a Unix socket holds (unix(7), `sun_path`), without its NUL.
 const LONGEST_PATH: usize = 107;
 

@@ -83,8 +83,9 @@ fn rank(sees: Option<Sees>) -> u8 {
     match sees {
         Some(Sees::Nothing) => 3,
         None => 2,
-        Some(Sees::Service(_) | Sees::Looks) => 1,
-        Some(Sees::Everything) => 0,
+        Some(Sees::Service(_) | Sees::Looks | Sees::Asks) => 1,
+        // Those of operations are counted elsewhere.
+        Some(Sees::Everything | Sees::Operation(_)) => 0,
     }
 }
 

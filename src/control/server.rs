@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
@@ -66,6 +66,8 @@ struct Caller<T> {
     waits: Option<Waiting<T>>,
     /// Only what it has been told is still to be sent.
     leaving: bool,
+    /// It was not accepted but brought: it takes nobody's room and may rest as long as it likes.
+    brought: bool,
 }
 
 #[derive(Debug)]
@@ -184,6 +186,7 @@ impl<T> Server<T> {
                 who: None,
                 waits: None,
                 leaving: false,
+                brought: false,
             });
             self.count += 1;
             self.serial = self.serial.wrapping_add(1);
@@ -199,6 +202,37 @@ impl<T> Server<T> {
             places.push(place);
         }
         (places, true)
+    }
+
+    /// Takes in a caller who comes by a connection of ours, non-blocking, whose messages
+    /// have up to `longest` octets. Its place.
+    pub fn bring(
+        &mut self,
+        stream: UnixStream,
+        who: Who,
+        longest: usize,
+        registry: &Registry,
+        token_of: impl Fn(usize) -> Token,
+        now: Instant,
+    ) -> io::Result<usize> {
+        let fd = stream.as_fd().as_raw_fd();
+        let place = self.callers.insert(Caller {
+            connection: Connection::with_limit(stream, longest, now),
+            serial: self.serial,
+            uid: who.uid,
+            who: Some(who),
+            waits: None,
+            leaving: false,
+            brought: true,
+        });
+        self.serial = self.serial.wrapping_add(1);
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let registered = registry.register(&mut SourceFd(&fd), token_of(place), both);
+        if let Err(err) = registered {
+            self.drop_caller(place, registry);
+            return Err(err);
+        }
+        Ok(place)
     }
 
     /// Whether [`Server::accept`] is to be called although nothing happened.
@@ -238,6 +272,14 @@ impl<T> Server<T> {
         let place = usize::try_from(number & u64::from(u32::MAX)).ok()?;
         let caller = self.callers.get(place)?;
         (caller.number(place) == number).then_some(place)
+    }
+
+    /// Whether a call waits there that wants as many replies as there are.
+    #[must_use]
+    pub fn wants_more(&self, place: usize) -> bool {
+        let caller = self.callers.get(place);
+        let waits = caller.and_then(|caller| caller.waits.as_ref());
+        waits.is_some_and(|waiting| waiting.more)
     }
 
     /// The call that waits there waits for something else now.
@@ -408,6 +450,9 @@ impl<T> Server<T> {
             .callers
             .iter()
             .filter(|(_, caller)| {
+                if caller.brought {
+                    return false;
+                }
                 let rests = now.saturating_duration_since(caller.connection.moved);
                 let halfway = caller.connection.is_halfway() || caller.leaving;
                 halfway && rests >= HALFWAY || caller.waits.is_none() && rests >= IDLE
@@ -429,7 +474,8 @@ impl<T> Server<T> {
 
     /// Beyond the limits somebody has to go.
     fn make_room(&mut self, uid: u32, registry: &Registry) {
-        let standing = self.callers.iter().map(|(place, caller)| Standing {
+        let accepted = self.callers.iter().filter(|(_, caller)| !caller.brought);
+        let standing = accepted.map(|(place, caller)| Standing {
             place,
             uid: caller.uid,
             sees: caller.who.map(|who| who.sees),
@@ -444,7 +490,7 @@ impl<T> Server<T> {
     /// Closes a connection.
     pub fn drop_caller(&mut self, place: usize, registry: &Registry) {
         if let Some(caller) = self.callers.remove(place) {
-            self.count -= 1;
+            self.count -= usize::from(!caller.brought);
             let fd = caller.connection.as_fd().as_raw_fd();
             // Whoever asked the kernel about it may still hold a copy.
             let _ = registry.deregister(&mut SourceFd(&fd));
@@ -468,7 +514,11 @@ impl<T> Caller<T> {
         let answer = if call.upgrade {
             CallError::MethodNotImplemented(call.method).into()
         } else {
-            match introspect::answer(&mut call, interface) {
+            let reply = match who.sees {
+                Sees::Operation(_) => None, // it speaks an interface of its own as well
+                _ => introspect::answer(&mut call, interface),
+            };
+            match reply {
                 Some(reply) => Answer::Reply(reply),
                 None => answer(who, call),
             }

@@ -230,9 +230,12 @@ pub enum AuditCommand {
 
 #[derive(Args, Debug)]
 pub struct AuditQuery {
-    /// Only this operation: Stop, Ban, Reload, ...
+    /// Only this operation: backup.create, Stop, Reload, ...
     #[arg(long, value_name = "NAME")]
     pub operation: Option<String>,
+    /// Only what servers of this service asked for
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
     /// Only what this user asked for
     #[arg(long, value_name = "UID")]
     pub uid: Option<u32>,

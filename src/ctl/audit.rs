@@ -76,6 +76,9 @@ struct Request {
     at: String,
     uid: u32,
     pid: i32,
+    /// Whose server asked, if one did.
+    service: Option<String>,
+    instance: Option<u64>,
     operation: Option<String>,
     parameters: Value,
     decision: &'static str,
@@ -93,6 +96,8 @@ impl Request {
             What::Asked {
                 uid,
                 pid,
+                service,
+                instance,
                 operation,
                 parameters,
                 rule,
@@ -101,6 +106,8 @@ impl Request {
                 at,
                 uid,
                 pid,
+                service,
+                instance,
                 operation: Some(operation),
                 parameters,
                 decision: "allowed",
@@ -112,18 +119,23 @@ impl Request {
             What::Denied {
                 uid,
                 pid,
+                service,
+                operation,
+                why,
                 unwritten,
             } => Some(Self {
                 n,
                 at,
                 uid,
                 pid,
-                operation: None,
+                service,
+                instance: None,
+                operation,
                 parameters: json!({ "unwritten": unwritten }),
                 decision: "denied",
                 rule: None,
                 result: None,
-                why: None,
+                why,
                 ms: None,
             }),
             What::Opened { .. } | What::Done { .. } | What::Dropped { .. } => None,
@@ -134,15 +146,24 @@ impl Request {
         let operation = asked.operation.as_deref();
         asked.uid.is_none_or(|uid| uid == self.uid)
             && operation.is_none_or(|name| self.operation.as_deref() == Some(name))
+            && (asked.service.as_deref()).is_none_or(|name| self.service.as_deref() == Some(name))
             && since.is_none_or(|since| self.at.as_str() >= since)
             && (!asked.denied || self.decision == "denied")
     }
 
     fn line(&self) -> String {
         let mut out = format!("{} {}", self.at, self.n);
-        match &self.operation {
-            Some(operation) => _ = write!(out, " {}", escape(operation)),
-            None => out.push_str(" denied"),
+        if let Some(operation) = &self.operation {
+            let _ = write!(out, " {}", escape(operation));
+        }
+        if self.decision == "denied" {
+            out.push_str(" denied");
+        }
+        if let Some(service) = &self.service {
+            let _ = write!(out, " service={}", escape(service));
+        }
+        if let Some(instance) = self.instance {
+            let _ = write!(out, " instance={instance}");
         }
         let _ = write!(out, " uid={} pid={}", self.uid, self.pid);
         for (name, value) in self.parameters.as_object().into_iter().flatten() {

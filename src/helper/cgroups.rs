@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use crate::helper::core::Helper;
 use crate::helper::instances::{Instance, Phase};
+use crate::helper::operations::CGROUP as OPERATIONS;
 use crate::helper::services::Program;
 use crate::helper::timers::Due;
 use crate::helper::tree::{self, Member, Snapshot};
 use crate::sandbox::Step;
 use crate::sandbox::cgroup::{Cgroups, Leaf, State};
 use crate::sandbox::launch::NotStarted;
-use crate::table::isolation::{Level, Mechanism};
+use crate::table::isolation::{Level, Mechanism, Resources};
 use crate::table::value::show_size;
 use crate::table::{Exec, Serve, Table};
 
@@ -142,6 +143,10 @@ pub fn put_in_force(cgroups: &mut Cgroups, table: &Table) {
         }
         names.push(name);
     }
+    if let Err(trouble) = cgroups.prepare(&Rc::from(OPERATIONS), &Resources::default()) {
+        log::error!("operations get no cgroups: {trouble}");
+    }
+    names.push(OPERATIONS);
     names.sort_unstable();
     cgroups.keep(|name| names.binary_search(&name).is_ok());
 }

@@ -25,6 +25,7 @@ use crate::helper::instances::Instances;
 use crate::helper::link::LinkError;
 use crate::helper::load::Source;
 use crate::helper::lot::Lot;
+use crate::helper::operations::Operations;
 use crate::helper::pid_file::PidFile;
 use crate::helper::reload::Change;
 use crate::helper::sandboxes::Sandboxes;
@@ -78,6 +79,7 @@ pub struct Helper {
     pub(super) leftovers: HashMap<i32, Left>,
     /// Sessions of PAM whose servers are gone.
     pub(super) closings: Closings,
+    pub(super) operations: Operations,
     pub(super) cgroups: Cgroups,
     pub(super) sweeps: Sweeps,
     /// What the front asked to end in this turn.
@@ -188,6 +190,7 @@ impl Helper {
             front_due: Some(Instant::now()),
             leftovers: HashMap::new(),
             closings: Closings::default(),
+            operations: Operations::default(),
             cgroups,
             sweeps: Sweeps::default(),
             to_stop: Vec::new(),
@@ -269,6 +272,7 @@ impl Helper {
             self.sandboxes.next_due(),
             self.lot.next_due(),
             self.closings.next_due(),
+            self.operations.next_due(),
             self.departure.as_ref().and_then(Departure::next_due),
             self.signs.next_due(),
         ];
@@ -519,5 +523,6 @@ impl Helper {
             && self.instances.is_empty()
             && self.leftovers.is_empty()
             && self.closings.is_empty()
+            && self.operations.is_idle()
     }
 }

@@ -2,9 +2,11 @@
 //! to services, and the keepers that are started for them.
 #![forbid(unsafe_code)]
 
+use std::fs::DirBuilder;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -12,6 +14,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Token};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
+use crate::control::ADMIN_SOCKET;
 use crate::helper::belongings;
 use crate::helper::core::Helper;
 use crate::helper::front_process::seal;
@@ -20,7 +23,7 @@ use crate::helper::sandboxes::{Outcome, Template};
 use crate::helper::start::{Answer, Ask};
 use crate::ids::ServiceId;
 use crate::sandbox::Step;
-use crate::sandbox::blueprint::Blueprint;
+use crate::sandbox::blueprint::{ADMIN_IN_SANDBOX, Blueprint};
 use crate::sandbox::cgroup;
 use crate::sandbox::confinement::Ground;
 use crate::sandbox::launch::{Descriptors, NotStarted};
@@ -29,7 +32,7 @@ use crate::sandbox::probe::{Missing, Probe, Role};
 use crate::sys::exec::Environment;
 use crate::sys::link;
 use crate::sys::process::pidfd_open;
-use crate::table::Table;
+use crate::table::{Serve, Table};
 
 /// Tokens of the links to keepers, with the numbers of their descriptors.
 pub const FIRST_KEEPER: usize = 1 << 24;
@@ -67,10 +70,26 @@ impl Foundation {
     /// What the services of `table` have in common; makes what belongs to single ones.
     #[must_use]
     pub fn ground(&self, table: &Table) -> Ground<'_> {
-        let own = self.runtime_dir.iter().chain(&self.state_dir).cloned();
         let credentials = self.credentials();
         let unprepared = belongings::lay(table, credentials.as_deref());
-        Ground::new(&self.probe, table, own.collect(), credentials, unprepared)
+        let admin = self.runtime_dir().map(|dir| dir.join(ADMIN_SOCKET));
+        if !self.is_user() && admin.is_some() && asks_for_something(table) {
+            make_admin_folder();
+        }
+        let own = self.own();
+        Ground::new(&self.probe, table, own, credentials, admin, unprepared)
+    }
+
+    /// Directories that are usherd's own.
+    #[must_use]
+    pub fn own(&self) -> Vec<PathBuf> {
+        let own = self.runtime_dir.iter().chain(&self.state_dir);
+        own.cloned().collect()
+    }
+
+    #[must_use]
+    pub fn runtime_dir(&self) -> Option<&Path> {
+        self.runtime_dir.as_deref()
     }
 
     /// Whether usherd is an ordinary user, whose servers are his as well.
@@ -229,6 +248,26 @@ impl Helper {
             let failed = NotStarted::new(Step::Sandbox, errno);
             self.tell_late(ask.connection, ask.service, Answer::Failed(failed), now);
         }
+    }
+}
+
+fn asks_for_something(table: &Table) -> bool {
+    table.services.iter().any(|service| match &service.serve {
+        Serve::Exec(exec) => !exec.admin.is_empty(),
+        Serve::Builtin(_) | Serve::Forward(_) => false,
+    })
+}
+
+/// Where sandboxes on the host's tree have the admin socket, wherever it is.
+fn make_admin_folder() {
+    let Some(folder) = Path::new(ADMIN_IN_SANDBOX).parent() else {
+        return;
+    };
+    let made = DirBuilder::new().mode(0o755).create(folder);
+    if let Err(err) = made
+        && err.kind() != io::ErrorKind::AlreadyExists
+    {
+        log::error!("unable to make {}: {err}", folder.display());
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reading the table: at the start, and again at each reload.
 #![forbid(unsafe_code)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::table::complaint::Complaints;
 use crate::table::host::{Host, Inherited, InheritedKind};
@@ -24,6 +24,12 @@ impl Source {
     #[must_use]
     pub fn is_embedded(&self) -> bool {
         self.path.is_none()
+    }
+
+    /// The main file; `None`: the embedded table.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 
     /// The table and the warnings about it, or every complaint.

@@ -74,6 +74,7 @@ pub mod logs;
 mod lot;
 mod notice;
 mod octets;
+pub mod operations;
 mod outcome;
 pub mod pid_file;
 pub mod policy;

@@ -302,7 +302,8 @@ fn put_who(out: &mut Vec<u8>, who: Who) {
         Sees::Everything => (1, ServiceId(0)),
         Sees::Service(service) => (2, service),
         // To the front, who changes nothing, all that look are the same.
-        Sees::Looks => (1, ServiceId(0)),
+        Sees::Looks | Sees::Operation(_) => (1, ServiceId(0)),
+        Sees::Asks => (0, ServiceId(0)),
     };
     out.push(sees);
     put_u32(out, service.0);

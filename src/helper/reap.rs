@@ -34,7 +34,7 @@ impl Helper {
                 // What it left in a sandbox of its own would be counted by nobody.
                 instance.end_sandbox();
                 ended.push((instance, reaped.signalled && reaped.status == libc::SIGKILL));
-            } else if self.program_answered(&reaped, now) {
+            } else if self.operation_ended(&reaped, now) || self.program_answered(&reaped, now) {
             } else if self.retired_ended(reaped.pid) {
                 log::debug!(pid = reaped.pid; "a front that had retired is done");
             } else if let Some(place) = self.lot.ended(reaped.pid) {

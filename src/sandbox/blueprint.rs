@@ -59,6 +59,9 @@ const CONTROL: [&str; 9] = [
 /// What of these is for everybody: logs, and names of hosts.
 const NO_CONTROL: [&str; 2] = ["/run/systemd/journal", "/run/systemd/resolve"];
 
+/// Where servers find the admin socket, if they may ask for something there.
+pub const ADMIN_IN_SANDBOX: &str = "/run/usherd/admin.sock";
+
 /// A sandbox, before anything of it exists.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blueprint {
@@ -114,9 +117,19 @@ pub struct Tree {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shown {
     pub path: PathBuf,
+    /// Where it is on the host, if not there as well.
+    pub from: Option<PathBuf>,
     pub writable: bool,
     /// No fault if the host has no such place.
     pub optional: bool,
+}
+
+impl Shown {
+    /// Where it is on the host.
+    #[must_use]
+    pub fn source(&self) -> &Path {
+        self.from.as_deref().unwrap_or(&self.path)
+    }
 }
 
 /// What belongs to usherd and to other services, and is hidden from each.
@@ -128,6 +141,8 @@ pub struct Surroundings {
     pub states: Vec<String>,
     /// Where the service finds its credentials, if it has any.
     pub credentials: Option<PathBuf>,
+    /// The admin socket, for services that may ask for something there.
+    pub admin: Option<Shown>,
     pub tty: Option<u32>,
 }
 
@@ -228,6 +243,7 @@ impl Tree {
                 0..0,
                 NO_CONTROL.map(|path| Shown {
                     path: PathBuf::from(path),
+                    from: None,
                     writable: false,
                     optional: true,
                 }),
@@ -245,6 +261,10 @@ impl Tree {
             let others = others.filter(|path| Some(path) != state.as_ref());
             hidden.extend(secrets.chain(others).filter(|path| !is_shown(path)));
             hidden.extend(around.own.iter().cloned());
+            // It is covered, so that the socket can be put there; see also `shown`.
+            let admin = around.admin.as_ref().filter(|admin| admin.from.is_some());
+            let folder = admin.and_then(|admin| admin.path.parent());
+            hidden.extend(folder.map(Path::to_owned));
         }
         if without_control {
             let named = |path: &&str| {
@@ -307,6 +327,7 @@ fn shown(isolation: &Isolation, around: &Surroundings, state: Option<&PathBuf>) 
     let mut show = |path: &Path, writable, optional| {
         all.push(Shown {
             path: path.to_owned(),
+            from: None,
             writable,
             optional,
         });
@@ -358,6 +379,7 @@ fn shown(isolation: &Isolation, around: &Surroundings, state: Option<&PathBuf>) 
     if let Some(state) = state {
         show(state, true, false);
     }
+    all.extend(around.admin.clone());
     all.sort_by_key(|shown| shown.path.components().count());
     all
 }

@@ -5,10 +5,10 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::ffi::CString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use crate::sandbox::blueprint::{Blueprint, Surroundings};
+use crate::sandbox::blueprint::{ADMIN_IN_SANDBOX, Blueprint, Shown, Surroundings};
 use crate::sandbox::calls;
 use crate::sandbox::plan::{Cage, Label};
 use crate::sandbox::probe::{Probe, Role};
@@ -27,13 +27,15 @@ pub struct Ground<'a> {
     /// Where credentials are, by service.
     pub credentials: Option<PathBuf>,
     pub states: Vec<String>,
+    /// The admin socket on the host, for services that may ask for something there.
+    pub admin: Option<PathBuf>,
     pub tty: Option<u32>,
     /// `daemon.resources` has a limit of memory.
     limits_memory: bool,
     /// What a service was to own and could not be given, by name.
     unprepared: HashMap<String, String>,
     /// Services of equal settings share a program.
-    calls: RefCell<calls::Compiled>,
+    calls: Rc<RefCell<calls::Compiled>>,
     /// Why no session of PAM can be opened, once it was asked.
     pam: OnceCell<Option<String>>,
 }
@@ -59,31 +61,47 @@ impl<'a> Ground<'a> {
         table: &Table,
         own: Vec<PathBuf>,
         credentials: Option<PathBuf>,
+        admin: Option<PathBuf>,
         unprepared: HashMap<String, String>,
     ) -> Self {
-        let execs = table
-            .services
-            .iter()
-            .filter_map(|service| match &service.serve {
-                Serve::Exec(exec) => Some(exec),
-                Serve::Builtin(_) | Serve::Forward(_) => None,
-            });
         Self {
             probe,
-            own_user: (probe.role == Role::User).then(|| {
-                let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
-                (uid.as_raw(), gid.as_raw())
-            }),
+            own_user: own_user(probe),
             own,
             credentials,
-            states: execs.filter_map(|exec| exec.state.clone()).collect(),
+            states: states(table),
+            admin,
             tty: nix::unistd::Group::from_name("tty")
                 .ok()
                 .flatten()
                 .map(|group| group.gid.as_raw()),
             limits_memory: table.daemon.resources.memory.is_some(),
             unprepared,
-            calls: RefCell::default(),
+            calls: Rc::default(),
+            pam: OnceCell::new(),
+        }
+    }
+
+    /// For the processes of operations, which own nothing and have no terminals. Looks
+    /// nothing up; `calls` keeps programs from one to the next.
+    #[must_use]
+    pub fn of_operations(
+        probe: &'a Probe,
+        table: &Table,
+        own: Vec<PathBuf>,
+        calls: &Rc<RefCell<calls::Compiled>>,
+    ) -> Self {
+        Self {
+            probe,
+            own_user: own_user(probe),
+            own,
+            credentials: None,
+            states: states(table),
+            admin: None,
+            tty: None,
+            limits_memory: table.daemon.resources.memory.is_some(),
+            unprepared: HashMap::new(),
+            calls: Rc::clone(calls),
             pam: OnceCell::new(),
         }
     }
@@ -93,6 +111,25 @@ impl<'a> Ground<'a> {
         let tell = |why| format!("a PAM session: {why}; {REMEDY}");
         self.pam.get_or_init(|| pam::lack().map(tell)).clone()
     }
+}
+
+fn own_user(probe: &Probe) -> Option<(u32, u32)> {
+    (probe.role == Role::User).then(|| {
+        let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+        (uid.as_raw(), gid.as_raw())
+    })
+}
+
+/// `state` of every service.
+fn states(table: &Table) -> Vec<String> {
+    let states = table
+        .services
+        .iter()
+        .filter_map(|service| match &service.serve {
+            Serve::Exec(exec) => exec.state.clone(),
+            Serve::Builtin(_) | Serve::Forward(_) => None,
+        });
+    states.collect()
 }
 
 impl Confinement {
@@ -125,6 +162,9 @@ impl Confinement {
                 .as_ref()
                 .filter(|_| !exec.credentials.is_empty())
                 .map(|dir| dir.join(service)),
+            admin: (ground.admin.as_ref())
+                .filter(|_| !exec.admin.is_empty())
+                .map(|socket| admin_socket(socket, ground.own_user.is_none())),
             tty: ground.tty,
         };
         let blueprint = Blueprint::of(exec, &around, ground.own_user, has);
@@ -132,6 +172,13 @@ impl Confinement {
             per_instance: isolation.per_instance() && blueprint.is_some(),
             cage: Cage {
                 credentials: around.credentials,
+                admin: around.admin.map(|shown| {
+                    let has_tree = blueprint.as_ref().is_some_and(|b| b.tree.is_some());
+                    match has_tree {
+                        true => shown.path,
+                        false => shown.source().to_owned(),
+                    }
+                }),
                 ..cage(exec, ground, blueprint.is_some(), has)?
             },
             blueprint: blueprint.map(Rc::new),
@@ -169,7 +216,23 @@ fn cage(
         may_park: !own_memory
             && (!use_of(Mechanism::Seccomp) || calls::permits(isolation, "recvmsg")),
         credentials: None,
+        admin: None,
     })
+}
+
+/// Where servers find it: root's always at the same place.
+fn admin_socket(socket: &Path, privileged: bool) -> Shown {
+    let (usual, socket) = (Path::new(ADMIN_IN_SANDBOX), socket.to_owned());
+    let (path, from) = match privileged && socket != usual {
+        true => (usual.to_owned(), Some(socket)),
+        false => (socket, None),
+    };
+    Shown {
+        path,
+        from,
+        writable: false,
+        optional: false,
+    }
 }
 
 fn label(isolation: &Isolation) -> Option<Label> {

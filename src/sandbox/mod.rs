@@ -46,6 +46,7 @@ pub mod plan;
 pub mod probe;
 pub mod report;
 pub mod session;
+pub mod single;
 pub mod steps;
 
 /// The steps between "start" and a running server, in the order they are taken.

@@ -82,6 +82,9 @@ pub struct Cage {
     /// Where the service finds its credentials.
     #[serde(skip)]
     pub credentials: Option<PathBuf>,
+    /// Where it finds the admin socket, if it may ask for something there.
+    #[serde(skip)]
+    pub admin: Option<PathBuf>,
 }
 
 /// What an LSM is told about the next exec.
@@ -136,7 +139,7 @@ impl ExecPlan {
         Ok(Self {
             program: CString::new(exec.program.as_os_str().as_bytes())?,
             argv: Argv::new(argv),
-            environment: environment(exec, own_environment, cage.credentials.as_deref()),
+            environment: environment(exec, own_environment, &cage),
             fixed: exec.env.iter().map(|(name, _)| name.clone()).collect(),
             credentials: exec.user.as_ref().map(|id| Credentials {
                 uid: id.uid,
@@ -197,7 +200,7 @@ fn last_part(path: &Path) -> PathBuf {
 fn environment(
     exec: &Exec,
     own: &[(std::ffi::OsString, std::ffi::OsString)],
-    credentials: Option<&Path>,
+    cage: &Cage,
 ) -> Environment {
     let mut pairs: Vec<(String, Vec<u8>)> = vec![("PATH".into(), PATH.to_vec())];
     if let Some(Identity {
@@ -213,6 +216,11 @@ fn environment(
         let dir = Path::new(STATE).join(state);
         pairs.push(("STATE_DIRECTORY".into(), dir.into_os_string().into_vec()));
     }
+    if let Some(socket) = &cage.admin {
+        let socket = socket.as_os_str().as_bytes();
+        pairs.push(("USHERD_ADMIN_SOCKET".into(), socket.to_vec()));
+    }
+    let credentials = cage.credentials.as_ref();
     if let Some(dir) = credentials.filter(|_| !exec.credentials.is_empty()) {
         let dir = dir.as_os_str().as_bytes();
         pairs.push(("CREDENTIALS_DIRECTORY".into(), dir.to_vec()));

@@ -19,6 +19,7 @@ use super::source::{self, Source};
 use super::{Builtin, Listen, Serve, Service, Table};
 
 mod accounts;
+mod admin;
 mod conflicts;
 mod daemon;
 mod datagrams;
@@ -93,7 +94,11 @@ fn attempt(
         return Err((Complaints::new(files, check.complaints), blamed));
     }
     Ok(Loaded {
-        table: Table { daemon, services },
+        table: Table {
+            daemon,
+            services,
+            catalogue: Default::default(),
+        },
         imported: live.origins().collect(),
         provenance: Provenance {
             overrides: files
@@ -309,7 +314,7 @@ impl Check<'_> {
 
     /// Complains about the service's own keys that its kind has no use for.
     fn fitting_keys(&mut self, draft: Draft<'_>, kind: Kind) {
-        const OF_A_PROCESS: [&str; 21] = [
+        const OF_A_PROCESS: [&str; 22] = [
             "argv0",
             "activation",
             "user",
@@ -331,6 +336,7 @@ impl Check<'_> {
             "state",
             "credentials",
             "pam",
+            "admin",
         ];
         const OF_A_RELAY: [&str; 2] = ["idle_timeout", "max_bytes"];
         let (keys, why): (&[&str], &str) = match kind {

@@ -3,13 +3,13 @@
 
 use std::path::PathBuf;
 
-use super::Exec;
 use super::effective::{Lines, inline, list, path, text};
 use super::isolation::{
     DEVS, FAMILIES, HOMES, IoLimit, Isolation, Mechanism, NETWORKS, PROCS, ROOTS, Resources, SYSS,
     SYSTEM_CALLS, TMPS, word_of,
 };
 use super::value::{show_cpus, show_io_priority, show_size};
+use super::{Exec, Grant};
 
 pub fn confinement_lines(lines: &mut Lines, exec: &Exec) {
     if let Some(score) = exec.oom_score {
@@ -36,6 +36,21 @@ pub fn confinement_lines(lines: &mut Lines, exec: &Exec) {
     if let Some(pam) = &exec.pam {
         lines.push(("pam", text(pam)));
     }
+    if !exec.admin.is_empty() {
+        lines.push(("admin", list(exec.admin.iter().map(show_grant))));
+    }
+}
+
+fn show_grant(grant: &Grant) -> String {
+    let operation = text(&grant.operation);
+    if grant.with.is_empty() {
+        return operation;
+    }
+    let with = grant.with.iter().map(|(name, patterns)| {
+        let patterns = list(patterns.iter().map(|pattern| text(pattern)));
+        (name.as_str(), patterns)
+    });
+    inline([("operation", operation), ("with", inline(with))])
 }
 
 /// Every key of it, so that nobody has to know what a preset stands for.

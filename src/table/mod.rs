@@ -61,6 +61,7 @@ pub struct Table {
     pub daemon: Daemon,
     /// In table order, disabled ones too.
     pub services: Vec<Service>,
+    pub catalogue: crate::admin::catalogue::Catalogue,
 }
 
 /// `[daemon]`: what belongs to no service.
@@ -276,6 +277,16 @@ pub struct Exec {
     pub credentials: Vec<(String, PathBuf)>,
     /// A PAM service whose session each instance runs in.
     pub pam: Option<String>,
+    /// Administrative operations that it may ask for.
+    pub admin: Vec<Grant>,
+}
+
+/// An entry of `admin`: an operation, and what its parameters may be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    pub operation: String,
+    /// Parameters, each with patterns as in glob(7), one of which its text must match.
+    pub with: Vec<(String, Vec<String>)>,
 }
 
 /// How the server is given its socket.

@@ -15,11 +15,13 @@ use super::address::Listen;
 use super::complaint::{At, Fault, Place};
 use super::reader::{Reader, Value};
 use super::{
-    Activation, Audit, Banner, Builtin, Forward, Hours, IoPriority, Keepalive, Limit, LogEvents,
-    LogSettings, OnFull, OnlyIf, Rate, Resources, Side, SourcePrefix, Stderr, Stop, Undecided,
+    Activation, Audit, Banner, Builtin, Forward, Grant, Hours, IoPriority, Keepalive, Limit,
+    LogEvents, LogSettings, OnFull, OnlyIf, Rate, Resources, Side, SourcePrefix, Stderr, Stop,
+    Undecided,
 };
 
 mod address;
+mod admin;
 mod content;
 mod import;
 mod isolation;
@@ -29,6 +31,7 @@ mod process;
 mod read;
 mod socket;
 
+pub use admin::GRANT_KEYS;
 pub use content::{QUIC_VERSIONS, TLS_VERSIONS, keys_of};
 pub use import::{IMPORT_KEYS, RawImport, read_import};
 pub use isolation::{IO_KEYS, ISOLATION_KEYS, RESOURCES_KEYS, RawIsolation};
@@ -87,6 +90,7 @@ pub const NOT_DEFAULTS: &[&str] = &[
     "match",
     "state",
     "credentials",
+    "admin",
     "description",
     "from",
     "unset",
@@ -247,6 +251,7 @@ service_keys! {
     state: String = isolation::state;
     credentials: Vec<(String, PathBuf)> = isolation::credentials;
     pam: String = |r, v| r.word(v, "the name of a PAM service");
+    admin: Vec<At<Grant>> = admin::admin;
     log: LogEvents = read::log_events;
     socket: RawSocket = socket::socket;
     /// The service that the other keys are from where it has none itself.

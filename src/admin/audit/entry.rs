@@ -77,6 +77,11 @@ pub enum What {
     Asked {
         uid: u32,
         pid: i32,
+        /// Whose server he is, if he is one, and which of them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        instance: Option<u64>,
         operation: String,
         parameters: Value,
         /// By which rule he may.
@@ -95,6 +100,12 @@ pub enum What {
     Denied {
         uid: u32,
         pid: i32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        operation: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<Value>,
         /// Denials before it that were not written: there are no more than some a minute.
         unwritten: u64,
     },

@@ -14,6 +14,8 @@ const ROOMY: Bounds = Bounds {
 fn asked(operation: &str) -> What {
     What::Asked {
         uid: 0,
+        service: None,
+        instance: None,
         pid: 1,
         operation: operation.to_owned(),
         parameters: serde_json::json!({ "text": ",\"hash\":\"x\"}\n" }),

@@ -131,3 +131,6 @@ pub enum Kind {
         max: u64,
     },
 }
+
+mod stub;
+pub use stub::expand;

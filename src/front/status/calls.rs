@@ -126,9 +126,9 @@ impl Front {
     /// of it, or else all that he may know of.
     fn scope(&self, who: Who, name: Option<String>) -> Result<Option<ServiceId>, CallError> {
         let own = match who.sees {
-            Sees::Everything | Sees::Looks => None,
+            Sees::Everything | Sees::Looks | Sees::Operation(_) => None,
             Sees::Service(id) => Some(id),
-            Sees::Nothing => return Err(CallError::PermissionDenied),
+            Sees::Asks | Sees::Nothing => return Err(CallError::PermissionDenied),
         };
         let Some(name) = name else { return Ok(own) };
         let mut named = self.services.iter().filter(|s| *s.name == *name && !s.gone);

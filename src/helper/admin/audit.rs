@@ -82,30 +82,44 @@ impl Helper {
         who: Who,
         caller: u64,
         call: &Call,
+        rule: &str,
         now: Instant,
     ) -> Result<(), CallError> {
-        let settings = self.table.daemon.audit;
         let (_, method) = call.target();
         let what = What::Asked {
             uid: who.uid,
             pid: who.pid,
+            service: None,
+            instance: None,
             operation: method.to_owned(),
             parameters: entry::kept(call.parameters.as_ref()),
-            rule: rule(who).to_owned(),
+            rule: rule.to_owned(),
         };
+        self.audit_request(caller, method, what, now)
+    }
+
+    /// The same for a request that has been looked at; `name` is what it is for.
+    pub(in crate::helper) fn audit_request(
+        &mut self,
+        caller: u64,
+        name: &str,
+        what: What,
+        now: Instant,
+    ) -> Result<(), CallError> {
+        let settings = self.table.daemon.audit;
         match self.control.trail.write(what, settings) {
             Ok(Some(number)) => {
                 self.control.trail.open.insert(caller, (number, now));
             }
             Ok(None) => {}
             Err(err) if settings.refuse => {
-                log::error!("unable to write to the audit log: {err}; refused {method}");
+                log::error!("unable to write to the audit log: {err}; refused {name}");
                 return Err(CallError::failed(format!(
                     "unable to write to the audit log: {err}; nothing was done"
                 )));
             }
             Err(err) => {
-                log::error!("unable to write to the audit log: {err}; {method} is not in it");
+                log::error!("unable to write to the audit log: {err}; {name} is not in it");
             }
         }
         Ok(())
@@ -148,11 +162,21 @@ impl Helper {
         self.audit_done(NOBODY, reply, now);
     }
 
-    /// Somebody was told that he may not, and `unwritten` before him.
-    pub(super) fn audit_denied(&mut self, who: Who, unwritten: u64) {
+    /// Somebody was told that he may not, and `unwritten` before him. `what`: which
+    /// operation, and why not, if he got so far.
+    pub(super) fn audit_denied(
+        &mut self,
+        who: Who,
+        what: Option<(&str, &CallError)>,
+        unwritten: u64,
+    ) {
+        let service = self.service_of(who).map(|(service, _)| service);
         let denied = What::Denied {
             uid: who.uid,
             pid: who.pid,
+            service,
+            operation: what.map(|(name, _)| name.to_owned()),
+            why: what.map(|(_, why)| why.to_value()["parameters"].take()),
             unwritten,
         };
         self.control.trail.note(denied, self.table.daemon.audit);
@@ -174,7 +198,7 @@ impl Helper {
 }
 
 /// Why he may.
-fn rule(who: Who) -> &'static str {
+pub(in crate::helper) fn rule(who: Who) -> &'static str {
     match who.uid {
         0 => "root",
         uid if uid == Uid::effective().as_raw() => "the user that usherd runs as",

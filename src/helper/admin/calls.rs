@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::{Asked, Then, Wait};
+use super::{Asked, Then, Wait, rule};
 use crate::control::caller::{Sees, Who};
 use crate::control::message::{Call, CallError, Reply};
 use crate::control::server::Answer;
@@ -27,17 +27,37 @@ impl Helper {
         &mut self,
         who: Who,
         caller: u64,
-        mut call: Call,
+        call: Call,
         now: Instant,
     ) -> Answer<Wait> {
+        if let Sees::Operation(id) = who.sees {
+            return self.answer_operation(who, id, caller, call, now);
+        }
         let (_, method) = call.target();
+        match method {
+            "Run" => return self.run_operation(who, caller, call, now),
+            "GetOperations" => return self.get_operations(who, caller, call),
+            _ => {}
+        }
         let looks = who.sees == Sees::Looks && method == "GetIsolation";
         if who.sees != Sees::Everything && !looks {
             self.tell_denied(who, now);
             return CallError::PermissionDenied.into();
         }
+        self.carry_out_and_tell(who, caller, call, rule(who), now)
+    }
+
+    /// Carries out a call of somebody who may, by `rule`.
+    pub(in crate::helper) fn carry_out_and_tell(
+        &mut self,
+        who: Who,
+        caller: u64,
+        mut call: Call,
+        rule: &str,
+        now: Instant,
+    ) -> Answer<Wait> {
         let changes = changes_something(&call);
-        if changes && let Err(error) = self.audit_asked(who, caller, &call, now) {
+        if changes && let Err(error) = self.audit_asked(who, caller, &call, rule, now) {
             return error.into();
         }
         let answered = self.carry_out_call(caller, &mut call, now);
@@ -197,7 +217,7 @@ impl Helper {
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
-fn changes_something(call: &Call) -> bool {
+pub(in crate::helper) fn changes_something(call: &Call) -> bool {
     let (_, method) = call.target();
     matches!(
         method,

@@ -125,6 +125,7 @@ impl Helper {
                 | Wait::Upgrade
                 | Wait::Reload
                 | Wait::Ended(..)
+                | Wait::Operation(_)
                 | Wait::Started(..) => {}
             }
         }

@@ -13,9 +13,10 @@ use crate::control::caller::{Sees, Who};
 use crate::helper::cgroups::Left;
 use crate::helper::core::Helper;
 use crate::helper::instances::Instance;
+use crate::helper::operations::{Asker, CGROUP};
 use crate::helper::tree::{self, Process};
 use crate::helper::wire::Notice;
-use crate::ids::ServiceId;
+use crate::ids::{InstanceId, ServiceId};
 use crate::sandbox::cgroup::Leaf;
 use crate::sys::peer::{peer_groups, peer_pidfd};
 use crate::sys::process::pidfd_open;
@@ -29,10 +30,26 @@ enum Origin {
     /// Nothing that usherd started.
     Elsewhere,
     /// A server, or something that one started. `isolated`: it has less rights
-    /// than its user, be that root.
-    Server { service: ServiceId, isolated: bool },
+    /// than its user, be that root. `instance`: which one, if that still runs.
+    Server {
+        service: ServiceId,
+        isolated: bool,
+        instance: Option<InstanceId>,
+    },
+    /// It carries out an operation.
+    Operation(u32),
     /// Some server left it behind; whose it was cannot be told any more.
     Orphan,
+}
+
+impl Origin {
+    fn of(server: &Instance) -> Self {
+        Self::Server {
+            service: server.service,
+            isolated: server.isolated,
+            instance: Some(server.id),
+        }
+    }
 }
 
 impl Helper {
@@ -48,30 +65,57 @@ impl Helper {
         groups.flatten().map(|group| group.gid).collect()
     }
 
-    /// Who calls on the admin socket. A server is a stranger here: refused
-    /// unread, and counted.
-    pub(super) fn identify_operator(&self, socket: BorrowedFd<'_>) -> Who {
-        let mut who = self.identify(socket, &self.status_groups());
+    /// Who calls on the admin socket. Who may ask for nothing here, such as a server
+    /// without an `admin` list, is refused unread, and counted.
+    pub(super) fn identify_operator(&self, socket: BorrowedFd<'_>) -> (Who, Asker) {
+        let (mut who, origin) = self.identify(socket, &self.status_groups());
+        let asker = Asker {
+            groups: groups_of(socket),
+            instance: match origin {
+                Some(Origin::Server { instance, .. }) => instance,
+                _ => None,
+            },
+        };
+        let is_operator = || {
+            let operations = self.table.catalogue.operations.iter();
+            operations.map(|one| &one.operators).any(|operators| {
+                operators.users.contains(&who.uid)
+                    || asker
+                        .groups
+                        .iter()
+                        .any(|gid| operators.groups.contains(gid))
+            })
+        };
         who.sees = match who.sees {
             Sees::Everything if has_rights(socket, &self.admin_group()) => Sees::Everything,
             Sees::Everything | Sees::Looks => Sees::Looks,
-            Sees::Service(_) | Sees::Nothing => Sees::Nothing,
+            Sees::Service(_) => {
+                let exec = self.service_of(who).map(|(_, exec)| exec);
+                match exec.is_some_and(|exec| !exec.admin.is_empty()) {
+                    true => who.sees,
+                    false => Sees::Nothing,
+                }
+            }
+            // A server is none, whatever its user is.
+            Sees::Nothing if origin == Some(Origin::Elsewhere) && is_operator() => Sees::Asks,
+            Sees::Nothing | Sees::Asks | Sees::Operation(_) => Sees::Nothing,
         };
-        who
+        (who, asker)
     }
 
     /// Answers the front about a caller of the status socket.
     pub(in crate::helper) fn tell_caller(&mut self, caller: u64, socket: &OwnedFd) {
-        let who = self.identify(socket.as_fd(), &self.status_groups());
+        let (who, _) = self.identify(socket.as_fd(), &self.status_groups());
         if let Some(front) = &mut self.front {
             front.link.notify(&Notice::Caller { caller, who });
         }
     }
 
-    /// What the kernel says of the peer of a Unix socket, and what that peer may see.
-    pub(super) fn identify(&self, socket: BorrowedFd<'_>, groups: &[u32]) -> Who {
+    /// What the kernel says of the peer of a Unix socket, what that peer may see, and
+    /// where it comes from; that is not known of one that is gone.
+    fn identify(&self, socket: BorrowedFd<'_>, groups: &[u32]) -> (Who, Option<Origin>) {
         let Ok(peer) = getsockopt(&socket, sockopt::PeerCredentials) else {
-            return nobody();
+            return (nobody(), None);
         };
         let (uid, pid) = (peer.uid(), peer.pid());
         let pidfd = match peer_pidfd(socket) {
@@ -87,14 +131,17 @@ impl Helper {
         let sees = match origin {
             _ if !is_there => Sees::Nothing,
             // A root of a sandbox is none here.
-            Origin::Server { service, isolated } if uid != 0 || isolated => Sees::Service(service),
+            Origin::Operation(id) => Sees::Operation(id),
+            Origin::Server {
+                service, isolated, ..
+            } if uid != 0 || isolated => Sees::Service(service),
             Origin::Orphan if uid != 0 || !has_our_namespaces(pid) => Sees::Nothing,
             _ if uid == 0 => Sees::Everything,
             Origin::Server { .. } | Origin::Orphan => Sees::Nothing,
             Origin::Elsewhere if has_rights => Sees::Everything,
             Origin::Elsewhere => Sees::Nothing,
         };
-        Who { uid, pid, sees }
+        (Who { uid, pid, sees }, is_there.then_some(origin))
     }
 
     /// Its cgroup says surely whose a process is. Where servers have none, it is
@@ -109,17 +156,15 @@ impl Helper {
 
     fn in_leaf_of(&self, cgroup: &str) -> Option<Origin> {
         let (name, leaf) = self.cgroups.owner_of(cgroup)?;
+        if name == CGROUP {
+            let operation = self.operations.of_leaf(leaf);
+            return Some(operation.map_or(Origin::Orphan, Origin::Operation));
+        }
         let is_it = |known: &Leaf| known.is(name, leaf);
         let mut servers = self.instances.iter();
         let server = servers.find(|server| server.leaf.as_ref().is_some_and(is_it));
-        if let Some(Instance {
-            service, isolated, ..
-        }) = server
-        {
-            return Some(Origin::Server {
-                service: *service,
-                isolated: *isolated,
-            });
+        if let Some(server) = server {
+            return Some(Origin::of(server));
         }
         // What a server left behind, whose end the leaf outlives.
         let left = self.leftovers.values().filter_map(Left::leaf);
@@ -131,6 +176,7 @@ impl Helper {
         Some(service.map_or(Origin::Orphan, |service| Origin::Server {
             service,
             isolated,
+            instance: None,
         }))
     }
 
@@ -144,10 +190,11 @@ impl Helper {
             let ids = [process.pid, process.session];
             let mut servers = self.instances.iter();
             if let Some(server) = servers.find(|server| ids.contains(&server.pid)) {
-                return Origin::Server {
-                    service: server.service,
-                    isolated: server.isolated,
-                };
+                return Origin::of(server);
+            }
+            let operation = self.operations.of_process(process.pid, process.session);
+            if let Some(operation) = operation {
+                return Origin::Operation(operation);
             }
             match process.parent {
                 parent if parent == own => return Origin::Orphan,
@@ -181,6 +228,14 @@ fn has_our_namespaces(pid: i32) -> bool {
 
 fn look(pid: i32) -> Option<Process> {
     tree::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// All groups of the peer.
+fn groups_of(socket: BorrowedFd<'_>) -> Vec<u32> {
+    let peer = getsockopt(&socket, sockopt::PeerCredentials);
+    let mut groups: Vec<u32> = peer.iter().map(|peer| peer.gid()).collect();
+    groups.extend(peer_groups(socket).into_iter().flatten());
+    groups
 }
 
 /// Whether the peer is root, who we are, or in one of `groups`.

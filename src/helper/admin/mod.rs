@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use mio::Token;
@@ -35,11 +35,13 @@ mod measure;
 mod sockets;
 mod toggle;
 
+pub(super) use audit::rule;
+pub(super) use calls::changes_something;
 pub use sockets::Sockets;
 
 /// Tokens of the helper's loop: the socket, and its callers from here on.
 pub(super) const SOCKET: Token = Token(2);
-const FIRST_CALLER: usize = 16;
+pub(super) const FIRST_CALLER: usize = 16;
 
 /// Denied calls in the log per minute.
 const DENIALS_TOLD: u32 = 10;
@@ -58,6 +60,8 @@ pub enum Wait {
     Taken(Order, Then),
     /// The last instance of a service that was stopped to end; how many there were.
     Ended(ServiceId, u32),
+    /// An operation to end.
+    Operation(u32),
     /// A server that it started to have its sandbox; whether the service was held before.
     Started(ServiceId, ConnectionId, Option<bool>),
 }
@@ -86,7 +90,7 @@ pub(super) struct Asked {
 /// Everything that belongs to the admin socket.
 #[derive(Debug)]
 pub struct Control {
-    server: Server<Wait>,
+    pub(super) server: Server<Wait>,
     sockets: Option<Sockets>,
     state_dir: Option<PathBuf>,
     pub(super) began: Instant,
@@ -130,6 +134,16 @@ impl Control {
             more_callers: false,
             denials: Pace::new(DENIALS_TOLD, Duration::from_secs(60)),
         }
+    }
+
+    /// Where what outlasts a restart is kept.
+    pub(super) fn state_dir(&self) -> Option<&Path> {
+        self.state_dir.as_deref()
+    }
+
+    /// Whether a caller has not left.
+    pub(super) fn is_there(&self, number: u64) -> bool {
+        self.server.place(number).is_some()
     }
 
     /// Whether there are control sockets.
@@ -205,6 +219,7 @@ impl Helper {
         }
         self.control.server.sweep(self.poll.registry(), now);
         self.audit_left(now);
+        self.tend_operations(now);
         self.end_bans(now);
     }
 
@@ -219,8 +234,9 @@ impl Helper {
             let connection = self.control.server.connection(place);
             let who = connection.map(|connection| self.identify_operator(connection.as_fd()));
             let number = self.control.server.number(place);
-            if let (Some(who), Some(number)) = (who, number) {
+            if let (Some((who, asker)), Some(number)) = (who, number) {
                 self.control.server.know(number, who);
+                self.operations.know(number, asker);
                 self.admin_ready(place, now);
             }
         }
@@ -250,7 +266,17 @@ impl Helper {
             let text = denied_text(who, ADMIN_SOCKET, held_back);
             log::warn!("{text}");
             self.tell_event(EventKind::Refused, None, &text);
-            self.audit_denied(who, held_back);
+            self.audit_denied(who, None, held_back);
+        }
+    }
+
+    /// Somebody asked for an operation that is not for him.
+    pub(super) fn tell_refused(&mut self, who: Who, name: &str, why: &CallError, now: Instant) {
+        if let Some(held_back) = self.control.denials.admit(now) {
+            let text = denied_text(who, ADMIN_SOCKET, held_back);
+            log::warn!("{text}: operation {name}");
+            self.tell_event(EventKind::Refused, None, &text);
+            self.audit_denied(who, Some((name, why)), held_back);
         }
     }
 
@@ -269,6 +295,30 @@ impl Helper {
         let registry = self.poll.registry();
         self.control.server.answer(place, reply, registry, now);
         self.control.again.push(place);
+    }
+
+    /// One more reply for a caller who wants to hear more than the last.
+    pub(super) fn tell_more(&mut self, number: u64, reply: &Reply, now: Instant) {
+        let server = &mut self.control.server;
+        if let Some(place) = server
+            .place(number)
+            .filter(|place| server.wants_more(*place))
+        {
+            server.answer(place, reply, self.poll.registry(), now);
+        }
+    }
+
+    /// What a process that has ended said last.
+    pub(super) fn hear_last_words(&mut self, number: u64, now: Instant) {
+        if let Some(place) = self.control.server.place(number) {
+            self.admin_ready(place, now);
+        }
+    }
+
+    pub(super) fn drop_link(&mut self, number: u64) {
+        if let Some(place) = self.control.server.place(number) {
+            self.control.server.drop_caller(place, self.poll.registry());
+        }
     }
 
     /// A reload is over, one way or the other; tells who asked for it.

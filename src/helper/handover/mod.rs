@@ -122,6 +122,10 @@ impl Helper {
         if self.departure.is_some() {
             return Err(refused("usherd is being upgraded already"));
         }
+        if let Some(name) = self.operations.at_work().next() {
+            let why = format!("operation {name} is being carried out; ask again when it is done");
+            return Err(refused(why));
+        }
         let asked = self.ask_program().map_err(|why| self.refuse_upgrade(why))?;
         self.departure = Some(Departure {
             goal: Goal::Upgrade(caller),
@@ -140,6 +144,7 @@ impl Helper {
         if self.phase == Phase::Draining {
             return;
         }
+        self.end_operations("usherd was told to leave; the next one has to be asked again");
         let stage = Stage::Ready { until: now + QUIET };
         let goal = Goal::Leave;
         let before = self.departure.replace(Departure { goal, stage });

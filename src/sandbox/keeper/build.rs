@@ -27,6 +27,14 @@ pub struct Built {
 }
 
 impl Built {
+    pub fn landlock(&self) -> Option<BorrowedFd<'_>> {
+        self.landlock.as_ref().map(AsFd::as_fd)
+    }
+
+    pub fn users(&self) -> Option<BorrowedFd<'_>> {
+        self.users.as_ref().map(AsFd::as_fd)
+    }
+
     pub fn ready(&self) -> Report {
         Report::Ready {
             landlock: self.landlock.is_some(),
@@ -44,6 +52,18 @@ impl Built {
 /// Makes the namespaces. `false` in the process that stays outside of them: that
 /// of pids begins with a child.
 pub fn separate(blueprint: &Blueprint, link: BorrowedFd<'_>) -> Result<bool, Failure> {
+    make_namespaces(blueprint)?;
+    match to("make the first process", process::fork_alone())? {
+        Some(child) => {
+            report(link, &Report::Born(child), &[]);
+            Ok(false)
+        }
+        None => Ok(true),
+    }
+}
+
+/// Leaves those of the host. That of pids begins with the next child.
+pub fn make_namespaces(blueprint: &Blueprint) -> Result<(), Failure> {
     if let Some((uid, gid)) = blueprint.own_user {
         enter_user_namespace(uid, gid)?;
     }
@@ -53,14 +73,7 @@ pub fn separate(blueprint: &Blueprint, link: BorrowedFd<'_>) -> Result<bool, Fai
     flags.set(CloneFlags::CLONE_NEWUTS, blueprint.uts_namespace.is_some());
     flags.set(CloneFlags::CLONE_NEWNET, blueprint.network.is_some());
     flags.set(CloneFlags::CLONE_NEWNS, blueprint.tree.is_some());
-    to("make namespaces", unshare(flags))?;
-    match to("make the first process", process::fork_alone())? {
-        Some(child) => {
-            report(link, &Report::Born(child), &[]);
-            Ok(false)
-        }
-        None => Ok(true),
-    }
+    to("make namespaces", unshare(flags))
 }
 
 /// Fills them. `common`: there is a tree already, which lacks what is our own.

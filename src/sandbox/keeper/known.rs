@@ -14,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::sandbox::blueprint::Tree;
+use crate::sandbox::blueprint::{Shown, Tree};
 
 /// Octets of paths that a report has room for.
 const ROOM: usize = 4096;
@@ -57,8 +57,9 @@ fn identity(meta: &fs::Metadata) -> Identity {
 
 /// Those of `tree`, as they are now: nothing must be mounted yet.
 pub fn files(tree: &Tree) -> Vec<KnownFile> {
-    let shown = tree.shown.iter().map(|shown| &shown.path);
-    let known = shown.chain(&tree.hidden).filter_map(|at| KnownFile::at(at));
+    let shown = tree.shown.iter().map(Shown::source);
+    let hidden = tree.hidden.iter().map(PathBuf::as_path);
+    let known = shown.chain(hidden).filter_map(KnownFile::at);
     let mut room = ROOM;
     known
         .take_while(|known| {

@@ -20,7 +20,7 @@ use crate::error::Exit;
 use crate::sandbox::blueprint::Blueprint;
 use crate::sys::link;
 
-mod build;
+pub(in crate::sandbox) mod build;
 mod devices;
 pub mod known;
 mod minimal;
@@ -61,7 +61,10 @@ impl fmt::Display for Failure {
 }
 
 /// Says what was being done when `result` went wrong.
-fn to<T, E: Into<io::Error>>(what: impl fmt::Display, result: Result<T, E>) -> Result<T, Failure> {
+pub(in crate::sandbox) fn to<T, E: Into<io::Error>>(
+    what: impl fmt::Display,
+    result: Result<T, E>,
+) -> Result<T, Failure> {
     result.map_err(|err| Failure {
         what: what.to_string(),
         errno: err.into().raw_os_error().unwrap_or(libc::EIO),

@@ -175,7 +175,7 @@ fn take(tree: &Tree, privileged: bool) -> Result<Vec<Copy<'_>>, Failure> {
     let mut copies = Vec::with_capacity(tree.shown.len());
     for shown in &tree.shown {
         let what = || format!("show {}", shown.path.display());
-        let place = match place::on_host(&shown.path, privileged) {
+        let place = match place::on_host(shown.source(), privileged) {
             Ok(place) => place,
             Err(err) if shown.optional && err.kind() == io::ErrorKind::NotFound => continue,
             Err(err) => return to(what(), Err(err)),

@@ -56,6 +56,7 @@ impl Check<'_> {
             self.dir_is_there(draft);
         }
         let activation = draft.value(|k| &k.activation).unwrap_or(Activation::Inetd);
+        let isolation = self.isolation(draft, &program);
         Some(Exec {
             argv0: self.argv0(draft, &program),
             args: args.to_vec(),
@@ -76,7 +77,8 @@ impl Check<'_> {
             oom_score: self.oom_score(draft),
             cpus: draft.value(|k| &k.cpus).unwrap_or_default(),
             io_priority: self.io_priority(draft),
-            isolation: self.isolation(draft, &program),
+            admin: self.admin(draft, &isolation),
+            isolation,
             resources: draft.value(|k| &k.resources).unwrap_or_default(),
             state: self.state(draft),
             credentials: self.credentials(draft),

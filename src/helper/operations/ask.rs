@@ -1,0 +1,266 @@
+//! `Run`: who asks for what, whether he may, and whether it makes sense.
+#![forbid(unsafe_code)]
+
+use std::time::Instant;
+
+use serde_json::{Map, Value, json};
+
+use super::{Asker, MOST_WAITING, MOST_WAITING_OF_ONE, Order, Source};
+use crate::admin::audit::What;
+use crate::admin::authorise::{self, Standing};
+use crate::admin::catalogue::Operation;
+use crate::admin::operations::{Caller, Parameters};
+use crate::control::caller::{Sees, Who};
+use crate::control::message::{Call, CallError};
+use crate::control::server::Answer;
+use crate::helper::admin::{Wait, rule};
+use crate::helper::core::{Helper, Phase};
+use crate::ids::ServiceId;
+use crate::table::{Exec, Serve};
+
+/// Parameters of `Run`.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Run {
+    operation: String,
+    #[serde(default)]
+    parameters: Option<Map<String, Value>>,
+    #[serde(default)]
+    dry_run: Option<bool>,
+}
+
+impl Helper {
+    pub(in crate::helper) fn run_operation(
+        &mut self,
+        who: Who,
+        number: u64,
+        mut call: Call,
+        now: Instant,
+    ) -> Answer<Wait> {
+        let asked = self.ask_operation(who, number, &mut call, now);
+        asked.map_or_else(Answer::from, |id| Answer::Later(Wait::Operation(id)))
+    }
+
+    /// The number of the order.
+    fn ask_operation(
+        &mut self,
+        who: Who,
+        number: u64,
+        call: &mut Call,
+        now: Instant,
+    ) -> Result<u32, CallError> {
+        let Run {
+            operation: name,
+            parameters: given,
+            dry_run,
+        } = call.take()?;
+        if self.phase == Phase::Draining {
+            return Err(CallError::admin("Draining", json!({})));
+        }
+        if self.is_departing() {
+            let why = "usherd is being upgraded or restarted; ask again in a moment";
+            return Err(CallError::failed(why));
+        }
+        let dry_run = dry_run == Some(true);
+        let given = given.unwrap_or_default();
+        let asker = self.operations.askers.get(&number).cloned();
+        let asker = asker.unwrap_or_default();
+        let (operation, rule) = match self.permitted(&name, who, &asker) {
+            Ok(permitted) => permitted,
+            Err(error) => {
+                self.tell_refused(who, &name, &error, now);
+                return Err(error);
+            }
+        };
+        let parameters = self.sensible(&operation, given, who, &asker, dry_run)?;
+        let source = source(who);
+        self.has_room(&operation, who, source, now)?;
+        let caller = Caller {
+            uid: who.uid,
+            service: self.service_of(who).map(|(service, _)| service),
+            instance: asker.instance.map(|instance| instance.0),
+        };
+        let asked = What::Asked {
+            uid: who.uid,
+            pid: who.pid,
+            service: caller.service.clone(),
+            instance: caller.instance,
+            operation: if dry_run {
+                format!("{name} (dry run)")
+            } else {
+                name.clone()
+            },
+            parameters: operation.masked(&parameters.given),
+            rule,
+        };
+        self.audit_request(number, &name, asked, now)?;
+        if let Some(rate) = &operation.rate {
+            let bucket = self.operations.buckets.entry((name.clone(), source));
+            bucket.or_default().take(rate, now);
+        }
+        let operations = &mut self.operations;
+        operations.last = operations.last.wrapping_add(1);
+        let id = operations.last;
+        log::info!(
+            uid = who.uid, pid = who.pid, service = caller.service.as_deref(), op = id;
+            "operation {name} asked for"
+        );
+        operations.waiting.push_back(Order {
+            id,
+            asked_by: number,
+            operation: Box::new(operation),
+            parameters: parameters.checked,
+            dry_run,
+            caller,
+        });
+        Ok(id)
+    }
+
+    /// The operation, and the rule by which he may.
+    fn permitted(
+        &self,
+        name: &str,
+        who: Who,
+        asker: &Asker,
+    ) -> Result<(Operation, String), CallError> {
+        let found = self.table.catalogue.find(name).cloned();
+        let denied = |reason: String| {
+            CallError::admin(
+                "NotPermitted",
+                json!({ "operation": name, "reason": reason }),
+            )
+        };
+        let service = self.service_of(who);
+        let standing = match (&who.sees, &service) {
+            (Sees::Everything, _) => Standing::Everything(rule(who)),
+            (Sees::Service(_), Some((service, exec))) => {
+                if asker.instance.is_none() {
+                    let why = "the instance that it belongs to has ended";
+                    return Err(denied(why.to_owned()));
+                }
+                Standing::Service {
+                    name: service,
+                    grants: &exec.admin,
+                }
+            }
+            _ => Standing::Operator {
+                uid: who.uid,
+                groups: &asker.groups,
+            },
+        };
+        let Some(operation) = found else {
+            return Err(CallError::admin(
+                "NoSuchOperation",
+                json!({ "operation": name }),
+            ));
+        };
+        match authorise::may(&operation, &standing) {
+            Ok(rule) => Ok((operation, rule)),
+            Err(reason) => Err(denied(reason)),
+        }
+    }
+
+    /// The service that a caller is a server of, as the table has it now.
+    pub(in crate::helper) fn service_of(&self, who: Who) -> Option<(String, &Exec)> {
+        let Sees::Service(id) = who.sees else {
+            return None;
+        };
+        let name = &*self.services.find(id)?.name;
+        exec_of(self, name).map(|exec| (name.to_owned(), exec))
+    }
+
+    fn sensible(
+        &self,
+        operation: &Operation,
+        given: Map<String, Value>,
+        _who: Who,
+        _asker: &Asker,
+        _dry_run: bool,
+    ) -> Result<Understood, CallError> {
+        let _ = operation;
+        Ok(Understood {
+            checked: Parameters(given.clone()),
+            given,
+        })
+    }
+    pub(in crate::helper) fn get_operations(
+        &self,
+        _who: Who,
+        _number: u64,
+        _call: Call,
+    ) -> Answer<Wait> {
+        Answer::Reply(crate::control::message::Reply::Last(json!({})))
+    }
+
+    fn has_room(
+        &self,
+        operation: &Operation,
+        who: Who,
+        source: Source,
+        now: Instant,
+    ) -> Result<(), CallError> {
+        let name = &operation.name;
+        let refuse = |reason: String| {
+            let parameters = json!({ "operation": name, "reason": reason });
+            Err(CallError::admin("TooManyOperations", parameters))
+        };
+        let operations = &self.operations;
+        if operations.waiting.len() >= MOST_WAITING {
+            return refuse(format!("{MOST_WAITING} are waiting for their turn already"));
+        }
+        let is_his = |order: &&Order| match source {
+            Source::User(uid) => order.caller.service.is_none() && order.caller.uid == uid,
+            Source::Service(id) => order.caller.service.as_deref() == self.name_of(id),
+        };
+        if who.sees != Sees::Everything
+            && operations.waiting.iter().filter(is_his).count() >= MOST_WAITING_OF_ONE
+        {
+            return refuse(format!(
+                "{MOST_WAITING_OF_ONE} of yours are waiting already"
+            ));
+        }
+        let bucket = operations.buckets.get(&(name.clone(), source));
+        if let (Some(rate), Some(bucket)) = (&operation.rate, bucket)
+            && let Some(at) = bucket.next_token(rate, now)
+        {
+            let wait = at.saturating_duration_since(now).as_secs() + 1;
+            return refuse(format!("its rate is used up; ask again in {wait} s"));
+        }
+        Ok(())
+    }
+
+    fn name_of(&self, id: ServiceId) -> Option<&str> {
+        self.services.find(id).map(|service| &*service.name)
+    }
+
+    /// Buckets that are full and callers that are gone are forgotten.
+    pub(super) fn tidy_operations(&mut self, now: Instant) {
+        self.operations
+            .buckets
+            .retain(|_, bucket| !bucket.is_full(now));
+        let control = &self.control;
+        let is_there = |number: &u64| control.is_there(*number);
+        self.operations.askers.retain(|number, _| is_there(number));
+    }
+}
+
+/// A caller's parameters, as he gave them and as they are understood.
+struct Understood {
+    given: Map<String, Value>,
+    checked: Parameters,
+}
+
+fn source(who: Who) -> Source {
+    match who.sees {
+        Sees::Service(service) => Source::Service(service),
+        _ => Source::User(who.uid),
+    }
+}
+
+pub(super) fn exec_of<'a>(helper: &'a Helper, name: &str) -> Option<&'a Exec> {
+    let mut services = helper.table.services.iter();
+    match &services.find(|service| service.name == name)?.serve {
+        Serve::Exec(exec) => Some(exec),
+        Serve::Builtin(_) | Serve::Forward(_) => None,
+    }
+}

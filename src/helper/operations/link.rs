@@ -1,0 +1,160 @@
+//! What the process of an operation says: `org.usherd.Operation`, and the methods
+//! of `org.usherd.Admin` that the catalogue lists for it.
+#![forbid(unsafe_code)]
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use crate::admin::administer::{Begin, Finish, Progress, Serve};
+use crate::admin::catalogue;
+use crate::admin::operations::{Failed, Kind, Request};
+use crate::control::caller::Who;
+use crate::control::message::{Call, CallError, Reply};
+use crate::control::server::Answer;
+use crate::control::{ADMIN, OPERATION};
+use crate::helper::admin::{Wait, changes_something};
+use crate::helper::core::Helper;
+
+/// Octets of a word about progress.
+const LONGEST_PROGRESS: usize = 1024;
+/// Octets of a reason.
+const LONGEST_REASON: usize = 16 * 1024;
+
+impl Helper {
+    /// `number`: of its link.
+    pub(in crate::helper) fn answer_operation(
+        &mut self,
+        who: Who,
+        id: u32,
+        number: u64,
+        mut call: Call,
+        now: Instant,
+    ) -> Answer<Wait> {
+        let (interface, method) = call.target();
+        let (interface, method) = (interface.to_owned(), method.to_owned());
+        if interface == ADMIN.name {
+            return self.call_for_operation(who, id, number, call, now);
+        }
+        if interface != OPERATION.name {
+            return CallError::InterfaceNotFound(interface).into();
+        }
+        let answered = match method.as_str() {
+            "Begin" => self.begin_operation(id),
+            "Progress" => call.take().map(|Progress { text }| {
+                self.tell_progress(id, &text, now);
+                nothing()
+            }),
+            "Finish" => call.take().map(|Finish { result }| {
+                self.note_outcome(id, Ok(result));
+                nothing()
+            }),
+            "Fail" => call.take().map(|failed: Failed| {
+                let Failed { kind, mut reason } = failed;
+                cut(&mut reason, LONGEST_REASON);
+                self.note_outcome(id, Err(Failed { kind, reason }));
+                nothing()
+            }),
+            _ => Err(CallError::MethodNotFound(call.method.clone())),
+        };
+        Answer::Reply(answered.unwrap_or_else(Reply::Error))
+    }
+
+    fn begin_operation(&mut self, id: u32) -> Result<Reply, CallError> {
+        let places = self.places();
+        let Some(task) = self.operations.tasks.get_mut(&id) else {
+            return Err(CallError::PermissionDenied);
+        };
+        if std::mem::replace(&mut task.begun, true) {
+            return Err(CallError::failed("it has been told already"));
+        }
+        let order = &task.order;
+        let serve = match &order.operation.serve {
+            catalogue::Serve::Builtin(name) => Serve::Builtin(name.clone()),
+            catalogue::Serve::Program { argv, dry_run } => {
+                let argv = match (order.dry_run, dry_run) {
+                    (true, Some(argv)) => argv,
+                    _ => argv,
+                };
+                Serve::Program(catalogue::expand(argv, &order.parameters))
+            }
+        };
+        Ok(Reply::last(&Begin {
+            serve,
+            request: Request {
+                operation: order.operation.name.clone(),
+                parameters: order.parameters.clone(),
+                dry_run: order.dry_run,
+                caller: order.caller.clone(),
+                places,
+            },
+            output_limit: order.operation.output_limit,
+        }))
+    }
+
+    /// The first word holds.
+    fn note_outcome(&mut self, id: u32, outcome: Result<Value, Failed>) {
+        let Some(task) = self.operations.tasks.get_mut(&id) else {
+            return;
+        };
+        let outcome = match outcome {
+            Ok(result) if !result.is_object() => {
+                Err(Failed::new(Kind::Failed, "its result is no object"))
+            }
+            outcome => outcome,
+        };
+        task.outcome.get_or_insert(outcome);
+    }
+
+    fn tell_progress(&mut self, id: u32, text: &str, now: Instant) {
+        let Some(task) = self.operations.tasks.get(&id) else {
+            return;
+        };
+        let mut text = text.to_owned();
+        cut(&mut text, LONGEST_PROGRESS);
+        let number = task.order.asked_by;
+        self.tell_more(number, &Reply::Continues(json!({ "progress": text })), now);
+    }
+
+    /// Carries out what the catalogue lets this operation call.
+    fn call_for_operation(
+        &mut self,
+        who: Who,
+        id: u32,
+        number: u64,
+        call: Call,
+        now: Instant,
+    ) -> Answer<Wait> {
+        let (_, method) = call.target();
+        let Some(task) = self.operations.tasks.get(&id) else {
+            return CallError::PermissionDenied.into();
+        };
+        let operation = &task.order.operation;
+        if task.order.dry_run && changes_something(&call) {
+            return CallError::failed("a dry run changes nothing").into();
+        }
+        if !operation.calls.iter().any(|known| known == method) {
+            log::error!(
+                "operation {} called {method}, which its `calls` do not list",
+                operation.name
+            );
+            return CallError::PermissionDenied.into();
+        }
+        let rule = format!("calls of {}", operation.name);
+        self.carry_out_and_tell(who, number, call, &rule, now)
+    }
+}
+
+fn nothing() -> Reply {
+    Reply::Last(json!({}))
+}
+
+fn cut(text: &mut String, most: usize) {
+    if text.len() > most {
+        let mut end = most;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+    }
+}

@@ -1,0 +1,135 @@
+//! Administrative operations: asked for on the admin socket, each carried out by a
+//! process of its own.
+//!
+//! - `ask`: may he, and does it make sense; if so it is written down
+//! - `launch`: the process, with what the catalogue gives it and no more
+//! - `link`: what that process says
+//! - `end`: its result, its time limit, a caller who has left
+//!
+//! Whatever a request needs of the catalogue goes with it, so a reload changes
+//! nothing that was asked for before it.
+#![forbid(unsafe_code)]
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::time::Instant;
+
+use crate::admin::catalogue::Operation;
+use crate::admin::operations::{Caller, Failed, Parameters};
+use crate::front::limits::Bucket;
+use crate::ids::{InstanceId, ServiceId};
+use crate::sandbox::calls;
+use crate::sandbox::cgroup::Leaf;
+
+mod ask;
+mod end;
+mod launch;
+mod link;
+
+/// Where their processes are among the cgroups of services: no service has such a name.
+pub const CGROUP: &str = "@operations";
+
+/// At work at once, whatever the catalogue says.
+const MOST_AT_WORK: usize = 64;
+/// That may wait for their turn, in all,
+const MOST_WAITING: usize = 2048;
+/// and of one caller, if that is a service or may not do everything.
+const MOST_WAITING_OF_ONE: usize = 64;
+
+/// What was asked for and may be done.
+#[derive(Debug)]
+struct Order {
+    id: u32,
+    /// The number of who asked, on the admin socket.
+    asked_by: u64,
+    operation: Box<Operation>,
+    parameters: Parameters,
+    dry_run: bool,
+    caller: Caller,
+}
+
+/// An order that is being carried out.
+#[derive(Debug)]
+struct Task {
+    order: Order,
+    pid: i32,
+    leaf: Option<Leaf>,
+    /// The number of its process, on the admin server.
+    link: u64,
+    until: Instant,
+    /// It has been told what to do.
+    begun: bool,
+    outcome: Option<Result<serde_json::Value, Failed>>,
+    /// It was told to end.
+    killed: bool,
+}
+
+/// What the kernel says of a caller, beyond [`crate::control::caller::Who`].
+#[derive(Clone, Debug, Default)]
+pub struct Asker {
+    pub groups: Vec<u32>,
+    /// Which of its service's instances it belongs to, if that runs.
+    pub instance: Option<InstanceId>,
+}
+
+/// Whose requests are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Source {
+    User(u32),
+    Service(ServiceId),
+}
+
+#[derive(Debug, Default)]
+pub struct Operations {
+    tasks: HashMap<u32, Task>,
+    waiting: VecDeque<Order>,
+    last: u32,
+    /// By the numbers of callers of the admin socket.
+    askers: HashMap<u64, Asker>,
+    buckets: HashMap<(String, Source), Bucket>,
+    /// Operations of equal settings share a program.
+    calls: Rc<RefCell<calls::Compiled>>,
+}
+
+impl Operations {
+    /// At work, or waiting for it.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.tasks.is_empty() && self.waiting.is_empty()
+    }
+
+    /// The names of those at work.
+    pub fn at_work(&self) -> impl Iterator<Item = &str> {
+        let tasks = self.tasks.values();
+        tasks.map(|task| task.order.operation.name.as_str())
+    }
+
+    #[must_use]
+    pub fn next_due(&self) -> Option<Instant> {
+        let running = self.tasks.values().filter(|task| !task.killed);
+        running.map(|task| task.until).min()
+    }
+
+    pub fn know(&mut self, number: u64, asker: Asker) {
+        self.askers.insert(number, asker);
+    }
+
+    /// Which operation a process that usherd has started carries out.
+    #[must_use]
+    pub fn of_process(&self, pid: i32, session: i32) -> Option<u32> {
+        let found = self
+            .tasks
+            .iter()
+            .find(|(_, task)| task.pid == pid || task.pid == session);
+        found.map(|(id, _)| *id)
+    }
+
+    /// The same for one in a cgroup of [`CGROUP`].
+    #[must_use]
+    pub fn of_leaf(&self, leaf: &str) -> Option<u32> {
+        let is_it = |task: &Task| task.leaf.as_ref().is_some_and(|one| one.is(CGROUP, leaf));
+        let found = self.tasks.iter().find(|(_, task)| is_it(task));
+        found.map(|(id, _)| *id)
+    }
+}

@@ -1,0 +1,22 @@
+//! `admin`: what servers of a service may ask for, and whether they could.
+#![forbid(unsafe_code)]
+
+use super::{Check, Draft};
+use crate::table::Grant;
+use crate::table::isolation::{Family, Isolation};
+
+impl Check<'_> {
+    pub(super) fn admin(&mut self, draft: Draft<'_>, isolation: &Isolation) -> Vec<Grant> {
+        let Some(given) = draft.pick(|k| &k.admin) else {
+            return Vec::new();
+        };
+        let families = isolation.address_families.as_ref();
+        let lacks_unix = families.is_some_and(|kept| !kept.contains(&Family::Unix));
+        if lacks_unix && !given.value.is_empty() {
+            let problem = "`admin` is asked for over a Unix socket, which its `isolation` forbids";
+            let help = "add \"unix\" to isolation.address_families";
+            self.complain(given.place, draft.fault(problem).help(help));
+        }
+        given.value.iter().map(|at| at.value.clone()).collect()
+    }
+}
