@@ -43,22 +43,28 @@ pub const ADMIN_SOCKET: &str = "admin.sock";
 pub struct Interface {
     pub name: &'static str,
     pub text: &'static str,
+    /// Callers at the same time.
+    pub callers: usize,
 }
 
 pub const STATUS: Interface = Interface {
     name: "org.usherd.Status",
     text: include_str!("org.usherd.Status.varlink"),
+    callers: 256,
 };
 
 pub const ADMIN: Interface = Interface {
     name: "org.usherd.Admin",
     text: include_str!("org.usherd.Admin.varlink"),
+    // Operations take their time, and many may wait for theirs.
+    callers: 4096,
 };
 
 /// Between the helper and an administrative server, on no socket.
 pub const OPERATION: Interface = Interface {
     name: "org.usherd.Operation",
     text: include_str!("org.usherd.Operation.varlink"),
+    callers: 0,
 };
 
 /// The longest path that the address of a Unix socket holds (unix(7), `sun_path`), without its NUL.

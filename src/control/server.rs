@@ -107,7 +107,7 @@ impl<T> Server<T> {
             serial: 0,
             next_sweep: None,
             retry: None,
-            limits: Limits::of(u64::MAX),
+            limits: Limits::of(u64::MAX, interface.callers),
             spent: HashMap::new(),
             denied: 0,
             last_denied: None,
@@ -122,7 +122,8 @@ impl<T> Server<T> {
         token: Token,
     ) -> io::Result<()> {
         let files = getrlimit(Resource::RLIMIT_NOFILE);
-        self.limits = Limits::of(files.map_or(u64::MAX, |(soft, _)| soft));
+        let files = files.map_or(u64::MAX, |(soft, _)| soft);
+        self.limits = Limits::of(files, self.interface.callers);
         let fd = listener.as_fd().as_raw_fd();
         registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
         self.listener = Some(listener);

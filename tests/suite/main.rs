@@ -37,6 +37,7 @@ mod listeners;
 mod logging;
 mod matching;
 mod metrics;
+mod operations;
 mod options;
 mod orders;
 mod origins;
@@ -59,7 +60,7 @@ mod usherctl;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if escape::was_attacker() {
+    if escape::was_attacker() || operations::was_asker() {
         return ExitCode::SUCCESS;
     }
     common::runner::main(&[
@@ -104,6 +105,8 @@ fn main() -> ExitCode {
         bans::TESTS,
         callers::TESTS,
         orders::TESTS,
+        operations::runtime::TESTS,
+        operations::hostile::TESTS,
         escape::kernel::TESTS,
         escape::files::TESTS,
         escape::processes::TESTS,

@@ -1,0 +1,398 @@
+//! Callers who mean harm: what they say is refused, and nobody else notices.
+
+use std::io::{IoSlice, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use serde_json::{Value, json};
+
+use super::runtime::catalogue;
+use super::{asking, order, run};
+use crate::common::process::descriptors;
+use crate::common::*;
+use crate::control::{admin, cat, refused, socket};
+use crate::tests;
+
+tests![
+    what_is_no_call_closes_the_connection_and_nothing_else,
+    a_parameter_of_another_type_is_refused,
+    a_path_leads_nowhere_else,
+    an_argument_is_no_option,
+    descriptors_that_come_with_a_call_are_closed,
+    callers_that_vanish_leave_nothing,
+    a_thousand_requests_at_once_are_all_answered,
+    what_an_instance_leaves_behind_may_ask_for_nothing,
+    a_service_names_only_what_is_its_own,
+    nobody_but_its_process_speaks_for_an_operation,
+];
+
+const PROBE: &str = r#"
+[operation."test.all"]
+description = "Takes one of each"
+result = "output"
+exec = ["/usr/bin/printf", "%s\n", "--", "{text}", "{choice}"]
+services = true
+concurrency = 16
+[operation."test.all".parameters]
+text = { type = "string", pattern = "[a-z]+", max_length = 8, description = "A text" }
+number = { type = "integer", min = 1, max = 9, optional = true, description = "A number" }
+flag = { type = "boolean", optional = true, description = "A flag" }
+choice = { type = "choice", of = ["red", "blue"], optional = true, description = "A choice" }
+path = { type = "path", roots = ["/srv", "/var/lib/x"], optional = true, description = "A path" }
+address = { type = "prefix", optional = true, description = "An address" }
+span = { type = "duration", max = "1h", optional = true, description = "A duration" }
+room = { type = "size", max = "1M", optional = true, description = "A size" }
+"#;
+
+fn start(dir: &Dir, services: &str) -> Daemon {
+    catalogue(dir, PROBE);
+    Daemon::start(dir, services)
+}
+
+fn still_serves(dir: &Dir) {
+    let result = run(dir, "test.all", &json!({ "text": "well" })).unwrap();
+    assert!(result["output"].as_str().unwrap().contains("well"));
+}
+
+/// All that comes back for `bytes`.
+fn say(dir: &Dir, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = UnixStream::connect(socket(dir, "admin.sock")).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    // It may be closed before all is written.
+    let _ = stream.write_all(bytes);
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    let mut all = Vec::new();
+    let _ = stream.read_to_end(&mut all);
+    all
+}
+
+fn what_is_no_call_closes_the_connection_and_nothing_else() {
+    needs_root();
+    let (dir, port) = (Dir::new(), free_port());
+    let daemon = start(&dir, &cat(port, ""));
+    let run = r#"{"method":"org.usherd.Admin.Run","parameters":"#;
+    let deep = format!("{run}{}", "[".repeat(60_000));
+    let long = format!("{run}{{\"operation\":\"{}\"}}}}\0", "x".repeat(70_000));
+    let endless = "x".repeat(1 << 20);
+    for forged in [
+        "\0",
+        "null\0",
+        "[]\0",
+        "{\"method\":[]}\0",
+        "{\"method\":\"org.usherd.Admin.Run\",\"method\":\"org.usherd.Admin.Run\"}\0",
+        "{\"method\":\"org.usherd.Admin.Run\"\0",
+        "\u{feff}{\"method\":\"org.usherd.Admin.Run\"}\0",
+        &format!("{deep}\0"),
+        &long,
+        &endless,
+    ] {
+        let said = say(&dir, forged.as_bytes());
+        let text = String::from_utf8_lossy(&said);
+        assert!(!text.contains("result"), "{forged:.60}: {text}");
+    }
+    assert!(!say(&dir, b"\xff\xfe\0").windows(6).any(|w| w == b"result"));
+    for (parameters, error) in [
+        (r#"{"operation":5}"#, "InvalidParameter"),
+        (
+            r#"{"operation":"test.all","parameters":[]}"#,
+            "InvalidParameter",
+        ),
+        (
+            r#"{"operation":"test.all","parameters":{"text":"a"},"as":"root"}"#,
+            "InvalidParameter",
+        ),
+        (
+            r#"{"operation":"test.all","parameters":{"text":"a"},"dry_run":"yes"}"#,
+            "InvalidParameter",
+        ),
+        (r#"{"operation":"../test.all"}"#, "NoSuchOperation"),
+        (r#"{"operation":"test.all\u0000"}"#, "NoSuchOperation"),
+        (r#"{}"#, "InvalidParameter"),
+    ] {
+        let said = say(&dir, format!("{run}{parameters}}}\0").as_bytes());
+        let text = String::from_utf8_lossy(&said);
+        assert!(text.contains(error), "{parameters}: {text}");
+    }
+    still_serves(&dir);
+    assert!(daemon.is_running());
+}
+
+fn wrong(dir: &Dir, parameters: &Value) -> String {
+    let (name, told) = refused(run(dir, "test.all", parameters));
+    assert!(name.ends_with(".WrongParameter"), "{parameters}: {name}");
+    told["parameter"].as_str().unwrap().to_owned()
+}
+
+fn a_parameter_of_another_type_is_refused() {
+    needs_root();
+    let (dir, port) = (Dir::new(), free_port());
+    let _daemon = start(&dir, &cat(port, ""));
+    let strange = [
+        json!(null),
+        json!(true),
+        json!(7),
+        json!(-1),
+        json!(3.5),
+        json!(1e300),
+        json!(u64::MAX),
+        json!([]),
+        json!({}),
+        json!(["well"]),
+        json!(""),
+        json!("7"),
+        json!("\u{0}"),
+        json!("a\nb"),
+        json!("WELL"),
+        json!("wellwellwell"),
+        json!("10.0.0.1/33"),
+        json!("2h"),
+        json!("2M"),
+    ];
+    let fits = |name: &str, value: &Value| match name {
+        "number" => *value == json!(7),
+        "flag" => value.is_boolean(),
+        _ => false,
+    };
+    for name in [
+        "text", "number", "flag", "choice", "path", "address", "span", "room",
+    ] {
+        for value in strange.iter().filter(|value| !fits(name, value)) {
+            let mut parameters = json!({ "text": "well" });
+            parameters[name] = value.clone();
+            assert_eq!(wrong(&dir, &parameters), name, "{parameters}");
+        }
+    }
+    assert_eq!(wrong(&dir, &json!({})), "text");
+    assert_eq!(
+        wrong(&dir, &json!({ "text": "well", "user": "root" })),
+        "user"
+    );
+    still_serves(&dir);
+}
+
+fn a_path_leads_nowhere_else() {
+    needs_root();
+    let (dir, port) = (Dir::new(), free_port());
+    let _daemon = start(&dir, &cat(port, ""));
+    for path in [
+        "srv/x",
+        "/srv/../etc/shadow",
+        "/srv/./x",
+        "/srv//x",
+        "/srvx",
+        "/etc/shadow",
+        "/var/lib/x/../y",
+        "/srv/x/",
+        "/srv/x\u{0}",
+        "/",
+        "~root",
+        "file:///srv/x",
+    ] {
+        assert_eq!(
+            wrong(&dir, &json!({ "text": "well", "path": path })),
+            "path",
+            "{path}"
+        );
+    }
+    assert!(
+        run(
+            &dir,
+            "test.all",
+            &json!({ "text": "well", "path": "/srv/x" })
+        )
+        .is_ok()
+    );
+}
+
+fn an_argument_is_no_option() {
+    needs_root();
+    let (dir, port) = (Dir::new(), free_port());
+    let _daemon = start(&dir, &cat(port, ""));
+    for text in [
+        "-v",
+        "--version",
+        "-",
+        "a b",
+        "a;b",
+        "$(a)",
+        "`a`",
+        "a\u{202e}b",
+    ] {
+        assert_eq!(wrong(&dir, &json!({ "text": text })), "text", "{text}");
+    }
+    for choice in ["green", "--red", "red,blue", "Red"] {
+        assert_eq!(
+            wrong(&dir, &json!({ "text": "well", "choice": choice })),
+            "choice"
+        );
+    }
+}
+
+fn descriptors_that_come_with_a_call_are_closed() {
+    needs_root();
+    let (dir, port) = (Dir::new(), free_port());
+    let daemon = start(&dir, &cat(port, ""));
+    let stream = UnixStream::connect(socket(&dir, "admin.sock")).unwrap();
+    let call = b"{\"method\":\"org.usherd.Admin.Run\",\"parameters\":{\"operation\":\"test.all\",\"parameters\":{\"text\":\"well\"}}}\0";
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let many = [null.as_raw_fd(); 250];
+    let before = descriptors(daemon.pid).len();
+    for _ in 0..40 {
+        let with = [ControlMessage::ScmRights(&many)];
+        let sent = sendmsg::<()>(
+            stream.as_raw_fd(),
+            &[IoSlice::new(call)],
+            &with,
+            MsgFlags::empty(),
+            None,
+        );
+        assert_eq!(sent, Ok(call.len()));
+        let (mut answer, mut octet) = (Vec::new(), [0]);
+        while octet[0] != 0 || answer.is_empty() {
+            (&stream).read_exact(&mut octet).unwrap();
+            answer.push(octet[0]);
+        }
+        assert!(String::from_utf8_lossy(&answer).contains("well"));
+        let now = descriptors(daemon.pid);
+        assert!(
+            !now.values()
+                .any(|to| to == "/dev/null" && before + 20 < now.len()),
+            "{now:?}"
+        );
+    }
+    drop(stream);
+    until("as many descriptors as before", SOON, || {
+        (descriptors(daemon.pid).len() <= before).then_some(())
+    });
+}
+
+fn callers_that_vanish_leave_nothing() {
+    needs_root();
+    let (dir, port) = (Dir::new(), free_port());
+    let daemon = start(&dir, &cat(port, ""));
+    still_serves(&dir);
+    let before = descriptors(daemon.pid).len();
+    let call = b"{\"method\":\"org.usherd.Admin.Run\",\"parameters\":{\"operation\":\"test.all\",\"parameters\":{\"text\":\"well\"}}}\0";
+    for cut in (0..=call.len()).step_by(3) {
+        let mut stream = UnixStream::connect(socket(&dir, "admin.sock")).unwrap();
+        stream.write_all(&call[..cut]).unwrap();
+    }
+    until("as many descriptors as before", SOON * 2, || {
+        (descriptors(daemon.pid).len() <= before).then_some(())
+    });
+    let operations = |pid| {
+        process::children(pid)
+            .into_iter()
+            .filter(|child| process::argv0(*child).contains("operation"))
+    };
+    until("no process of an operation", SOON, || {
+        (operations(daemon.pid).count() == 0).then_some(())
+    });
+    still_serves(&dir);
+}
+
+fn a_thousand_requests_at_once_are_all_answered() {
+    const MANY: usize = 1000;
+    needs_root();
+    let (dir, port) = (Dir::new(), free_port());
+    let daemon = start(&dir, &cat(port, ""));
+    let asked = json!({ "operation": "test.all", "parameters": { "text": "well" } });
+    let mut clients = Vec::new();
+    for _ in 0..MANY {
+        let mut client = admin(&dir);
+        client.watch("org.usherd.Admin.Run", &asked).unwrap();
+        clients.push(client);
+    }
+    assert_eq!(crate::common::peer::ask(port, "meanwhile\n"), "meanwhile\n");
+    for client in &mut clients {
+        let (reply, _): (Value, bool) = client.next_reply().unwrap();
+        assert!(reply["result"]["output"].as_str().unwrap().contains("well"));
+    }
+    assert!(daemon.is_running());
+}
+
+fn what_an_instance_leaves_behind_may_ask_for_nothing() {
+    needs_root();
+    for preset in ["none", "standard"] {
+        let (dir, port) = (Dir::new(), free_port());
+        let services = asking(
+            &dir,
+            "mail",
+            port,
+            preset,
+            "admin = [\"test.all\"]\nuser = \"mail\"",
+        );
+        let daemon = start(&dir, &services);
+        let mut server = Peer::tcp(port);
+        let asked = "run test.all {\"text\":\"well\"}";
+        assert!(order(&mut server, asked)["result"].is_object(), "{preset}");
+        server.send("leave\n");
+        daemon.log.wait_for("exited");
+        let said = order(&mut server, asked);
+        let error = said["error"].as_str().unwrap_or_default();
+        assert!(
+            ["PermissionDenied", "NotPermitted"].contains(&error),
+            "{preset}: {said}"
+        );
+    }
+}
+
+fn a_service_names_only_what_is_its_own() {
+    needs_root();
+    let (dir, port) = (Dir::new(), free_port());
+    let operations = format!(
+        "{PROBE}\n[operation.\"test.own\"]\ndescription = \"Names a service\"\nresult = \"output\"\n\
+         exec = [\"/usr/bin/printf\", \"%s\", \"--\", \"{{service}}\", \"{{name}}\"]\nservices = true\n\
+         [operation.\"test.own\".parameters]\n\
+         service = {{ type = \"service\", own = true, description = \"Whose\" }}\n\
+         name = {{ type = \"string\", pattern = \"[a-z-]+\", optional = true, description = \"A name\" }}\n"
+    );
+    let list = "admin = [{ operation = \"test.own\", with = { name = [\"mail-*\", \"post\"] } }]\nuser = \"mail\"";
+    let services = asking(&dir, "mail", port, "strict", list) + &cat(free_port(), "");
+    catalogue(&dir, &operations);
+    let _daemon = Daemon::start(&dir, &services);
+    let mut server = Peer::tcp(port);
+    let mut ask = |parameters: Value| order(&mut server, &format!("run test.own {parameters}"));
+    assert_eq!(
+        ask(json!({}))["result"]["output"],
+        "mail",
+        "itself, if it names nobody"
+    );
+    assert_eq!(
+        ask(json!({ "service": "mail" }))["result"]["output"],
+        "mail"
+    );
+    assert_eq!(
+        ask(json!({ "service": "cat" }))["parameters"]["parameter"],
+        "service"
+    );
+    assert_eq!(
+        ask(json!({ "name": "mail-ada" }))["result"]["output"],
+        "mailmail-ada"
+    );
+    assert_eq!(
+        ask(json!({ "name": "root" }))["parameters"]["parameter"],
+        "name"
+    );
+    assert_eq!(
+        run(
+            &dir,
+            "test.own",
+            &json!({ "service": "cat", "name": "root" })
+        )
+        .unwrap()["output"],
+        "catroot"
+    );
+}
+
+fn nobody_but_its_process_speaks_for_an_operation() {
+    needs_root();
+    let (dir, port) = (Dir::new(), free_port());
+    let _daemon = start(&dir, &cat(port, ""));
+    for method in ["Begin", "Finish", "Fail", "Progress"] {
+        let outcome = admin(&dir).call(&format!("org.usherd.Operation.{method}"), &json!({}));
+        let (name, _) = refused(outcome);
+        assert_eq!(name, "org.varlink.service.InterfaceNotFound", "{method}");
+    }
+}
