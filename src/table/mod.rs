@@ -7,9 +7,12 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::admin::catalogue::Catalogue;
 
 pub mod access;
 pub mod address;
@@ -27,7 +30,7 @@ pub mod isolation;
 pub mod names;
 pub mod origins;
 pub mod provenance;
-mod reader;
+pub(crate) mod reader;
 pub mod schema;
 pub mod show_rule;
 mod source;
@@ -61,6 +64,8 @@ pub struct Table {
     pub daemon: Daemon,
     /// In table order, disabled ones too.
     pub services: Vec<Service>,
+    /// Which operations there are.
+    pub catalogue: Arc<Catalogue>,
 }
 
 /// `[daemon]`: what belongs to no service.
@@ -81,6 +86,8 @@ pub struct Daemon {
     /// What all servers may use together.
     pub resources: Resources,
     pub audit: Audit,
+    /// The operator's files of the catalogue, by absolute path.
+    pub operations: Vec<PathBuf>,
 }
 
 /// `daemon.audit`: how much is kept of what was asked on the admin socket, and

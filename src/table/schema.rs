@@ -26,7 +26,7 @@ mod isolation;
 mod layering;
 mod matches;
 mod process;
-mod read;
+pub(crate) mod read;
 mod socket;
 
 pub use content::{QUIC_VERSIONS, TLS_VERSIONS, keys_of};
@@ -51,6 +51,7 @@ pub const DAEMON_KEYS: &[&str] = &[
     "undecided",
     "audit",
     "resources",
+    "operations",
 ];
 pub const DAEMON_LOG_KEYS: &[&str] = &["to", "format", "level"];
 pub const AUDIT_KEYS: &[&str] = &["max_size", "keep", "on_failure"];
@@ -124,6 +125,8 @@ pub struct RawDaemon {
     pub undecided: Option<At<Undecided>>,
     pub audit: Option<At<Audit>>,
     pub resources: Option<At<Resources>>,
+    /// Files of the catalogue, or patterns for them.
+    pub operations: Option<At<Vec<At<String>>>>,
 }
 
 impl RawDaemon {
@@ -142,6 +145,8 @@ impl RawDaemon {
             "log" => place(&self.log),
             "undecided" => place(&self.undecided),
             "resources" => place(&self.resources),
+            "audit" => place(&self.audit),
+            "operations" => place(&self.operations),
             _ => None,
         }
     }
@@ -434,6 +439,7 @@ pub fn read_daemon(reader: &mut Reader<'_>, value: &Value<'_>) -> RawDaemon {
             "undecided" => daemon.undecided = reader.at(value, read::undecided),
             "audit" => daemon.audit = reader.at(value, read::audit),
             "resources" => daemon.resources = reader.at(value, isolation::resources),
+            "operations" => daemon.operations = reader.at(value, read::operations),
             _ => {
                 reader.unknown(key, "[daemon]", DAEMON_KEYS);
             }
