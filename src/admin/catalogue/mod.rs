@@ -12,6 +12,7 @@ pub(crate) mod merge;
 pub(crate) mod parameter;
 pub mod pattern;
 pub(crate) mod read;
+pub mod request;
 pub mod shipped;
 pub mod template;
 pub mod values;
