@@ -12,6 +12,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::{dup2_stdin, dup2_stdout};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -20,7 +21,7 @@ use super::operations::{self, Failed, Kind, Outcome, Request, Usherd, to};
 use crate::control::client::{Client, ClientError};
 use crate::control::{ADMIN, OPERATION};
 use crate::error::Exit;
-use crate::sys::{inherit, process};
+use crate::sys::process;
 
 /// The reply to `Begin`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,7 +85,8 @@ pub fn prepare() -> ExitCode {
 
 /// Off descriptors 0 and 1: what some library or program prints is no message.
 fn take_link() -> Option<(OwnedFd, OwnedFd)> {
-    let link = inherit::take(0)?.try_clone().ok()?;
+    let link = io::stdin().as_fd().try_clone_to_owned().ok()?;
+    getsockopt(&link, sockopt::SockType).ok()?;
     let watched = link.try_clone().ok()?;
     let stderr = io::stderr();
     dup2_stdout(stderr.as_fd()).ok()?;

@@ -11,7 +11,7 @@ use super::message::{Call, CallError, Reply};
 pub const SERVICE: Interface = Interface {
     name: "org.varlink.service",
     text: include_str!("org.varlink.service.varlink"),
-    callers: 0,
+    callers: super::NOBODY,
 };
 
 #[derive(Debug, Deserialize)]

@@ -178,7 +178,9 @@ impl<T> Server<T> {
                 Ok(who) if stream.set_nonblocking(true).is_ok() => who.uid(),
                 _ => continue,
             };
-            self.make_room(uid, registry);
+            if !self.make_room(uid, registry) {
+                continue;
+            }
             let fd = stream.as_fd().as_raw_fd();
             let place = self.callers.insert(Caller {
                 connection: Connection::new(stream, now),
@@ -473,8 +475,9 @@ impl<T> Server<T> {
         self.next_sweep.into_iter().chain(self.retry).min()
     }
 
-    /// Beyond the limits somebody has to go.
-    fn make_room(&mut self, uid: u32, registry: &Registry) {
+    /// Beyond the limits somebody has to go. `false`: the one who comes, for all that his
+    /// user has are being answered.
+    fn make_room(&mut self, uid: u32, registry: &Registry) -> bool {
         let accepted = self.callers.iter().filter(|(_, caller)| !caller.brought);
         let standing = accepted.map(|(place, caller)| Standing {
             place,
@@ -483,9 +486,15 @@ impl<T> Server<T> {
             waits: caller.waits.is_some(),
             moved: caller.connection.moved,
         });
-        if let Some(place) = room::who_goes(standing, self.count, uid, self.limits) {
-            self.drop_caller(place, registry);
+        let Some(place) = room::who_goes(standing, self.count, uid, self.limits) else {
+            return true;
+        };
+        let goes = self.callers.get(place);
+        if goes.is_some_and(|caller| caller.uid == uid && caller.waits.is_some()) {
+            return false;
         }
+        self.drop_caller(place, registry);
+        true
     }
 
     /// Closes a connection.

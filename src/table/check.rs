@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::complaint::{At, Complaint, Complaints, Fault, Place, SourceFile};
 use super::host::{Found, Host};
@@ -16,7 +17,7 @@ use super::origins::Origins;
 use super::provenance::Provenance;
 use super::schema::{Keys, RawService};
 use super::source::{self, Source};
-use super::{Builtin, Listen, Serve, Service, Table};
+use super::{Builtin, Daemon, Listen, Serve, Service, Table};
 
 mod accounts;
 mod admin;
@@ -29,6 +30,7 @@ mod listeners;
 mod matching;
 mod one_socket;
 mod only_if;
+mod operations;
 mod pam;
 mod rules;
 mod shared;
@@ -86,6 +88,12 @@ fn attempt(
     let groups = check.distinct(&written.services, &services);
     check.share(&written.services, &written.defaults, &groups, &mut services);
     let services: Vec<Service> = services.into_iter().flatten().collect();
+    let catalogue = Arc::new(check.catalogue(&written));
+    check.grants(&written.services, &catalogue);
+    let daemon = Daemon {
+        operations: std::mem::take(&mut written.operations_files),
+        ..daemon
+    };
     check.something_to_do(&services, &written.files);
 
     let files = written.files;
@@ -97,7 +105,7 @@ fn attempt(
         table: Table {
             daemon,
             services,
-            catalogue: Default::default(),
+            catalogue,
         },
         imported: live.origins().collect(),
         provenance: Provenance {
@@ -137,6 +145,8 @@ struct Draft<'a> {
     defaults: &'a Keys,
     /// Why it is not for this host.
     unmet: Option<&'a str>,
+    /// `"service"`, or what else has a process.
+    what: &'static str,
 }
 
 /// A value and whether the service itself has it.
@@ -180,9 +190,12 @@ impl<'a> Draft<'a> {
         self.raw.name.place
     }
 
-    /// A fault of this service: `service "ftp": ...`.
+    /// A fault of this one: `service "ftp": ...`.
     fn fault(&self, problem: &str) -> Fault {
-        Fault::new(format!("service \"{}\": {problem}", self.raw.name.value))
+        Fault::new(format!(
+            "{} \"{}\": {problem}",
+            self.what, self.raw.name.value
+        ))
     }
 }
 
@@ -213,6 +226,7 @@ impl Check<'_> {
                 own,
                 defaults,
                 unmet: unmet.as_deref(),
+                what: "service",
             };
             let (said, warned) = (self.complaints.len(), self.warnings.len());
             if raw.is_taken && !draft.wanted() {

@@ -33,8 +33,12 @@ pub fn diff(old: &Table, new: &Table) -> Vec<Change> {
     let before: HashMap<&str, &Service> = by_name(old);
     let after: HashMap<&str, &Service> = by_name(new);
     let mut changes = Vec::new();
-    if old.daemon != new.daemon {
-        let keys = changed_keys(&daemon_lines(&old.daemon), &daemon_lines(&new.daemon));
+    let mut keys = changed_keys(&daemon_lines(&old.daemon), &daemon_lines(&new.daemon));
+    // The same files, and other operations in them.
+    if old.catalogue != new.catalogue && !keys.contains(&"operations") {
+        keys.push("operations");
+    }
+    if old.daemon != new.daemon || !keys.is_empty() {
         changes.push(Change::Daemon { keys });
     }
     for service in &old.services {

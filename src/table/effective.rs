@@ -104,6 +104,8 @@ pub fn daemon_lines(daemon: &Daemon) -> Lines {
     ];
     lines.push(("audit", inline(audit)));
     lines.push(("resources", show_resources(&daemon.resources)));
+    let operations = daemon.operations.iter().map(|file| path(file));
+    lines.push(("operations", list(operations)));
     lines
 }
 

@@ -5,11 +5,15 @@
 //! result out again as TOML. Nothing here opens a socket or starts a process.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::admin::catalogue::Catalogue;
 
 pub mod access;
 pub mod address;
@@ -27,7 +31,7 @@ pub mod isolation;
 pub mod names;
 pub mod origins;
 pub mod provenance;
-mod reader;
+pub(crate) mod reader;
 pub mod schema;
 pub mod show_rule;
 mod source;
@@ -61,7 +65,8 @@ pub struct Table {
     pub daemon: Daemon,
     /// In table order, disabled ones too.
     pub services: Vec<Service>,
-    pub catalogue: crate::admin::catalogue::Catalogue,
+    /// Which operations there are.
+    pub catalogue: Arc<Catalogue>,
 }
 
 /// `[daemon]`: what belongs to no service.
@@ -82,6 +87,8 @@ pub struct Daemon {
     /// What all servers may use together.
     pub resources: Resources,
     pub audit: Audit,
+    /// The operator's files of the catalogue, by absolute path.
+    pub operations: Vec<PathBuf>,
 }
 
 /// `daemon.audit`: how much is kept of what was asked on the admin socket, and
@@ -286,7 +293,7 @@ pub struct Exec {
 pub struct Grant {
     pub operation: String,
     /// Parameters, each with patterns as in glob(7), one of which its text must match.
-    pub with: Vec<(String, Vec<String>)>,
+    pub with: BTreeMap<String, Vec<String>>,
 }
 
 /// How the server is given its socket.

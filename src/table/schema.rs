@@ -28,7 +28,7 @@ mod isolation;
 mod layering;
 mod matches;
 mod process;
-mod read;
+pub(crate) mod read;
 mod socket;
 
 pub use admin::GRANT_KEYS;
@@ -54,6 +54,7 @@ pub const DAEMON_KEYS: &[&str] = &[
     "undecided",
     "audit",
     "resources",
+    "operations",
 ];
 pub const DAEMON_LOG_KEYS: &[&str] = &["to", "format", "level"];
 pub const AUDIT_KEYS: &[&str] = &["max_size", "keep", "on_failure"];
@@ -128,6 +129,8 @@ pub struct RawDaemon {
     pub undecided: Option<At<Undecided>>,
     pub audit: Option<At<Audit>>,
     pub resources: Option<At<Resources>>,
+    /// Files of the catalogue, or patterns for them.
+    pub operations: Option<At<Vec<At<String>>>>,
 }
 
 impl RawDaemon {
@@ -146,6 +149,8 @@ impl RawDaemon {
             "log" => place(&self.log),
             "undecided" => place(&self.undecided),
             "resources" => place(&self.resources),
+            "audit" => place(&self.audit),
+            "operations" => place(&self.operations),
             _ => None,
         }
     }
@@ -439,6 +444,7 @@ pub fn read_daemon(reader: &mut Reader<'_>, value: &Value<'_>) -> RawDaemon {
             "undecided" => daemon.undecided = reader.at(value, read::undecided),
             "audit" => daemon.audit = reader.at(value, read::audit),
             "resources" => daemon.resources = reader.at(value, isolation::resources),
+            "operations" => daemon.operations = reader.at(value, read::operations),
             _ => {
                 reader.unknown(key, "[daemon]", DAEMON_KEYS);
             }

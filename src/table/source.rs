@@ -20,6 +20,8 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 use typed_arena::Arena;
 
+use crate::admin::catalogue::read::RawOperation;
+
 use super::complaint::{At, Complaint, Fault, Place, SourceFile};
 use super::names::Names;
 use super::origins::{Origins, Whose};
@@ -34,6 +36,7 @@ mod include;
 mod inherit;
 pub mod layers;
 mod merge;
+mod operations;
 mod root;
 mod syntax;
 
@@ -66,6 +69,13 @@ pub struct Written {
     pub layers: Layers,
     pub complaints: Vec<Complaint>,
     pub warnings: Vec<Complaint>,
+    /// Of the catalogue, shipped and the operator's laid over each other.
+    pub operations: Vec<RawOperation>,
+    /// The operator's files of it.
+    pub operations_files: Vec<PathBuf>,
+    /// Numbers of the first shipped file, and of the first one after them.
+    pub shipped_from: usize,
+    pub shipped_until: usize,
     /// Some file could not be read whole, so what seems to be missing may be there.
     pub partial: bool,
 }
@@ -79,10 +89,12 @@ pub fn read(source: Source<'_>, names: &Names) -> Written {
             Source::File(path) => {
                 files.written.layers = Layers::usual(path);
                 files.read_file(path, None);
+                files.read_operations(Some(path));
             }
             Source::Text { name, text } => {
                 let source = SourceFile::new(PathBuf::from(name), text.to_owned());
                 files.read_table(source, None);
+                files.read_operations(None);
             }
         }
         files.finish()

@@ -10,6 +10,7 @@ use super::host::tests::host;
 use super::*;
 
 mod layering;
+mod operations;
 mod routing;
 
 fn try_load(text: &str, root: bool) -> Result<Loaded, Complaints> {

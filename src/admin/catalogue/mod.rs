@@ -1,6 +1,21 @@
 //! The catalogue of operations: what each is for, who may ask for it, what its
 //! parameters may be, and what the process that serves it may do.
+//!
+//! - [`shipped`], [`read`], [`parameter`], [`merge`]: its files
+//! - [`check`]: what they mean together
+//! - [`request`], [`values`], [`pattern`]: what a caller may give
+//! - [`template`]: `{NAME}` in arguments and paths
 #![forbid(unsafe_code)]
+
+pub(crate) mod check;
+pub(crate) mod merge;
+pub(crate) mod parameter;
+pub mod pattern;
+pub(crate) mod read;
+pub mod request;
+pub mod shipped;
+pub mod template;
+pub mod values;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,11 +34,16 @@ impl Catalogue {
     /// One that is enabled.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&Operation> {
+        self.named(name).filter(|found| found.enabled)
+    }
+
+    /// One that is there, enabled or not.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&Operation> {
         let at = self
             .operations
             .binary_search_by(|one| one.name.as_str().cmp(name));
-        let found = self.operations.get(at.ok()?)?;
-        found.enabled.then_some(found)
+        self.operations.get(at.ok()?)
     }
 }
 
@@ -34,7 +54,10 @@ pub struct Operation {
     pub description: String,
     /// What the result holds, in a sentence.
     pub result: String,
+    /// As the catalogue has it and the host lets it.
     pub enabled: bool,
+    /// Why it is not enabled although the catalogue says so.
+    pub unmet: Option<String>,
     pub parameters: Vec<Parameter>,
     /// Who may ask besides root, usherd's own user and `daemon.admin_group`.
     pub operators: Operators,
@@ -104,6 +127,8 @@ pub enum Kind {
         max_length: u32,
         /// Patterns as in glob(7), one of which must match.
         allow: Option<Vec<String>>,
+        /// It may have line ends and tabs.
+        lines: bool,
     },
     Integer {
         min: i64,
@@ -131,6 +156,3 @@ pub enum Kind {
         max: u64,
     },
 }
-
-mod stub;
-pub use stub::expand;

@@ -281,5 +281,6 @@ pub(in crate::helper) fn token_of(table: &Table) -> String {
     for service in &table.services {
         service.unmet.hash(&mut hasher);
     }
+    hasher.write(format!("{:?}", table.catalogue).as_bytes());
     format!("{:016x}", hasher.finish())
 }

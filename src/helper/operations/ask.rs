@@ -1,6 +1,8 @@
 //! `Run`: who asks for what, whether he may, and whether it makes sense.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Instant;
 
 use serde_json::{Map, Value, json};
@@ -9,13 +11,15 @@ use super::{Asker, MOST_WAITING, MOST_WAITING_OF_ONE, Order, Source};
 use crate::admin::audit::What;
 use crate::admin::authorise::{self, Standing};
 use crate::admin::catalogue::Operation;
+use crate::admin::catalogue::request::{self, Asking, Wrong};
 use crate::admin::operations::{Caller, Parameters};
 use crate::control::caller::{Sees, Who};
 use crate::control::message::{Call, CallError};
 use crate::control::server::Answer;
 use crate::helper::admin::{Wait, rule};
 use crate::helper::core::{Helper, Phase};
-use crate::ids::ServiceId;
+use crate::ids::{InstanceId, ServiceId};
+use crate::sandbox::blueprint::STATE;
 use crate::table::{Exec, Serve};
 
 /// Parameters of `Run`.
@@ -72,7 +76,18 @@ impl Helper {
                 return Err(error);
             }
         };
-        let parameters = self.sensible(&operation, given, who, &asker, dry_run)?;
+        if dry_run && !operation.dry_run {
+            let why = "it cannot tell what it would do";
+            let parameters = json!({ "operation": name, "parameter": "dry_run", "reason": why });
+            return Err(CallError::admin("WrongParameter", parameters));
+        }
+        let parameters = match self.sensible(&operation, &given, who, &asker) {
+            Ok(parameters) => parameters,
+            Err(error) => {
+                self.tell_refused(who, &name, &error, now);
+                return Err(error);
+            }
+        };
         let source = source(who);
         self.has_room(&operation, who, source, now)?;
         let caller = Caller {
@@ -90,7 +105,7 @@ impl Helper {
             } else {
                 name.clone()
             },
-            parameters: operation.masked(&parameters.given),
+            parameters: operation.masked(&given),
             rule,
         };
         self.audit_request(number, &name, asked, now)?;
@@ -109,7 +124,7 @@ impl Helper {
             id,
             asked_by: number,
             operation: Box::new(operation),
-            parameters: parameters.checked,
+            parameters,
             dry_run,
             caller,
         });
@@ -169,20 +184,7 @@ impl Helper {
         exec_of(self, name).map(|exec| (name.to_owned(), exec))
     }
 
-    fn sensible(
-        &self,
-        operation: &Operation,
-        given: Map<String, Value>,
-        _who: Who,
-        _asker: &Asker,
-        _dry_run: bool,
-    ) -> Result<Understood, CallError> {
-        let _ = operation;
-        Ok(Understood {
-            checked: Parameters(given.clone()),
-            given,
-        })
-    }
+    /// What a caller may know of the catalogue: all of it, and what of it is for him.
     pub(in crate::helper) fn get_operations(
         &self,
         _who: Who,
@@ -190,6 +192,50 @@ impl Helper {
         _call: Call,
     ) -> Answer<Wait> {
         Answer::Reply(crate::control::message::Reply::Last(json!({})))
+    }
+
+    fn sensible(
+        &self,
+        operation: &Operation,
+        given: &Map<String, Value>,
+        who: Who,
+        asker: &Asker,
+    ) -> Result<Parameters, CallError> {
+        let service = self.service_of(who);
+        let none = BTreeMap::new();
+        let state = service
+            .as_ref()
+            .and_then(|(_, exec)| exec.state.as_ref())
+            .map(|state| Path::new(STATE).join(state));
+        let asking = match (&service, asker.instance) {
+            (Some((name, exec)), Some(instance)) => Asking::Service {
+                name,
+                instance: instance.0,
+                state: state.as_deref(),
+                with: (exec.admin.iter())
+                    .find(|grant| grant.operation == operation.name)
+                    .map_or(&none, |grant| &grant.with),
+            },
+            _ => Asking::Operator,
+        };
+        let name = &operation.name;
+        let checked = operation.check(given, asking, &World(self));
+        checked.map_err(|wrong| match wrong {
+            Wrong::Parameter {
+                name: parameter,
+                reason,
+            } => CallError::admin(
+                "WrongParameter",
+                json!({ "operation": name, "parameter": parameter, "reason": reason }),
+            ),
+            Wrong::NotPermitted {
+                name: parameter,
+                reason,
+            } => CallError::admin(
+                "NotPermitted",
+                json!({ "operation": name, "reason": format!("{parameter}: {reason}") }),
+            ),
+        })
     }
 
     fn has_room(
@@ -244,10 +290,27 @@ impl Helper {
     }
 }
 
-/// A caller's parameters, as he gave them and as they are understood.
-struct Understood {
-    given: Map<String, Value>,
-    checked: Parameters,
+/// What is there at this moment.
+struct World<'a>(&'a Helper);
+
+impl request::World for World<'_> {
+    /// The process looks: to ask the name service could take as long as it likes.
+    fn has_user(&self, _: &str) -> bool {
+        true
+    }
+
+    fn has_group(&self, _: &str) -> bool {
+        true
+    }
+
+    fn has_service(&self, name: &str) -> bool {
+        self.0.services.named(name).is_some()
+    }
+
+    fn service_of(&self, instance: u64) -> Option<String> {
+        let found = self.0.instances.find(InstanceId(instance))?;
+        Some(found.name.to_string())
+    }
 }
 
 fn source(who: Who) -> Source {

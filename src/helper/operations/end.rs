@@ -48,8 +48,11 @@ impl Helper {
         };
         let operation = &task.order.operation;
         let own_pids = operation.exec.isolation.wants(Mechanism::PidNamespace);
-        if let Some(leaf) = task.leaf {
-            if outcome.is_err() || own_pids {
+        if let Some(mut leaf) = task.leaf {
+            // What an operation starts on the host (a daemon of a package) goes on if it
+            // went well.
+            if outcome.is_err() && !own_pids {
+                leaf.spend();
                 let _ = leaf.kill();
             }
             self.cgroups.retire(leaf);

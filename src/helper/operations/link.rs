@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::admin::administer::{Begin, Finish, Progress, Serve};
-use crate::admin::catalogue;
+use crate::admin::catalogue::{self, request};
 use crate::admin::operations::{Failed, Kind, Request};
 use crate::control::caller::Who;
 use crate::control::message::{Call, CallError, Reply};
@@ -76,7 +76,7 @@ impl Helper {
                     (true, Some(argv)) => argv,
                     _ => argv,
                 };
-                Serve::Program(catalogue::expand(argv, &order.parameters))
+                Serve::Program(request::expand(argv, &order.parameters))
             }
         };
         Ok(Reply::last(&Begin {

@@ -2,8 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::{Check, Draft};
+use crate::admin::catalogue::Catalogue;
 use crate::table::Grant;
+use crate::table::complaint::At;
 use crate::table::isolation::{Family, Isolation};
+use crate::table::schema::RawService;
 
 impl Check<'_> {
     pub(super) fn admin(&mut self, draft: Draft<'_>, isolation: &Isolation) -> Vec<Grant> {
@@ -18,5 +21,23 @@ impl Check<'_> {
             self.complain(given.place, draft.fault(problem).help(help));
         }
         given.value.iter().map(|at| at.value.clone()).collect()
+    }
+
+    /// Whether the catalogue has what services are to ask for.
+    pub(super) fn grants(&mut self, services: &[RawService], catalogue: &Catalogue) {
+        for raw in services {
+            for At { value, place } in raw.keys.admin.iter().flat_map(|at| &at.value) {
+                let checked = catalogue
+                    .for_services(&value.operation)
+                    .and_then(|operation| {
+                        let mut with = value.with.iter();
+                        with.try_for_each(|(name, globs)| operation.can_narrow(name, globs))
+                    });
+                if let Err(mut fault) = checked {
+                    fault.problem = format!("service \"{}\": {}", raw.name.value, fault.problem);
+                    self.complain(*place, fault);
+                }
+            }
+        }
     }
 }

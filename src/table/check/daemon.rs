@@ -30,6 +30,7 @@ impl Check<'_> {
                 .as_ref()
                 .map(|at| at.value)
                 .unwrap_or_default(),
+            operations: Vec::new(),
             audit: raw.audit.as_ref().map(|at| at.value).unwrap_or_default(),
             resources: raw
                 .resources

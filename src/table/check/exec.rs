@@ -190,7 +190,7 @@ impl Check<'_> {
         Some(state.value.clone())
     }
 
-    fn limits(&mut self, draft: Draft<'_>) -> Vec<Limit> {
+    pub(super) fn limits(&mut self, draft: Draft<'_>) -> Vec<Limit> {
         let Some(limits) = draft.pick(|k| &k.limits) else {
             return Vec::new();
         };
@@ -227,7 +227,7 @@ impl Check<'_> {
     }
 
     /// Who the server runs as. Not root: whoever started usherd, and the table may not say otherwise.
-    fn identity(&mut self, draft: Draft<'_>) -> Option<Identity> {
+    pub(super) fn identity(&mut self, draft: Draft<'_>) -> Option<Identity> {
         let user = draft.pick(|k| &k.user);
         if !self.host.root {
             self.refuse_switching(draft, user.as_ref());

@@ -23,7 +23,15 @@ struct Written<'a> {
     place: Place,
 }
 
-impl Written<'_> {
+impl<'a> Written<'a> {
+    fn of(draft: Draft<'a>) -> Self {
+        let picked = draft.pick(|k| &k.isolation);
+        Self {
+            raw: picked.as_ref().map(|picked| picked.value),
+            place: picked.as_ref().map_or(draft.place(), |picked| picked.place),
+        }
+    }
+
     fn place_of(&self, key: &str) -> Option<Place> {
         self.raw?.place_of(key)
     }
@@ -45,11 +53,19 @@ impl Written<'_> {
 
 impl Check<'_> {
     pub(super) fn isolation(&mut self, draft: Draft<'_>, program: &Path) -> Isolation {
-        let picked = draft.pick(|k| &k.isolation);
-        let written = Written {
-            raw: picked.as_ref().map(|picked| picked.value),
-            place: picked.as_ref().map_or(draft.place(), |picked| picked.place),
-        };
+        let isolation = self.settled_isolation(draft);
+        if draft.enabled() {
+            let written = Written::of(draft);
+            self.is_seen(draft, &isolation, program, &written);
+            self.dir_is_seen(draft, &isolation, &written);
+            self.shown_is_there(draft, &isolation, &written);
+        }
+        isolation
+    }
+
+    /// Each key in accord with the others, whatever this host has.
+    pub(super) fn settled_isolation(&mut self, draft: Draft<'_>) -> Isolation {
+        let written = Written::of(draft);
         let mut isolation = match written.raw {
             Some(raw) => raw.isolation.clone(),
             None => Isolation::preset(Preset::Standard),
@@ -58,11 +74,6 @@ impl Check<'_> {
         self.settle_mounts(draft, &mut isolation, &written);
         self.settle_processes(draft, &mut isolation, &written);
         self.settle_calls(draft, &mut isolation, &written);
-        if draft.enabled() {
-            self.is_seen(draft, &isolation, program, &written);
-            self.dir_is_seen(draft, &isolation, &written);
-            self.shown_is_there(draft, &isolation, &written);
-        }
         isolation
     }
 

@@ -1,6 +1,8 @@
 //! `admin`: operations that servers of a service may ask for.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
+
 use crate::table::Grant;
 use crate::table::complaint::{At, Fault};
 use crate::table::reader::{Reader, Value};
@@ -30,11 +32,11 @@ fn grant(r: &mut Reader<'_>, v: &Value<'_>) -> Option<Grant> {
         let operation = r.word(v, WANTED)?;
         return Some(Grant {
             operation,
-            with: Vec::new(),
+            with: BTreeMap::new(),
         });
     }
     let table = r.table(v, WANTED)?;
-    let (mut operation, mut with) = (None, Vec::new());
+    let (mut operation, mut with) = (None, BTreeMap::new());
     for (key, value) in table {
         match key.get_ref().as_ref() {
             "operation" => operation = r.word(value, "the name of an operation"),
@@ -56,9 +58,9 @@ fn grant(r: &mut Reader<'_>, v: &Value<'_>) -> Option<Grant> {
 }
 
 /// Parameters, and patterns one of which the value has to match.
-fn limits(r: &mut Reader<'_>, v: &Value<'_>) -> Option<Vec<(String, Vec<String>)>> {
+fn limits(r: &mut Reader<'_>, v: &Value<'_>) -> Option<BTreeMap<String, Vec<String>>> {
     let table = r.table(v, "a table such as { name = \"mail-*\" }")?;
-    let mut limits = Vec::with_capacity(table.len());
+    let mut limits = BTreeMap::new();
     for (key, value) in table {
         let patterns = r.one_or_more(value, "a pattern or a list of them", |r, v| {
             let text = r.string(v, "a pattern as in glob(7)")?;
@@ -71,7 +73,7 @@ fn limits(r: &mut Reader<'_>, v: &Value<'_>) -> Option<Vec<(String, Vec<String>)
             }
         });
         if let Some(patterns) = patterns {
-            limits.push((key.get_ref().to_string(), patterns));
+            limits.insert(key.get_ref().to_string(), patterns);
         }
     }
     Some(limits)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::{AUDIT_KEYS, BANNER_KEYS, DAEMON_LOG_KEYS, SOURCE_PREFIX_KEYS, UNDECIDED_KEYS};
-use crate::table::complaint::Fault;
+use crate::table::complaint::{At, Fault};
 use crate::table::reader::{Reader, Value};
 use crate::table::value::size;
 use crate::table::{
@@ -233,6 +233,16 @@ pub fn undecided(r: &mut Reader<'_>, v: &Value<'_>) -> Option<Undecided> {
         keep(slot, r.number(value, 1..=1_000_000));
     }
     Some(undecided)
+}
+
+/// `operations`: files of the catalogue. Those that make sense are read even if others do not.
+pub fn operations(r: &mut Reader<'_>, v: &Value<'_>) -> Option<Vec<At<String>>> {
+    let Some(items) = v.get_ref().as_array() else {
+        return r.mismatch(v, "a list of files such as [\"operations.d/*.toml\"]");
+    };
+    let entries = items.iter();
+    let read = entries.filter_map(|v| r.at(v, |r, v| r.word(v, "a file or a pattern")));
+    Some(read.collect())
 }
 
 /// A file holds at least one entry of the longest kind.
