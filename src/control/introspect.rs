@@ -11,7 +11,7 @@ use super::message::{Call, CallError, Reply};
 pub const SERVICE: Interface = Interface {
     name: "org.varlink.service",
     text: include_str!("org.varlink.service.varlink"),
-    callers: super::NOBODY,
+    waiting: 0,
 };
 
 #[derive(Debug, Deserialize)]

@@ -43,41 +43,29 @@ pub const ADMIN_SOCKET: &str = "admin.sock";
 pub struct Interface {
     pub name: &'static str,
     pub text: &'static str,
-    pub callers: Crowd,
+    /// Callers that wait for the answer to a call beyond the room for all callers; of one
+    /// user a quarter of it.
+    pub waiting: usize,
 }
-
-/// How many callers there may be at the same time.
-#[derive(Clone, Copy, Debug)]
-pub struct Crowd {
-    pub most: usize,
-    /// Of the files that may be open one in so many.
-    pub part: u64,
-}
-
-/// For what nobody is accepted on.
-const NOBODY: Crowd = Crowd { most: 0, part: 1 };
 
 pub const STATUS: Interface = Interface {
     name: "org.usherd.Status",
     text: include_str!("org.usherd.Status.varlink"),
-    callers: Crowd { most: 256, part: 8 },
+    waiting: 0,
 };
 
 pub const ADMIN: Interface = Interface {
     name: "org.usherd.Admin",
     text: include_str!("org.usherd.Admin.varlink"),
     // Operations take their time, and many may wait for theirs.
-    callers: Crowd {
-        most: 4096,
-        part: 4,
-    },
+    waiting: 4096,
 };
 
 /// Between the helper and an administrative server, on no socket.
 pub const OPERATION: Interface = Interface {
     name: "org.usherd.Operation",
     text: include_str!("org.usherd.Operation.varlink"),
-    callers: NOBODY,
+    waiting: 0,
 };
 
 /// The longest path that the address of a Unix socket holds (unix(7), `sun_path`), without its NUL.

@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use super::Crowd;
 use super::caller::Sees;
 
 /// How many callers there may be.
@@ -17,12 +16,12 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Where `files` may be open, as `crowd` has it. Whoever lacks descriptors loses those that
+    /// Where `files` may be open. Whoever lacks descriptors loses those that
     /// come with messages, and peers and servers need some too.
     #[must_use]
-    pub fn of(files: u64, crowd: Crowd) -> Self {
-        let all = usize::try_from(files / crowd.part).unwrap_or(usize::MAX);
-        let all = all.clamp(8, crowd.most.max(8));
+    pub fn of(files: u64) -> Self {
+        let all = usize::try_from(files / 8).unwrap_or(usize::MAX);
+        let all = all.clamp(8, 256);
         Self {
             all,
             of_one: all / 4,
@@ -119,7 +118,7 @@ mod tests {
     #[test]
     fn where_files_are_few_so_are_callers() {
         let of = |files| {
-            let Limits { all, of_one } = Limits::of(files, crate::control::STATUS.callers);
+            let Limits { all, of_one } = Limits::of(files);
             (all, of_one)
         };
         assert_eq!(of(u64::MAX), (256, 64));

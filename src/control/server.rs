@@ -107,7 +107,7 @@ impl<T> Server<T> {
             serial: 0,
             next_sweep: None,
             retry: None,
-            limits: Limits::of(u64::MAX, interface.callers),
+            limits: Limits::of(u64::MAX),
             spent: HashMap::new(),
             denied: 0,
             last_denied: None,
@@ -123,7 +123,9 @@ impl<T> Server<T> {
     ) -> io::Result<()> {
         let files = getrlimit(Resource::RLIMIT_NOFILE);
         let files = files.map_or(u64::MAX, |(soft, _)| soft);
-        self.limits = Limits::of(files, self.interface.callers);
+        self.limits = Limits::of(files);
+        let quarter = usize::try_from(files / 4).unwrap_or(usize::MAX);
+        self.interface.waiting = self.interface.waiting.min(quarter);
         let fd = listener.as_fd().as_raw_fd();
         registry.register(&mut SourceFd(&fd), token, Interest::READABLE)?;
         self.listener = Some(listener);
@@ -475,25 +477,31 @@ impl<T> Server<T> {
         self.next_sweep.into_iter().chain(self.retry).min()
     }
 
-    /// Beyond the limits somebody has to go. `false`: the one who comes, for all that his
-    /// user has are being answered.
+    /// Beyond the limits somebody has to go. `false`: the one who comes.
     fn make_room(&mut self, uid: u32, registry: &Registry) -> bool {
-        let accepted = self.callers.iter().filter(|(_, caller)| !caller.brought);
-        let standing = accepted.map(|(place, caller)| Standing {
+        let accepted = || self.callers.iter().filter(|(_, caller)| !caller.brought);
+        let apart = self.interface.waiting;
+        let waits = |caller: &Caller<T>| apart > 0 && caller.waits.is_some();
+        let (mut waiting, mut of_his) = (0, 0);
+        for (_, caller) in accepted().filter(|(_, caller)| waits(caller)) {
+            waiting += 1;
+            of_his += usize::from(caller.uid == uid);
+        }
+        if apart > 0 && (waiting >= apart || of_his >= apart / 4) {
+            return false;
+        }
+        let others = accepted().filter(|(_, caller)| !waits(caller));
+        let standing = others.map(|(place, caller)| Standing {
             place,
             uid: caller.uid,
             sees: caller.who.map(|who| who.sees),
             waits: caller.waits.is_some(),
             moved: caller.connection.moved,
         });
-        let Some(place) = room::who_goes(standing, self.count, uid, self.limits) else {
-            return true;
-        };
-        let goes = self.callers.get(place);
-        if goes.is_some_and(|caller| caller.uid == uid && caller.waits.is_some()) {
-            return false;
+        let count = self.count - waiting;
+        if let Some(place) = room::who_goes(standing, count, uid, self.limits) {
+            self.drop_caller(place, registry);
         }
-        self.drop_caller(place, registry);
         true
     }
 
