@@ -59,6 +59,15 @@ impl Failure {
         Self::new(Exit::Unavailable, text)
     }
 
+    /// The catalogue does not have it.
+    #[must_use]
+    pub fn no_such_operation(name: &str) -> Self {
+        let mut parameters = Map::new();
+        parameters.insert("operation".to_owned(), json!(name));
+        let error = format!("{}.NoSuchOperation", crate::control::ADMIN.name);
+        refused(Path::new(""), error, parameters)
+    }
+
     /// Connecting to `path` came to nothing.
     #[must_use]
     pub fn of_connect(path: &Path, err: &io::Error) -> Self {

@@ -92,6 +92,7 @@ impl Parameter {
             list: self.list,
             optional: self.optional || self.default.is_some(),
             secret: self.secret,
+            lines: matches!(self.kind, Kind::Text { lines: true, .. }),
             default: self.default.as_ref().map(plain),
             limits: self.limits(),
         }

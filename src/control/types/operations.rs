@@ -29,6 +29,8 @@ pub struct Parameter {
     pub list: bool,
     pub optional: bool,
     pub secret: bool,
+    #[serde(default)]
+    pub lines: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
