@@ -64,8 +64,14 @@ _usherctl() {
             usherctl,log)
                 cmd="usherctl__subcmd__log"
                 ;;
+            usherctl,ops)
+                cmd="usherctl__subcmd__ops"
+                ;;
             usherctl,reload)
                 cmd="usherctl__subcmd__reload"
+                ;;
+            usherctl,run)
+                cmd="usherctl__subcmd__run"
                 ;;
             usherctl,security)
                 cmd="usherctl__subcmd__security"
@@ -93,6 +99,9 @@ _usherctl() {
                 ;;
             usherctl,upgrade)
                 cmd="usherctl__subcmd__upgrade"
+                ;;
+            usherctl,words)
+                cmd="usherctl__subcmd__words"
                 ;;
             usherctl__subcmd__audit,export)
                 cmd="usherctl__subcmd__audit__subcmd__export"
@@ -166,8 +175,14 @@ _usherctl() {
             usherctl__subcmd__help,log)
                 cmd="usherctl__subcmd__help__subcmd__log"
                 ;;
+            usherctl__subcmd__help,ops)
+                cmd="usherctl__subcmd__help__subcmd__ops"
+                ;;
             usherctl__subcmd__help,reload)
                 cmd="usherctl__subcmd__help__subcmd__reload"
+                ;;
+            usherctl__subcmd__help,run)
+                cmd="usherctl__subcmd__help__subcmd__run"
                 ;;
             usherctl__subcmd__help,security)
                 cmd="usherctl__subcmd__help__subcmd__security"
@@ -196,6 +211,9 @@ _usherctl() {
             usherctl__subcmd__help,upgrade)
                 cmd="usherctl__subcmd__help__subcmd__upgrade"
                 ;;
+            usherctl__subcmd__help,words)
+                cmd="usherctl__subcmd__help__subcmd__words"
+                ;;
             usherctl__subcmd__help__subcmd__audit,export)
                 cmd="usherctl__subcmd__help__subcmd__audit__subcmd__export"
                 ;;
@@ -212,7 +230,7 @@ _usherctl() {
 
     case "${cmd}" in
         usherctl)
-            opts="-h -V --runtime-dir --json --help --version status list show instances stats top explain check security reload upgrade enable disable drain stop start kill log events ban unban bans audit completions generate help"
+            opts="-h -V --runtime-dir --json --help --version status list show instances stats top explain check security reload upgrade enable disable drain stop start kill log events ban unban bans audit ops run words completions generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -656,7 +674,7 @@ _usherctl() {
             return 0
             ;;
         usherctl__subcmd__help)
-            opts="status list show instances stats top explain check security reload upgrade enable disable drain stop start kill log events ban unban bans audit completions generate help"
+            opts="status list show instances stats top explain check security reload upgrade enable disable drain stop start kill log events ban unban bans audit ops run words completions generate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -935,7 +953,35 @@ _usherctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        usherctl__subcmd__help__subcmd__ops)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         usherctl__subcmd__help__subcmd__reload)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        usherctl__subcmd__help__subcmd__run)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1075,6 +1121,20 @@ _usherctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        usherctl__subcmd__help__subcmd__words)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         usherctl__subcmd__instances)
             opts="-h --runtime-dir --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -1155,8 +1215,44 @@ _usherctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        usherctl__subcmd__ops)
+            opts="-h --runtime-dir --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --runtime-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         usherctl__subcmd__reload)
             opts="-y -h --yes --runtime-dir --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --runtime-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        usherctl__subcmd__run)
+            opts="-h --dry-run --runtime-dir --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1330,6 +1426,24 @@ _usherctl() {
             return 0
             ;;
         usherctl__subcmd__upgrade)
+            opts="-h --runtime-dir --json --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --runtime-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        usherctl__subcmd__words)
             opts="-h --runtime-dir --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

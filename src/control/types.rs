@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 mod isolation;
+pub mod operations;
 
 pub use isolation::{
     Exposure, ExposureReason, GetIsolation, Isolation, Level, Mechanism, Missing, SeenInstance,

@@ -208,6 +208,25 @@ pub enum Command {
         #[command(subcommand)]
         command: AuditCommand,
     },
+    /// Administrative operations: who may ask for each, and what it needs
+    Ops {
+        /// All about this one
+        operation: Option<String>,
+    },
+    /// Ask for an administrative operation; interrupted, it is ended
+    Run {
+        /// Its name, as `usherctl ops` shows it
+        operation: String,
+        /// NAME=VALUE, with NAME=@FILE from a file and with NAME=- from stdin; again for each item of a list
+        #[arg(value_name = "NAME=VALUE")]
+        parameters: Vec<String>,
+        /// Only tell what it would do
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Names of operations, or of the parameters of one, a line each: for completion
+    #[command(hide = true)]
+    Words { operation: Option<String> },
     /// Print what makes a shell complete usherctl's commands
     Completions {
         /// Which one

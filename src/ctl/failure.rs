@@ -59,6 +59,15 @@ impl Failure {
         Self::new(Exit::Unavailable, text)
     }
 
+    /// The catalogue does not have it.
+    #[must_use]
+    pub fn no_such_operation(name: &str) -> Self {
+        let mut parameters = Map::new();
+        parameters.insert("operation".to_owned(), json!(name));
+        let error = format!("{}.NoSuchOperation", crate::control::ADMIN.name);
+        refused(Path::new(""), error, parameters)
+    }
+
     /// Connecting to `path` came to nothing.
     #[must_use]
     pub fn of_connect(path: &Path, err: &io::Error) -> Self {
@@ -162,6 +171,7 @@ fn refused(path: &Path, name: String, parameters: Map<String, Value>) -> Failure
     let (exit, text) = match short {
         "TableWrong" => (Exit::Config, table_wrong(&said)),
         "PermissionDenied" => (Exit::NotPermitted, not_permitted(path).text),
+        "NotPermitted" => (Exit::NotPermitted, sentence(short, &name, &said)),
         _ => (Exit::Refused, sentence(short, &name, &said)),
     };
     Failure {
@@ -208,6 +218,20 @@ fn sentence(short: &str, name: &str, said: &Said<'_>) -> String {
             "not upgraded, and everything is as it was: {}",
             said.lines("reason")
         ),
+        "NoSuchOperation" => format!(
+            "no operation \"{}\"; `usherctl ops` shows those there are",
+            said.text("operation")
+        ),
+        "WrongParameter" => wrong_parameter(said),
+        "NotPermitted" => format!("{} is not for you: {reason}", said.text("operation")),
+        "TooManyOperations" => {
+            format!("{} has to wait: {reason}", said.text("operation"))
+        }
+        "OperationFailed" => format!(
+            "{} came to nothing: {}",
+            said.text("operation"),
+            said.lines("reason")
+        ),
         "Draining" => "usherd is ending and changes nothing any more".to_owned(),
         "Failed" => format!("it could not be done and everything is as it was: {reason}"),
         "InvalidParameter" => format!(
@@ -222,6 +246,18 @@ fn sentence(short: &str, name: &str, said: &Said<'_>) -> String {
             let parameters = escape(&Value::Object(said.0.clone()).to_string()).into_owned();
             format!("refused: {}: {parameters}", escape(name))
         }
+    }
+}
+
+fn wrong_parameter(said: &Said<'_>) -> String {
+    let (operation, reason) = (said.text("operation"), said.text("reason"));
+    match said.text("parameter").as_str() {
+        "" => format!("{operation} does not take that: {reason}"),
+        "dry_run" => format!("{operation} was not tried: {reason}"),
+        parameter => format!(
+            "{operation} does not take that {parameter}: {reason}; `usherctl ops {operation}` \
+             shows its parameters"
+        ),
     }
 }
 

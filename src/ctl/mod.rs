@@ -6,6 +6,7 @@
 //! - [`failure`]: errors as sentences, and exit codes
 //! - [`status`], [`show`], [`figures`], [`events`], [`bans`]: what there is
 //! - [`audit`]: what was asked
+//! - [`operations`]: what can be asked for, and asking for it
 //! - [`top`]: the same, live on the whole screen
 //! - [`security`]: how exposed services leave the host, and what keeps them from it
 //! - [`reload`], [`change`]: what is to be otherwise
@@ -31,6 +32,7 @@ pub mod generate;
 pub(crate) mod grid;
 mod manual;
 mod offline;
+mod operations;
 mod rates;
 mod reload;
 mod security;
@@ -99,6 +101,20 @@ fn obey(console: &Console, command: Command) -> Result<(), Failure> {
         Command::Unban { prefix } => bans::unban(console, prefix),
         Command::Bans => bans::bans(console),
         Command::Audit { log, command } => audit::audit(console, log, command),
+        Command::Ops { operation } => operations::ops(console, operation),
+        Command::Run {
+            operation,
+            parameters,
+            dry_run,
+        } => operations::run(
+            console,
+            operations::Asked {
+                operation,
+                parameters,
+                dry_run,
+            },
+        ),
+        Command::Words { operation } => operations::words(console, operation),
         Command::Completions { shell } => generate::completions(console, shell),
         Command::Generate { dir } => generate::generate(console, &dir),
     }
@@ -124,12 +140,17 @@ fn report(console: &Console, mut failure: Failure) -> Exit {
     failure.exit
 }
 
-/// The service whose name was mistyped, perhaps.
+/// The service or operation whose name was mistyped, perhaps.
 fn suggestion(console: &Console, failure: &Failure) -> Option<String> {
-    if failure.error_name() != Some("NoSuchService") {
-        return None;
-    }
     let (_, parameters) = failure.error.as_ref()?;
+    match failure.error_name()? {
+        "NoSuchService" => {}
+        "NoSuchOperation" => {
+            let wrong = parameters.get("operation")?.as_str()?;
+            return operations::near(console, wrong);
+        }
+        _ => return None,
+    }
     let wrong = parameters.get("service")?.as_str()?;
     let mut link = console.status().ok()?;
     let all: GetServices = link.call("GetServices", &OfService::default()).ok()?;

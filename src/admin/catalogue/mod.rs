@@ -4,6 +4,7 @@
 //! - [`shipped`], [`read`], [`parameter`], [`merge`]: its files
 //! - [`check`]: what they mean together
 //! - [`request`], [`values`], [`pattern`]: what a caller may give
+//! - `shown`: what callers are told of it
 //! - [`template`]: `{NAME}` in arguments and paths
 #![forbid(unsafe_code)]
 
@@ -14,6 +15,7 @@ pub mod pattern;
 pub(crate) mod read;
 pub mod request;
 pub mod shipped;
+mod shown;
 pub mod template;
 pub mod values;
 
@@ -85,6 +87,8 @@ pub struct Operation {
 pub struct Operators {
     pub users: Vec<u32>,
     pub groups: Vec<u32>,
+    /// The same in words: `user backup`, `group operator`.
+    pub names: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

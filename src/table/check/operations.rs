@@ -42,15 +42,7 @@ impl Check<'_> {
         is_shipped: &dyn Fn(Place) -> bool,
     ) -> Option<Operation> {
         let serve = serve(raw, is_shipped, &mut self.complaints);
-        let operators = Operators {
-            users: self.numbers(&raw.users, is_shipped, |check, name| {
-                let found = check.directory.user(name)?;
-                Ok(found.account.uid)
-            }),
-            groups: self.numbers(&raw.groups, is_shipped, |check, name| {
-                check.directory.group(name)
-            }),
-        };
+        let operators = self.operators(raw, is_shipped);
         let wanted = raw.enabled.as_ref().is_none_or(|at| at.value);
         let unmet = self.missing_account(&raw.keys, is_shipped);
         let exec = self.administrative_server(raw, unmet.is_some());
@@ -84,23 +76,28 @@ impl Check<'_> {
     }
 
     /// Accounts of `operators`. What a shipped file names need not be on this host.
-    fn numbers(
-        &mut self,
-        named: &[At<String>],
-        is_shipped: &dyn Fn(Place) -> bool,
-        number: impl Fn(&mut Self, &str) -> Result<u32, crate::table::complaint::Fault>,
-    ) -> Vec<u32> {
-        let mut numbers = Vec::new();
-        for At { value, place } in named {
-            match number(self, value) {
-                Ok(number) => numbers.push(number),
+    fn operators(&mut self, raw: &RawOperation, is_shipped: &dyn Fn(Place) -> bool) -> Operators {
+        let mut operators = Operators::default();
+        let users = raw.users.iter().map(|at| ("user", at));
+        let groups = raw.groups.iter().map(|at| ("group", at));
+        for (kind, At { value, place }) in users.chain(groups) {
+            let (found, numbers) = match kind {
+                "user" => {
+                    let found = self.directory.user(value);
+                    (found.map(|found| found.account.uid), &mut operators.users)
+                }
+                _ => (self.directory.group(value), &mut operators.groups),
+            };
+            match found {
+                Ok(number) => {
+                    numbers.push(number);
+                    operators.names.push(format!("{kind} {value}"));
+                }
                 Err(_) if is_shipped(*place) => {}
                 Err(fault) => self.complain(*place, fault),
             }
         }
-        numbers.sort_unstable();
-        numbers.dedup();
-        numbers
+        operators
     }
 
     /// An account of a shipped file that this host does not have.

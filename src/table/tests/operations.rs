@@ -124,7 +124,11 @@ fn keys_become_values() {
     let catalogue = catalogue(&[("own.toml", OWN)]);
     let publish = operation(&catalogue, "site.publish");
     assert_eq!(publish.operators.users, [1000]);
-    assert_eq!(publish.operators.groups, [4, 33]);
+    assert_eq!(publish.operators.groups, [33, 4]);
+    assert_eq!(
+        publish.operators.names,
+        ["user alice", "group www", "group adm"]
+    );
     assert!(publish.services && publish.dry_run && publish.enabled);
     assert_eq!(publish.time_limit, Duration::from_secs(120));
     assert_eq!((publish.output_limit, publish.concurrency), (1 << 20, 1));

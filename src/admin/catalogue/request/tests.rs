@@ -9,62 +9,7 @@ use super::*;
 use crate::table::host::tests::host;
 use crate::table::{Source, load};
 
-const ENTRY: &str = r#"
-[operation.try]
-description = "One parameter of each type"
-builtin = "report.host"
-services = true
-
-[operation.try.parameters]
-text = { type = "string", optional = true }
-word = { type = "string", optional = true, pattern = "[a-z-]+|é", min_length = 2, max_length = 5 }
-listed = { type = "string", optional = true, allow = ["net.ipv4.*", "kernel.hostname"] }
-nothing = { type = "string", optional = true, allow = [] }
-lines = { type = "string", optional = true, lines = true, min_length = 0, max_length = 4000 }
-password = { type = "string", optional = true, secret = true }
-number = { type = "integer", optional = true, min = -3, max = 7 }
-flag = { type = "boolean", optional = true }
-choice = { type = "choice", optional = true, of = ["on", "off"] }
-path = { type = "path", optional = true, roots = ["/srv/www", "/var/lib"] }
-user = { type = "user", optional = true }
-group = { type = "group", optional = true }
-service = { type = "service", optional = true }
-instance = { type = "instance", optional = true }
-prefix = { type = "prefix", optional = true }
-span = { type = "duration", optional = true, max = "1h" }
-size = { type = "size", optional = true, max = "1G" }
-many = { type = "string", optional = true, list = true, max_length = 3 }
-usual = { type = "integer", default = 5 }
-
-[operation.own]
-description = "What is its own"
-builtin = "report.host"
-services = true
-
-[operation.own.parameters]
-service = { type = "service", own = true }
-instance = { type = "instance", own = true, optional = true }
-services = { type = "service", own = true, list = true }
-file = { type = "path", own = true, optional = true, roots = ["/var/lib", "/srv"] }
-
-[operation.needs]
-description = "One that must be given"
-builtin = "report.host"
-
-[operation.needs.parameters]
-name = { type = "string" }
-
-[operation.program]
-description = "A program of the host"
-exec = ["/bin/x", "-v", "--name={name}", "{first}", "--", "{admitted}", "{rest}", "a{name}b{{}}", "{many}"]
-
-[operation.program.parameters]
-name = { type = "string", optional = true }
-first = { type = "string", optional = true }
-admitted = { type = "string", optional = true, pattern = "[a-z-]+" }
-rest = { type = "string", optional = true }
-many = { type = "integer", list = true, optional = true }
-"#;
+const ENTRY: &str = include_str!("../../../../tests/fuzz/parameters.toml");
 
 fn entry(name: &str) -> Operation {
     let dir = tempfile::tempdir().unwrap();
