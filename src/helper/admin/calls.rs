@@ -36,7 +36,10 @@ impl Helper {
         let (_, method) = call.target();
         match method {
             "Run" => return self.run_operation(who, caller, call, now),
-            "GetOperations" => return self.get_operations(who, caller, call),
+            "GetOperations" => {
+                let told = self.get_operations(who, caller, call);
+                return Answer::Reply(told.unwrap_or_else(Reply::Error));
+            }
             _ => {}
         }
         let looks = who.sees == Sees::Looks && method == "GetIsolation";
@@ -138,6 +141,7 @@ impl Helper {
                 let types::ThePrefix { prefix } = call.take()?;
                 self.unban(&prefix)
             }
+            "CheckPermission" => self.check_permission(call).map(Answer::Reply),
             "GetBans" => {
                 let _: Nothing = call.take()?;
                 Ok(Answer::Reply(Reply::last(&self.show_bans())))

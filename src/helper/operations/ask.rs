@@ -16,22 +16,12 @@ use crate::admin::operations::{Caller, Parameters};
 use crate::control::caller::{Sees, Who};
 use crate::control::message::{Call, CallError};
 use crate::control::server::Answer;
+use crate::control::types::operations::RunWhat;
 use crate::helper::admin::{Wait, rule};
 use crate::helper::core::{Helper, Phase};
 use crate::ids::{InstanceId, ServiceId};
 use crate::sandbox::blueprint::STATE;
-use crate::table::{Exec, Serve};
-
-/// Parameters of `Run`.
-#[derive(Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Run {
-    operation: String,
-    #[serde(default)]
-    parameters: Option<Map<String, Value>>,
-    #[serde(default)]
-    dry_run: Option<bool>,
-}
+use crate::table::Exec;
 
 impl Helper {
     pub(in crate::helper) fn run_operation(
@@ -53,7 +43,7 @@ impl Helper {
         call: &mut Call,
         now: Instant,
     ) -> Result<u32, CallError> {
-        let Run {
+        let RunWhat {
             operation: name,
             parameters: given,
             dry_run,
@@ -138,41 +128,42 @@ impl Helper {
         who: Who,
         asker: &Asker,
     ) -> Result<(Operation, String), CallError> {
-        let found = self.table.catalogue.find(name).cloned();
-        let denied = |reason: String| {
-            CallError::admin(
-                "NotPermitted",
-                json!({ "operation": name, "reason": reason }),
-            )
+        let Some(operation) = self.table.catalogue.find(name) else {
+            let unknown = json!({ "operation": name });
+            return Err(CallError::admin("NoSuchOperation", unknown));
         };
+        match self.may(operation, who, asker) {
+            Ok(rule) => Ok((operation.clone(), rule)),
+            Err(reason) => {
+                let parameters = json!({ "operation": name, "reason": reason });
+                Err(CallError::admin("NotPermitted", parameters))
+            }
+        }
+    }
+
+    /// The rule by which he may, or why not.
+    pub(super) fn may(
+        &self,
+        operation: &Operation,
+        who: Who,
+        asker: &Asker,
+    ) -> Result<String, String> {
         let service = self.service_of(who);
         let standing = match (&who.sees, &service) {
             (Sees::Everything, _) => Standing::Everything(rule(who)),
-            (Sees::Service(_), Some((service, exec))) => {
-                if asker.instance.is_none() {
-                    let why = "the instance that it belongs to has ended";
-                    return Err(denied(why.to_owned()));
-                }
-                Standing::Service {
-                    name: service,
-                    grants: &exec.admin,
-                }
+            (Sees::Service(_), Some(_)) if asker.instance.is_none() => {
+                return Err("the instance that it belongs to has ended".to_owned());
             }
+            (Sees::Service(_), Some((service, exec))) => Standing::Service {
+                name: service,
+                grants: &exec.admin,
+            },
             _ => Standing::Operator {
                 uid: who.uid,
                 groups: &asker.groups,
             },
         };
-        let Some(operation) = found else {
-            return Err(CallError::admin(
-                "NoSuchOperation",
-                json!({ "operation": name }),
-            ));
-        };
-        match authorise::may(&operation, &standing) {
-            Ok(rule) => Ok((operation, rule)),
-            Err(reason) => Err(denied(reason)),
-        }
+        authorise::may(operation, &standing)
     }
 
     /// The service that a caller is a server of, as the table has it now.
@@ -184,16 +175,6 @@ impl Helper {
         exec_of(self, name).map(|exec| (name.to_owned(), exec))
     }
 
-    /// What a caller may know of the catalogue: all of it, and what of it is for him.
-    pub(in crate::helper) fn get_operations(
-        &self,
-        _who: Who,
-        _number: u64,
-        _call: Call,
-    ) -> Answer<Wait> {
-        Answer::Reply(crate::control::message::Reply::Last(json!({})))
-    }
-
     fn sensible(
         &self,
         operation: &Operation,
@@ -202,24 +183,9 @@ impl Helper {
         asker: &Asker,
     ) -> Result<Parameters, CallError> {
         let service = self.service_of(who);
-        let none = BTreeMap::new();
-        let state = service
-            .as_ref()
-            .and_then(|(_, exec)| exec.state.as_ref())
-            .map(|state| Path::new(STATE).join(state));
-        let asking = match (&service, asker.instance) {
-            (Some((name, exec)), Some(instance)) => Asking::Service {
-                name,
-                instance: instance.0,
-                state: state.as_deref(),
-                with: (exec.admin.iter())
-                    .find(|grant| grant.operation == operation.name)
-                    .map_or(&none, |grant| &grant.with),
-            },
-            _ => Asking::Operator,
-        };
+        let service = service.as_ref().map(|(name, exec)| (name.as_str(), *exec));
+        let checked = self.check_for(operation, given, service, asker.instance);
         let name = &operation.name;
-        let checked = operation.check(given, asking, &World(self));
         checked.map_err(|wrong| match wrong {
             Wrong::Parameter {
                 name: parameter,
@@ -236,6 +202,53 @@ impl Helper {
                 json!({ "operation": name, "reason": format!("{parameter}: {reason}") }),
             ),
         })
+    }
+
+    /// Whether parameters would be taken, of an operator or of a service; why not.
+    pub(super) fn would_take(
+        &self,
+        operation: &Operation,
+        given: &Map<String, Value>,
+        service: Option<&str>,
+    ) -> Result<(), String> {
+        let found = service.and_then(|name| Some((name, exec_of(self, name)?)));
+        // Any of them: what is whose does not depend on which.
+        let instance = found.and_then(|(name, _)| {
+            let mut instances = self.instances.iter();
+            let one = instances.find(|instance| &*instance.name == name);
+            one.map(|one| one.id)
+        });
+        let instance = instance.or(found.map(|_| InstanceId(0)));
+        let checked = self.check_for(operation, given, found, instance);
+        checked.map(drop).map_err(|wrong| match wrong {
+            Wrong::Parameter { name, reason } | Wrong::NotPermitted { name, reason } => {
+                format!("{name}: {reason}")
+            }
+        })
+    }
+
+    fn check_for(
+        &self,
+        operation: &Operation,
+        given: &Map<String, Value>,
+        service: Option<(&str, &Exec)>,
+        instance: Option<InstanceId>,
+    ) -> Result<Parameters, Wrong> {
+        let none = BTreeMap::new();
+        let state = service.and_then(|(_, exec)| exec.state.as_ref());
+        let state = state.map(|state| Path::new(STATE).join(state));
+        let asking = match (service, instance) {
+            (Some((name, exec)), Some(instance)) => Asking::Service {
+                name,
+                instance: instance.0,
+                state: state.as_deref(),
+                with: (exec.admin.iter())
+                    .find(|grant| grant.operation == operation.name)
+                    .map_or(&none, |grant| &grant.with),
+            },
+            _ => Asking::Operator,
+        };
+        operation.check(given, asking, &World(self))
     }
 
     fn has_room(
@@ -321,9 +334,8 @@ fn source(who: Who) -> Source {
 }
 
 pub(super) fn exec_of<'a>(helper: &'a Helper, name: &str) -> Option<&'a Exec> {
-    let mut services = helper.table.services.iter();
-    match &services.find(|service| service.name == name)?.serve {
-        Serve::Exec(exec) => Some(exec),
-        Serve::Builtin(_) | Serve::Forward(_) => None,
-    }
+    let mut execs = helper.execs();
+    execs
+        .find(|(known, _)| *known == name)
+        .map(|(_, exec)| exec)
 }

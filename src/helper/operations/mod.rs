@@ -4,6 +4,7 @@
 //! - `ask`: may he, and does it make sense; if so it is written down
 //! - `launch`: the process, with what the catalogue gives it and no more
 //! - `link`: what that process says
+//! - `tell`: what there is, and for whom
 //! - `end`: its result, its time limit, a caller who has left
 //!
 //! Whatever a request needs of the catalogue goes with it, so a reload changes
@@ -26,6 +27,7 @@ mod ask;
 mod end;
 mod launch;
 mod link;
+mod tell;
 
 /// Where their processes are among the cgroups of services: no service has such a name.
 pub const CGROUP: &str = "@operations";
@@ -36,6 +38,11 @@ const MOST_AT_WORK: usize = 64;
 const MOST_WAITING: usize = 2048;
 /// and of one caller, if that is a service or may not do everything.
 const MOST_WAITING_OF_ONE: usize = 64;
+
+/// The parameters of a method that takes none.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
 
 /// What was asked for and may be done.
 #[derive(Debug)]
