@@ -12,7 +12,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+mod accounts;
 mod host;
+mod tool;
 
 /// What is to be done, as the helper says it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -161,7 +163,16 @@ pub type Outcome = Result<Value, Failed>;
 type Function = fn(&Request, &mut dyn Usherd) -> Outcome;
 
 /// Everything that is built in. A name here is what `builtin` may say in the catalogue.
-pub const ALL: &[(&str, Function)] = &[("report.host", host::report)];
+pub const ALL: &[(&str, Function)] = &[
+    ("report.host", host::report),
+    ("user.create", accounts::create_user),
+    ("user.delete", accounts::delete_user),
+    ("user.lock", accounts::lock_user),
+    ("user.unlock", accounts::unlock_user),
+    ("group.create", accounts::create_group),
+    ("group.delete", accounts::delete_group),
+    ("group.member", accounts::change_member),
+];
 
 /// Carries out a built-in operation.
 pub fn run(builtin: &str, request: &Request, usherd: &mut dyn Usherd) -> Outcome {
