@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 mod accounts;
+mod firewall;
 mod host;
 mod tool;
 
@@ -172,6 +173,11 @@ pub const ALL: &[(&str, Function)] = &[
     ("group.create", accounts::create_group),
     ("group.delete", accounts::delete_group),
     ("group.member", accounts::change_member),
+    ("firewall.ban", firewall::ban),
+    ("firewall.unban", firewall::unban),
+    ("firewall.open", firewall::open),
+    ("firewall.close", firewall::close),
+    ("firewall.list", firewall::list),
 ];
 
 /// Carries out a built-in operation.
