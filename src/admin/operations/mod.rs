@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 mod accounts;
 mod firewall;
 mod host;
+mod network;
 mod tool;
 
 /// What is to be done, as the helper says it.
@@ -178,6 +179,11 @@ pub const ALL: &[(&str, Function)] = &[
     ("firewall.open", firewall::open),
     ("firewall.close", firewall::close),
     ("firewall.list", firewall::list),
+    ("network.address.list", network::list_addresses),
+    ("network.address.add", network::add_address),
+    ("network.address.remove", network::remove_address),
+    ("sysctl.get", network::get_setting),
+    ("sysctl.set", network::set_setting),
 ];
 
 /// Carries out a built-in operation.
