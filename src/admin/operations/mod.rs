@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 mod accounts;
+mod drivers;
 mod firewall;
 mod host;
 mod network;
@@ -184,6 +185,9 @@ pub const ALL: &[(&str, Function)] = &[
     ("network.address.remove", network::remove_address),
     ("sysctl.get", network::get_setting),
     ("sysctl.set", network::set_setting),
+    ("driver.list", drivers::list),
+    ("driver.load", drivers::load),
+    ("driver.unload", drivers::unload),
 ];
 
 /// Carries out a built-in operation.
