@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 mod accounts;
+mod authorisation;
 mod drivers;
 mod firewall;
 mod host;
@@ -188,6 +189,7 @@ pub const ALL: &[(&str, Function)] = &[
     ("driver.list", drivers::list),
     ("driver.load", drivers::load),
     ("driver.unload", drivers::unload),
+    ("auth.check", authorisation::check),
 ];
 
 /// Carries out a built-in operation.
