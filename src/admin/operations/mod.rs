@@ -18,6 +18,7 @@ mod drivers;
 mod firewall;
 mod host;
 mod network;
+mod packages;
 mod tool;
 
 /// What is to be done, as the helper says it.
@@ -190,6 +191,9 @@ pub const ALL: &[(&str, Function)] = &[
     ("driver.load", drivers::load),
     ("driver.unload", drivers::unload),
     ("auth.check", authorisation::check),
+    ("package.update", packages::update),
+    ("package.install", packages::install),
+    ("package.configure", packages::configure),
 ];
 
 /// Carries out a built-in operation.
