@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 mod accounts;
 mod authorisation;
 mod drivers;
+mod files;
 mod firewall;
 mod host;
 mod network;
@@ -194,6 +195,7 @@ pub const ALL: &[(&str, Function)] = &[
     ("package.update", packages::update),
     ("package.install", packages::install),
     ("package.configure", packages::configure),
+    ("file.install", files::install),
 ];
 
 /// Carries out a built-in operation.
