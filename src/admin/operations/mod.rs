@@ -20,6 +20,7 @@ mod firewall;
 mod host;
 mod network;
 mod packages;
+mod remote_access;
 mod tool;
 
 /// What is to be done, as the helper says it.
@@ -196,6 +197,9 @@ pub const ALL: &[(&str, Function)] = &[
     ("package.install", packages::install),
     ("package.configure", packages::configure),
     ("file.install", files::install),
+    ("remote_access.grant", remote_access::grant),
+    ("remote_access.revoke", remote_access::revoke),
+    ("remote_access.list", remote_access::list),
 ];
 
 /// Carries out a built-in operation.

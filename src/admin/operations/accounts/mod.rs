@@ -278,6 +278,14 @@ pub fn ordinary_user(name: &str, ranges: &Ranges) -> Result<User, Failed> {
     Ok(user)
 }
 
+/// All that /etc/passwd has and that are in range.
+pub fn ordinary_users(ranges: &Ranges) -> Result<Vec<User>, Failed> {
+    let text = to("read /etc/passwd", fs::read_to_string("/etc/passwd"))?;
+    let names = text.lines().filter_map(|line| line.split(':').next());
+    let users = names.filter_map(|name| ordinary_user(name, ranges).ok());
+    Ok(users.collect())
+}
+
 fn ordinary_group(name: &str, ranges: &Ranges) -> Result<Group, Failed> {
     let absent = || Failed::new(Kind::NotFound, format!("there is no group \"{name}\""));
     let group = group(name)?.ok_or_else(absent)?;
