@@ -1,5 +1,8 @@
 //! Linux-PAM, loaded when a service wants it: usherd neither needs it to be
 //! built nor to run services that have no use for it. See pam(3).
+//!
+//! Sessions answer no question of a module; who checks a password answers one
+//! that is not echoed, with that.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -12,8 +15,12 @@ const SUCCESS: c_int = 0;
 const SYSTEM_ERR: c_int = 4;
 const BUF_ERR: c_int = 5;
 const CONV_ERR: c_int = 19;
+/// An empty password is none.
+const DISALLOW_NULL_AUTHTOK: c_int = 0x1;
 const ESTABLISH_CRED: c_int = 0x2;
 const DELETE_CRED: c_int = 0x4;
+/// A question whose answer is not to be seen: for a password.
+const PROMPT_ECHO_OFF: c_int = 1;
 /// Styles of messages that want no answer.
 const ERROR_MSG: c_int = 3;
 const TEXT_INFO: c_int = 4;
@@ -28,6 +35,21 @@ const LONGEST_SAID: usize = 200;
 pub enum Item {
     Tty = 3,
     RemoteHost = 4,
+}
+
+/// Why somebody is not let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// Password or user, or both: modules are not to say which.
+    Credentials,
+    /// The account is over, or its password is.
+    Expired,
+    /// Not before the user has chosen a new password.
+    NewPassword,
+    /// Not now, or not from there.
+    Forbidden,
+    /// It could not be found out.
+    Unable(String),
 }
 
 #[repr(C)]
@@ -62,6 +84,7 @@ struct Library {
     ) -> c_int,
     end: OfFlags,
     set_item: unsafe extern "C" fn(Handle, c_int, *const c_void) -> c_int,
+    authenticate: OfFlags,
     account: OfFlags,
     credentials: OfFlags,
     open: OfFlags,
@@ -85,6 +108,7 @@ impl Library {
             start: find!(c"pam_start"),
             end: find!(c"pam_end"),
             set_item: find!(c"pam_set_item"),
+            authenticate: find!(c"pam_authenticate"),
             account: find!(c"pam_acct_mgmt"),
             credentials: find!(c"pam_setcred"),
             open: find!(c"pam_open_session"),
@@ -149,18 +173,35 @@ pub struct Pam {
     library: Library,
     handle: Handle,
     last: c_int,
-    /// What modules said; they know it by its address.
-    said: Box<RefCell<Vec<String>>>,
+    /// What is said to modules and by them; they know it by its address.
+    talk: Box<Talk>,
+}
+
+/// The two sides of a conversation.
+#[derive(Default)]
+struct Talk {
+    said: RefCell<Vec<String>>,
+    password: Option<CString>,
+}
+
+impl std::fmt::Debug for Talk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Not the password.
+        f.debug_tuple("Talk").field(&self.said).finish()
+    }
 }
 
 impl Pam {
-    /// Fails with a reason, as all of these do.
-    pub fn start(service: &CStr, user: &CStr) -> Result<Self, String> {
+    /// Fails with a reason, as all of these do. `password` is for [`Pam::authenticate`].
+    pub fn start(service: &CStr, user: &CStr, password: Option<CString>) -> Result<Self, String> {
         let library = Library::load()?;
-        let said = Box::<RefCell<Vec<String>>>::default();
+        let talk = Box::new(Talk {
+            password,
+            ..Talk::default()
+        });
         let conversation = Conversation {
             converse,
-            data: ptr::from_ref(&*said).cast_mut().cast(),
+            data: ptr::from_ref(&*talk).cast_mut().cast(),
         };
         let mut handle = ptr::null_mut();
         // SAFETY: the names end in NUL; PAM copies the conversation, whose data
@@ -177,7 +218,7 @@ impl Pam {
             library,
             handle,
             last: code,
-            said,
+            talk,
         };
         match code {
             SUCCESS => Ok(pam),
@@ -190,6 +231,21 @@ impl Pam {
         let code =
             unsafe { (self.library.set_item)(self.handle, item as c_int, value.as_ptr().cast()) };
         self.check(code)
+    }
+
+    /// pam_authenticate(3): whether the password is the user's. Takes its time if it is not.
+    pub fn authenticate(&mut self) -> Result<(), Denied> {
+        let checked = self.call(self.library.authenticate, DISALLOW_NULL_AUTHTOK);
+        checked.map_err(|reason| match denied(self.last, reason) {
+            // Of an account that is over nothing is said to who has not its password.
+            Denied::Unable(reason) => Denied::Unable(reason),
+            _ => Denied::Credentials,
+        })
+    }
+
+    /// As [`Pam::account`], after [`Pam::authenticate`].
+    pub fn permits(&mut self) -> Result<(), Denied> {
+        self.account().map_err(|reason| denied(self.last, reason))
     }
 
     /// pam_acct_mgmt(3): whether the user may be let in at all.
@@ -246,7 +302,7 @@ impl Pam {
     pub fn forget(mut self) {
         self.handle = ptr::null_mut();
         // Modules may still refer to it.
-        Box::leak(mem::take(&mut self.said));
+        Box::leak(mem::take(&mut self.talk));
     }
 
     fn call(&mut self, function: OfFlags, flags: c_int) -> Result<(), String> {
@@ -274,7 +330,7 @@ impl Pam {
                 .to_string_lossy()
                 .into_owned(),
         };
-        for said in self.said.borrow_mut().drain(..) {
+        for said in self.talk.said.borrow_mut().drain(..) {
             reason.push_str(": ");
             reason.push_str(&said);
         }
@@ -291,7 +347,23 @@ impl Drop for Pam {
     }
 }
 
-/// What modules have to say is kept for whoever asks why; a question is not answered.
+/// What a failure of pam_authenticate(3) or pam_acct_mgmt(3) means.
+fn denied(code: c_int, reason: String) -> Denied {
+    match code {
+        // PAM_AUTH_ERR, PAM_USER_UNKNOWN, PAM_MAXTRIES
+        7 | 10 | 11 => Denied::Credentials,
+        // PAM_PERM_DENIED
+        6 => Denied::Forbidden,
+        // PAM_NEW_AUTHTOK_REQD
+        12 => Denied::NewPassword,
+        // PAM_ACCT_EXPIRED, PAM_CRED_EXPIRED, PAM_AUTHTOK_EXPIRED
+        13 | 16 | 27 => Denied::Expired,
+        _ => Denied::Unable(reason),
+    }
+}
+
+/// What modules have to say is kept for whoever asks why; of their questions only that
+/// for a password is answered, if there is one.
 extern "C" fn converse(
     count: c_int,
     messages: *const *const Message,
@@ -301,37 +373,73 @@ extern "C" fn converse(
     let Ok(count @ 1..=32) = usize::try_from(count) else {
         return CONV_ERR;
     };
+    // SAFETY: `data` is what `start` gave, which lives as long as the handle.
+    let Some(talk) = (unsafe { data.cast::<Talk>().as_ref() }) else {
+        return SYSTEM_ERR;
+    };
+    // SAFETY: zeroed memory is a valid array of empty responses.
+    let answers = unsafe { libc::calloc(count, size_of::<Response>()) };
+    if answers.is_null() {
+        return BUF_ERR;
+    }
+    let answers = answers.cast::<Response>();
     for at in 0..count {
         // SAFETY: PAM gives an array of `count` pointers.
         let message = unsafe { messages.add(at) };
         // SAFETY: within that array.
         let message = unsafe { *message };
         // SAFETY: each to a message that stays for the time of this call.
-        let Some(message) = (unsafe { message.as_ref() }) else {
-            return SYSTEM_ERR;
+        let message = unsafe { message.as_ref() };
+        // SAFETY: within the array of `count` responses.
+        let answer = unsafe { answers.add(at) };
+        let code = match message {
+            // SAFETY: nobody else knows of the array yet.
+            Some(message) => converse_once(talk, message, unsafe { &mut *answer }),
+            None => SYSTEM_ERR,
         };
-        match message.style {
-            ERROR_MSG if !message.text.is_null() => {
-                // SAFETY: the text of a message ends in NUL.
-                let text = unsafe { CStr::from_ptr(message.text) };
-                // SAFETY: `data` is what `start` gave, which lives as long as the handle.
-                let said = unsafe { data.cast::<RefCell<Vec<String>>>().as_ref() };
-                if let Some(said) = said {
-                    keep(said, &text.to_string_lossy());
-                }
-            }
-            ERROR_MSG | TEXT_INFO => {}
-            _ => return CONV_ERR,
+        if code != SUCCESS {
+            drop_answers(answers, at);
+            return code;
         }
     }
-    // SAFETY: zeroed memory is a valid array of empty responses; the caller frees it.
-    let empty = unsafe { libc::calloc(count, size_of::<Response>()) };
-    if empty.is_null() {
-        return BUF_ERR;
-    }
-    // SAFETY: PAM wants the array there.
-    unsafe { *responses = empty.cast() };
+    // SAFETY: PAM wants the array there, and frees it and what is in it.
+    unsafe { *responses = answers };
     SUCCESS
+}
+
+fn converse_once(talk: &Talk, message: &Message, answer: &mut Response) -> c_int {
+    match (message.style, &talk.password) {
+        (ERROR_MSG, _) if !message.text.is_null() => {
+            // SAFETY: the text of a message ends in NUL.
+            let text = unsafe { CStr::from_ptr(message.text) };
+            keep(&talk.said, &text.to_string_lossy());
+            SUCCESS
+        }
+        (ERROR_MSG | TEXT_INFO, _) => SUCCESS,
+        (PROMPT_ECHO_OFF, Some(password)) => {
+            // SAFETY: the password ends in NUL.
+            answer.text = unsafe { libc::strdup(password.as_ptr()) };
+            match answer.text.is_null() {
+                true => BUF_ERR,
+                false => SUCCESS,
+            }
+        }
+        _ => CONV_ERR,
+    }
+}
+
+/// Gives up an array of which the first `count` have been filled in.
+fn drop_answers(answers: *mut Response, count: usize) {
+    for at in 0..count {
+        // SAFETY: within the array.
+        let answer = unsafe { answers.add(at) };
+        // SAFETY: filled in, or zeroed, and nobody else's.
+        let text = unsafe { (*answer).text };
+        // SAFETY: of strdup(3), or null.
+        unsafe { libc::free(text.cast()) };
+    }
+    // SAFETY: of calloc(3), and not used any more.
+    unsafe { libc::free(answers.cast()) };
 }
 
 fn keep(said: &RefCell<Vec<String>>, text: &str) {
@@ -358,14 +466,14 @@ mod tests {
     use super::*;
 
     /// What a module would do.
-    fn say(said: &RefCell<Vec<String>>, style: c_int, text: &CStr) -> (c_int, bool) {
+    fn say(talk: &Talk, style: c_int, text: &CStr) -> (c_int, bool) {
         let message = Message {
             style,
             text: text.as_ptr(),
         };
         let messages = [ptr::from_ref(&message)];
         let mut responses = ptr::null_mut();
-        let data = ptr::from_ref(said).cast_mut().cast();
+        let data = ptr::from_ref(talk).cast_mut().cast();
         let code = converse(1, messages.as_ptr(), &raw mut responses, data);
         let answered = !responses.is_null();
         // SAFETY: ours to free, or null.
@@ -375,17 +483,62 @@ mod tests {
 
     #[test]
     fn what_modules_say_is_kept_and_what_they_ask_is_not_answered() {
-        let said = RefCell::default();
+        let said = Talk::default();
         assert_eq!(say(&said, ERROR_MSG, c"go\naway \x1b[31m"), (SUCCESS, true));
         assert_eq!(say(&said, TEXT_INFO, c"welcome"), (SUCCESS, true));
         assert_eq!(say(&said, 1, c"Password: "), (CONV_ERR, false));
-        assert_eq!(*said.borrow(), ["go away  [31m"]);
+        assert_eq!(*said.said.borrow(), ["go away  [31m"]);
         let long = CString::new("x".repeat(5000)).unwrap();
         for _ in 0..9 {
             say(&said, ERROR_MSG, &long);
         }
-        let kept = said.borrow().iter().map(String::len).sum::<usize>();
-        assert_eq!((said.borrow().len(), kept), (4, 13 + 3 * LONGEST_SAID));
+        let said = said.said.borrow();
+        let kept = said.iter().map(String::len).sum::<usize>();
+        assert_eq!((said.len(), kept), (4, 13 + 3 * LONGEST_SAID));
+    }
+
+    #[test]
+    fn a_password_is_the_answer_to_what_is_not_echoed_alone() {
+        let talk = Talk {
+            password: Some(c"secret".to_owned()),
+            ..Talk::default()
+        };
+        assert!(!format!("{talk:?}").contains("secret"));
+        let message = |style| Message {
+            style,
+            text: c"?".as_ptr(),
+        };
+        let ask = |styles: &[c_int]| {
+            let all: Vec<Message> = styles.iter().map(|style| message(*style)).collect();
+            let all: Vec<*const Message> = all.iter().map(ptr::from_ref).collect();
+            let mut responses = ptr::null_mut::<Response>();
+            let data = ptr::from_ref(&talk).cast_mut().cast();
+            let count = c_int::try_from(all.len()).unwrap();
+            let code = converse(count, all.as_ptr(), &raw mut responses, data);
+            let mut answers = Vec::new();
+            for at in 0..all.len() * usize::from(code == SUCCESS) {
+                // SAFETY: as many responses as there were messages.
+                let response = unsafe { responses.add(at) };
+                // SAFETY: filled in by `converse`.
+                let text = unsafe { (*response).text };
+                answers.push(match text.is_null() {
+                    true => String::new(),
+                    // SAFETY: a string that ends in NUL.
+                    false => unsafe { CStr::from_ptr(text) }
+                        .to_string_lossy()
+                        .into_owned(),
+                });
+            }
+            if code == SUCCESS {
+                drop_answers(responses, all.len());
+            }
+            (code, answers)
+        };
+        let answers = ask(&[TEXT_INFO, PROMPT_ECHO_OFF]);
+        assert_eq!(answers, (SUCCESS, vec![String::new(), "secret".into()]));
+        // One that is echoed is for a name or a second factor.
+        assert_eq!(ask(&[PROMPT_ECHO_OFF, 2]).0, CONV_ERR);
+        assert_eq!(ask(&[]).0, CONV_ERR);
     }
 
     #[test]
@@ -394,7 +547,7 @@ mod tests {
             eprintln!("skipped: {why}");
             return;
         }
-        let pam = Pam::start(c"usherd-test-of-nothing", c"root");
+        let pam = Pam::start(c"usherd-test-of-nothing", c"root", None);
         // Some versions look for the service's file at once.
         if let Ok(mut pam) = pam {
             pam.set(Item::RemoteHost, c"192.0.2.1").unwrap();

@@ -37,7 +37,7 @@ pub mod show_rule;
 mod source;
 pub mod value;
 
-pub use access::Access;
+pub use access::{Access, BadPrefix, Prefix};
 pub use address::Listen;
 pub use check::{Loaded, load};
 pub use complaint::{Complaint, Complaints};

@@ -12,7 +12,16 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+mod accounts;
+mod authorisation;
+mod drivers;
+mod files;
+mod firewall;
 mod host;
+mod network;
+mod packages;
+mod remote_access;
+mod tool;
 
 /// What is to be done, as the helper says it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -161,7 +170,37 @@ pub type Outcome = Result<Value, Failed>;
 type Function = fn(&Request, &mut dyn Usherd) -> Outcome;
 
 /// Everything that is built in. A name here is what `builtin` may say in the catalogue.
-pub const ALL: &[(&str, Function)] = &[("report.host", host::report)];
+pub const ALL: &[(&str, Function)] = &[
+    ("report.host", host::report),
+    ("user.create", accounts::create_user),
+    ("user.delete", accounts::delete_user),
+    ("user.lock", accounts::lock_user),
+    ("user.unlock", accounts::unlock_user),
+    ("group.create", accounts::create_group),
+    ("group.delete", accounts::delete_group),
+    ("group.member", accounts::change_member),
+    ("firewall.ban", firewall::ban),
+    ("firewall.unban", firewall::unban),
+    ("firewall.open", firewall::open),
+    ("firewall.close", firewall::close),
+    ("firewall.list", firewall::list),
+    ("network.address.list", network::list_addresses),
+    ("network.address.add", network::add_address),
+    ("network.address.remove", network::remove_address),
+    ("sysctl.get", network::get_setting),
+    ("sysctl.set", network::set_setting),
+    ("driver.list", drivers::list),
+    ("driver.load", drivers::load),
+    ("driver.unload", drivers::unload),
+    ("auth.check", authorisation::check),
+    ("package.update", packages::update),
+    ("package.install", packages::install),
+    ("package.configure", packages::configure),
+    ("file.install", files::install),
+    ("remote_access.grant", remote_access::grant),
+    ("remote_access.revoke", remote_access::revoke),
+    ("remote_access.list", remote_access::list),
+];
 
 /// Carries out a built-in operation.
 pub fn run(builtin: &str, request: &Request, usherd: &mut dyn Usherd) -> Outcome {

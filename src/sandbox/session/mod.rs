@@ -226,7 +226,7 @@ fn opened(orders: &mut Orders<ExecPlan>, plan: &PamPlan) -> Result<Pam, Failure>
         setgroups(&groups).map_err(|errno| Failure::new(Step::Pam, errno as i32))?;
     }
     let failed = |what: &'static str| move |why: String| Failure::of_pam(what, &why);
-    let mut pam = Pam::start(&plan.service, &plan.user).map_err(failed("no PAM"))?;
+    let mut pam = Pam::start(&plan.service, &plan.user, None).map_err(failed("no PAM"))?;
     pam.set(Item::Tty, &plan.tty).map_err(failed("no PAM"))?;
     if let Some(remote) = &orders.remote {
         let remote = pam.set(Item::RemoteHost, &pam::text(remote));

@@ -12,7 +12,10 @@ use crate::control::{ADMIN, admin};
 
 mod asker;
 
+pub mod accounts;
+pub mod files;
 pub mod hostile;
+pub mod network;
 pub mod runtime;
 
 /// Whether this process is to ask, which it then did.
@@ -26,7 +29,16 @@ pub fn was_asker() -> bool {
 
 /// Asks for an operation on a connection of its own.
 pub fn run(dir: &Dir, operation: &str, parameters: &Value) -> Result<Value, ClientError> {
-    let asked = json!({ "operation": operation, "parameters": parameters });
+    ask(dir, operation, parameters, false)
+}
+
+/// Asks what it would do.
+pub fn run_dry(dir: &Dir, operation: &str, parameters: &Value) -> Result<Value, ClientError> {
+    ask(dir, operation, parameters, true)
+}
+
+fn ask(dir: &Dir, operation: &str, parameters: &Value, dry: bool) -> Result<Value, ClientError> {
+    let asked = json!({ "operation": operation, "parameters": parameters, "dry_run": dry });
     let reply: Value = admin(dir).call(&format!("{ADMIN}.Run"), &asked)?;
     Ok(reply["result"].clone())
 }

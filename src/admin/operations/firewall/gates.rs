@@ -1,0 +1,201 @@
+//! Which ports are closed, and for whom not.
+#![forbid(unsafe_code)]
+
+use serde_json::{Value, json};
+
+use super::super::{Failed, Kind, Outcome, Request, Usherd};
+use super::table::{self, Element, Gate, What};
+use super::{change, prefix, seconds, show};
+use crate::table::Prefix;
+
+/// `firewall.close`: nobody gets a new connection to the port any more, not even who had
+/// an exception; with `from`, only that exception goes.
+pub fn close(request: &Request, _: &mut dyn Usherd) -> Outcome {
+    let (gate, from, seconds) = (gate(request)?, from(request)?, seconds(request));
+    if from.is_some() && seconds.is_some() {
+        let reason = "`for` is about closing a port, and `from` about an exception: leave one out";
+        return Err(Failed::new(Kind::Invalid, reason));
+    }
+    change(request, |now| {
+        let commands = closing(now, &gate, from, seconds);
+        if commands.is_empty() {
+            let from = from.as_ref().map(show).unwrap_or_default();
+            let reason = format!("{} {} is not open for {from}", gate.protocol, gate.port);
+            return Err(Failed::new(Kind::NotFound, reason));
+        }
+        Ok((commands, told(&gate, from, seconds)))
+    })
+}
+
+/// `firewall.open`: an exception, for everybody or from somewhere; without `from` and `for`
+/// the port is as if nobody had closed it.
+pub fn open(request: &Request, _: &mut dyn Usherd) -> Outcome {
+    let (gate, from, seconds) = (gate(request)?, from(request)?, seconds(request));
+    change(request, |now| {
+        let commands = opening(now, &gate, from, seconds)?;
+        Ok((commands, told(&gate, from, seconds)))
+    })
+}
+
+fn closing(now: &[Element], gate: &Gate, from: Option<Prefix>, seconds: Option<u64>) -> Vec<Value> {
+    let mut commands = Vec::new();
+    for element in now {
+        let goes = match (&element.what, from) {
+            (What::Ban(_), _) => false,
+            (What::Open(one, who), Some(from)) => one == gate && *who == Some(from),
+            (What::Open(one, _) | What::Closed(one), None) => one == gate,
+            (What::Closed(_), Some(_)) => false,
+        };
+        if goes {
+            commands.push(table::delete(&element.what));
+        }
+    }
+    if from.is_none() {
+        commands.push(table::add(&What::Closed(gate.clone()), seconds, None));
+    }
+    commands
+}
+
+fn opening(
+    now: &[Element],
+    gate: &Gate,
+    from: Option<Prefix>,
+    seconds: Option<u64>,
+) -> Result<Vec<Value>, Failed> {
+    let exception = What::Open(gate.clone(), from);
+    let mut commands = Vec::new();
+    for element in now {
+        match &element.what {
+            known if *known == exception => commands.push(table::delete(known)),
+            // For good and for all: then nothing is left of it.
+            What::Closed(one) if one == gate && from.is_none() && seconds.is_none() => {
+                commands.push(table::delete(&element.what));
+            }
+            What::Open(one, Some(known)) if one == gate && overlap(known, from) => {
+                let known = show(known);
+                let (protocol, port) = (&gate.protocol, gate.port);
+                let reason =
+                    format!("{protocol} {port} is open for {known} already: close that first");
+                return Err(Failed::new(Kind::Exists, reason));
+            }
+            _ => {}
+        }
+    }
+    if from.is_some() || seconds.is_some() {
+        commands.push(table::add(&exception, seconds, None));
+    }
+    Ok(commands)
+}
+
+/// The set holds none that is within another one.
+fn overlap(known: &Prefix, from: Option<Prefix>) -> bool {
+    from.is_some_and(|from| known.contains(from.addr) || from.contains(known.addr))
+}
+
+fn told(gate: &Gate, from: Option<Prefix>, seconds: Option<u64>) -> Value {
+    json!({
+        "port": gate.port,
+        "protocol": gate.protocol,
+        "from": from.as_ref().map(show),
+        "seconds": seconds,
+    })
+}
+
+fn gate(request: &Request) -> Result<Gate, Failed> {
+    let given = &request.parameters;
+    let port = given.number("port")?;
+    let bad = |_| Failed::new(Kind::Invalid, format!("there is no port {port}"));
+    Ok(Gate {
+        protocol: given.text("protocol")?.to_owned(),
+        port: port.try_into().map_err(bad)?,
+    })
+}
+
+fn from(request: &Request) -> Result<Option<Prefix>, Failed> {
+    let given = request
+        .parameters
+        .some_text("from")
+        .map(prefix)
+        .transpose()?;
+    match given {
+        Some(all) if all.bits == 0 => {
+            let reason = format!("`from` is everybody ({all}): leave it out");
+            Err(Failed::new(Kind::Invalid, reason))
+        }
+        given => Ok(given),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn tcp(port: u16) -> Gate {
+        Gate {
+            protocol: "tcp".into(),
+            port,
+        }
+    }
+
+    fn there(what: What) -> Element {
+        Element {
+            what,
+            seconds_left: None,
+            comment: None,
+        }
+    }
+
+    #[test]
+    fn closing_takes_the_exceptions_back() {
+        let from: Prefix = "192.0.2.0/24".parse().unwrap();
+        let exception = What::Open(tcp(22), Some(from));
+        let now = [
+            there(exception.clone()),
+            there(What::Open(tcp(25), Some(from))),
+            there(What::Closed(tcp(22))),
+        ];
+        let all = closing(&now, &tcp(22), None, Some(9));
+        let wanted = [
+            table::delete(&exception),
+            table::delete(&What::Closed(tcp(22))),
+            table::add(&What::Closed(tcp(22)), Some(9), None),
+        ];
+        assert_eq!(all, wanted);
+        assert_eq!(
+            closing(&now, &tcp(22), Some(from), None),
+            [table::delete(&exception)]
+        );
+        assert!(closing(&now, &tcp(26), Some(from), None).is_empty());
+    }
+
+    #[test]
+    fn opening_for_good_leaves_nothing_of_a_closed_port() {
+        let from: Prefix = "192.0.2.0/24".parse().unwrap();
+        let now = [
+            there(What::Closed(tcp(22))),
+            there(What::Open(tcp(22), None)),
+        ];
+        let wanted = [table::delete(&now[0].what), table::delete(&now[1].what)];
+        assert_eq!(opening(&now, &tcp(22), None, None).unwrap(), wanted);
+        let exception = What::Open(tcp(22), Some(from));
+        let wanted = [table::add(&exception, Some(9), None)];
+        assert_eq!(
+            opening(&now, &tcp(22), Some(from), Some(9)).unwrap(),
+            wanted
+        );
+        // The same once more is for its new time, one within it is refused.
+        let now = [there(exception.clone())];
+        let wanted = [
+            table::delete(&exception),
+            table::add(&exception, None, None),
+        ];
+        assert_eq!(opening(&now, &tcp(22), Some(from), None).unwrap(), wanted);
+        let inner = Some("192.0.2.7".parse().unwrap());
+        assert_eq!(
+            opening(&now, &tcp(22), inner, None).unwrap_err().kind,
+            Kind::Exists
+        );
+        assert_eq!(opening(&now, &tcp(25), inner, None).unwrap().len(), 1);
+    }
+}
