@@ -66,6 +66,8 @@ struct Caller<T> {
     waits: Option<Waiting<T>>,
     /// Only what it has been told is still to be sent.
     leaving: bool,
+    /// Nobody has looked yet whether it says something.
+    unheard: bool,
     /// It was not accepted but brought: it takes nobody's room and may rest as long as it likes.
     brought: bool,
 }
@@ -191,6 +193,7 @@ impl<T> Server<T> {
                 who: None,
                 waits: None,
                 leaving: false,
+                unheard: true,
                 brought: false,
             });
             self.count += 1;
@@ -228,6 +231,7 @@ impl<T> Server<T> {
             who: Some(who),
             waits: None,
             leaving: false,
+            unheard: false,
             brought: true,
         });
         self.serial = self.serial.wrapping_add(1);
@@ -357,6 +361,7 @@ impl<T> Server<T> {
                 // Whoever leaves is noticed, and nothing else it says is listened to.
                 return caller.connection.check_for_end(now).map(|()| false);
             }
+            caller.unheard = false;
             let Some(message) = caller.connection.next_call(now)? else {
                 return Ok(false);
             };
@@ -481,7 +486,7 @@ impl<T> Server<T> {
     fn make_room(&mut self, uid: u32, registry: &Registry) -> bool {
         let accepted = || self.callers.iter().filter(|(_, caller)| !caller.brought);
         let apart = self.interface.waiting;
-        let waits = |caller: &Caller<T>| apart > 0 && caller.waits.is_some();
+        let waits = |caller: &Caller<T>| apart > 0 && (caller.waits.is_some() || caller.unheard);
         let (mut waiting, mut of_his) = (0, 0);
         for (_, caller) in accepted().filter(|(_, caller)| waits(caller)) {
             waiting += 1;

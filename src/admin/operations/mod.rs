@@ -20,6 +20,7 @@ mod firewall;
 mod host;
 mod network;
 mod packages;
+mod permission;
 mod remote_access;
 mod tool;
 
@@ -193,6 +194,7 @@ pub const ALL: &[(&str, Function)] = &[
     ("driver.load", drivers::load),
     ("driver.unload", drivers::unload),
     ("auth.check", authorisation::check),
+    ("permission.check", permission::check),
     ("package.update", packages::update),
     ("package.install", packages::install),
     ("package.configure", packages::configure),
