@@ -357,6 +357,7 @@ impl Start {
             sockets: &self.sockets,
             channel: self.channel,
             envp: &self.envp,
+            program: None,
         };
         steps.take()
     }

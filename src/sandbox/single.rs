@@ -8,9 +8,10 @@
 #![forbid(unsafe_code)]
 
 use std::convert::Infallible;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Seek};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::ExitCode;
 
 use nix::errno::Errno;
@@ -113,6 +114,12 @@ fn die_with_parent() -> Result<(), String> {
 }
 
 fn become_server(orders: &Orders<ExecPlan>, link: &OwnedFd) -> Result<Infallible, String> {
+    // Its tree may have neither /proc nor the place where we are.
+    let program = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH)
+        .open("/proc/self/exe")
+        .map_err(|err| format!("unable to find our own program: {err}"))?;
     let built = match &orders.blueprint {
         Some(blueprint) => {
             let built = build::furnish(blueprint, None);
@@ -136,6 +143,7 @@ fn become_server(orders: &Orders<ExecPlan>, link: &OwnedFd) -> Result<Infallible
         sockets: &[link.as_raw_fd()],
         channel: None,
         envp: &envp,
+        program: Some(program.as_raw_fd()),
     };
     let Err((step, errno)) = steps.take();
     let err = io::Error::from_raw_os_error(errno);

@@ -60,6 +60,8 @@ pub struct Steps<'a> {
     /// Where a parked child hears of its request.
     pub channel: Option<i32>,
     pub envp: &'a LateEnvp,
+    /// What to execute instead of the plan's program, which may be out of reach.
+    pub program: Option<i32>,
 }
 
 type Failed = (Step, Errno);
@@ -103,7 +105,11 @@ impl Steps<'_> {
             return Err((Step::Exec, libc::EFAULT));
         };
         envp.fill_listen_pid();
-        Err((Step::Exec, raw::exec(&plan.program, &plan.argv, envp)))
+        let errno = match self.program {
+            Some(program) => raw::exec_descriptor(program, &plan.argv, envp),
+            None => raw::exec(&plan.program, &plan.argv, envp),
+        };
+        Err((Step::Exec, errno))
     }
 
     /// What usherd raised for itself.

@@ -154,6 +154,7 @@ fn become_server(orders: OwnedFd, link: &OwnedFd) -> Result<Infallible, Failure>
         sockets: &orders.sockets,
         channel: None,
         envp: &envp,
+        program: None,
     };
     steps
         .take()
@@ -200,6 +201,7 @@ fn open_session(
         sockets: &[],
         channel: None,
         envp: &LateEnvp::default(),
+        program: None,
     };
     let restored = steps.restore_files();
     restored.map_err(|errno| Failure::new(Step::Limits, errno))?;
