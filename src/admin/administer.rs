@@ -12,6 +12,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::{dup2_stdin, dup2_stdout};
 use serde::{Deserialize, Serialize};
@@ -62,6 +63,10 @@ pub fn run() -> ExitCode {
         eprintln!("usherd: --administer is for usherd itself");
         return Exit::Usage.into();
     };
+    // Others of the same user neither look at it nor speak for it.
+    if prctl::set_dumpable(false).is_err() {
+        return Exit::System.into();
+    }
     leave_with_helper(watched);
     let mut helper = Helper(Client::over(link.into()));
     match helper.serve() {

@@ -255,6 +255,12 @@ impl<T> Server<T> {
         self.callers.get(place).map(|caller| &caller.connection)
     }
 
+    /// Those that were accepted and are there.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
     /// How many calls were denied.
     #[must_use]
     pub fn denied(&self) -> u64 {

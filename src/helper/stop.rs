@@ -132,6 +132,7 @@ impl Helper {
         self.front_due = None;
         self.abandon_change();
         self.abandon_departure(now);
+        self.drain_operations(now);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         let running = self.instances.len();
         if running > 0 {
@@ -174,6 +175,7 @@ impl Helper {
     fn end_now(&mut self) {
         log::warn!("ending {} instances now", self.instances.len());
         self.closings.give_up();
+        self.end_operations("usherd is ending");
         self.instances.iter().for_each(Instance::end_sandbox);
         let gone: Vec<i32> = self.leftovers.keys().copied().collect();
         self.kill_leftovers(&gone);

@@ -141,6 +141,11 @@ impl Control {
         self.state_dir.as_deref()
     }
 
+    /// How many there are.
+    pub(super) fn callers(&self) -> usize {
+        self.server.count()
+    }
+
     /// Whether a caller has not left.
     pub(super) fn is_there(&self, number: u64) -> bool {
         self.server.place(number).is_some()

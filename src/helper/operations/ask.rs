@@ -19,7 +19,7 @@ use crate::control::server::Answer;
 use crate::control::types::operations::RunWhat;
 use crate::helper::admin::{Wait, rule};
 use crate::helper::core::{Helper, Phase};
-use crate::ids::{InstanceId, ServiceId};
+use crate::ids::InstanceId;
 use crate::sandbox::blueprint::STATE;
 use crate::table::Exec;
 
@@ -117,6 +117,7 @@ impl Helper {
             parameters,
             dry_run,
             caller,
+            source,
         });
         Ok(id)
     }
@@ -267,13 +268,11 @@ impl Helper {
         if operations.waiting.len() >= MOST_WAITING {
             return refuse(format!("{MOST_WAITING} are waiting for their turn already"));
         }
-        let is_his = |order: &&Order| match source {
-            Source::User(uid) => order.caller.service.is_none() && order.caller.uid == uid,
-            Source::Service(id) => order.caller.service.as_deref() == self.name_of(id),
-        };
-        if who.sees != Sees::Everything
-            && operations.waiting.iter().filter(is_his).count() >= MOST_WAITING_OF_ONE
-        {
+        let his = operations
+            .waiting
+            .iter()
+            .filter(|order| order.source == source);
+        if who.sees != Sees::Everything && his.count() >= MOST_WAITING_OF_ONE {
             return refuse(format!(
                 "{MOST_WAITING_OF_ONE} of yours are waiting already"
             ));
@@ -288,15 +287,15 @@ impl Helper {
         Ok(())
     }
 
-    fn name_of(&self, id: ServiceId) -> Option<&str> {
-        self.services.find(id).map(|service| &*service.name)
-    }
-
-    /// Buckets that are full and callers that are gone are forgotten.
+    /// Buckets that are full and callers that are gone are forgotten, now and then.
     pub(super) fn tidy_operations(&mut self, now: Instant) {
-        self.operations
-            .buckets
-            .retain(|_, bucket| !bucket.is_full(now));
+        let operations = &mut self.operations;
+        if operations.askers.len() < 2 * self.control.callers() + 64
+            && operations.buckets.len() < MOST_WAITING
+        {
+            return;
+        }
+        operations.buckets.retain(|_, bucket| !bucket.is_full(now));
         let control = &self.control;
         let is_there = |number: &u64| control.is_there(*number);
         self.operations.askers.retain(|number, _| is_there(number));

@@ -1,7 +1,7 @@
 //! How operations end: by their result, by their time limit, or because nobody waits.
 #![forbid(unsafe_code)]
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -14,6 +14,9 @@ use crate::sandbox::single::SIGNALLED;
 use crate::sys::process::Reaped;
 use crate::table::isolation::Mechanism;
 use crate::table::value::show_duration;
+
+/// What runs when usherd is to end may run so long.
+const LAST_WORD: Duration = Duration::from_secs(10);
 
 impl Helper {
     /// Whether `reaped` was the process of an operation.
@@ -84,6 +87,7 @@ impl Helper {
 
     /// Ends what has had its time, and what nobody waits for any more.
     pub(in crate::helper) fn tend_operations(&mut self, now: Instant) {
+        self.tidy_operations(now);
         if self.operations.is_idle() {
             return;
         }
@@ -104,7 +108,6 @@ impl Helper {
             log::warn!(op = id; "ending an operation: {failed}");
             self.kill_operation(id, failed);
         }
-        self.tidy_operations(now);
         self.start_operations(now);
     }
 
@@ -122,6 +125,17 @@ impl Helper {
             }
         }
         tree::kill_all(&[task.pid]);
+    }
+
+    /// usherd ends: what waits is refused, and what runs gets a little time.
+    pub(in crate::helper) fn drain_operations(&mut self, now: Instant) {
+        for order in std::mem::take(&mut self.operations.waiting) {
+            let draining = CallError::admin("Draining", json!({}));
+            self.reply_to(order.asked_by, &Reply::Error(draining), now);
+        }
+        for task in self.operations.tasks.values_mut() {
+            task.until = task.until.min(now + LAST_WORD);
+        }
     }
 
     /// usherd ends for another to go on, who could not answer for them.

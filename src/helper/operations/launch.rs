@@ -12,7 +12,7 @@ use mio::Token;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use super::ask::exec_of;
-use super::{CGROUP, MOST_AT_WORK, Order, Task};
+use super::{CGROUP, MOST_AT_WORK, Order, Source, Task};
 use crate::admin::operations::{Failed, Kind, Places};
 use crate::control::caller::{Sees, Who};
 use crate::helper::admin::FIRST_CALLER;
@@ -56,10 +56,17 @@ impl Helper {
                 .filter(|task| task.order.operation.name == name)
                 .count()
         };
-        let at = operations.waiting.iter().position(|order| {
+        let of = |source: Source| {
+            let tasks = operations.tasks.values();
+            tasks.filter(|task| task.order.source == source).count()
+        };
+        let waiting = operations.waiting.iter().enumerate();
+        let may_start = waiting.filter(|(_, order)| {
             let most = usize::try_from(order.operation.concurrency).unwrap_or(usize::MAX);
             at_work(&order.operation.name) < most
-        })?;
+        });
+        // Whoever has most at work lets the others go first.
+        let (at, _) = may_start.min_by_key(|(_, order)| of(order.source))?;
         operations.waiting.remove(at)
     }
 

@@ -54,6 +54,7 @@ struct Order {
     parameters: Parameters,
     dry_run: bool,
     caller: Caller,
+    source: Source,
 }
 
 /// An order that is being carried out.
