@@ -11,6 +11,7 @@ use clap_complete::Shell;
 use serde_json::json;
 
 use super::arguments::{self, Arguments};
+use super::completion::asking;
 use super::console::Console;
 use super::failure::Failure;
 use super::manual::{Program, manual};
@@ -85,6 +86,11 @@ pub fn files() -> io::Result<Vec<(String, Vec<u8>)>> {
 fn completion(command: &Command, shell: Shell) -> String {
     let mut text = Vec::new();
     let name = command.get_name().to_owned();
+    let is_ctl = name == "usherctl";
     clap_complete::generate(shell, &mut command.clone(), name, &mut text);
-    String::from_utf8_lossy(&text).into_owned()
+    let script = String::from_utf8_lossy(&text).into_owned();
+    match is_ctl {
+        true => asking(&script, shell),
+        false => script,
+    }
 }
