@@ -362,13 +362,17 @@ _usherctl() {
             return 0
             ;;
         usherctl__subcmd__audit__subcmd__query)
-            opts="-n -h --operation --uid --since --denied --log --runtime-dir --json --help"
+            opts="-n -h --operation --service --uid --since --denied --log --runtime-dir --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --operation)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --service)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -162,7 +162,8 @@ complete -c usherctl -n "__fish_usherctl_using_subcommand audit; and not __fish_
 complete -c usherctl -n "__fish_usherctl_using_subcommand audit; and not __fish_seen_subcommand_from query verify export help" -f -a "verify" -d 'Find entries that were removed, changed or moved'
 complete -c usherctl -n "__fish_usherctl_using_subcommand audit; and not __fish_seen_subcommand_from query verify export help" -f -a "export" -d 'Print the whole log as it is, to be kept and verified elsewhere'
 complete -c usherctl -n "__fish_usherctl_using_subcommand audit; and not __fish_seen_subcommand_from query verify export help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c usherctl -n "__fish_usherctl_using_subcommand audit; and __fish_seen_subcommand_from query" -l operation -d 'Only this operation: Stop, Ban, Reload, ...' -r
+complete -c usherctl -n "__fish_usherctl_using_subcommand audit; and __fish_seen_subcommand_from query" -l operation -d 'Only this operation: backup.create, Stop, Reload, ...' -r
+complete -c usherctl -n "__fish_usherctl_using_subcommand audit; and __fish_seen_subcommand_from query" -l service -d 'Only what servers of this service asked for' -r
 complete -c usherctl -n "__fish_usherctl_using_subcommand audit; and __fish_seen_subcommand_from query" -l uid -d 'Only what this user asked for' -r
 complete -c usherctl -n "__fish_usherctl_using_subcommand audit; and __fish_seen_subcommand_from query" -l since -d 'Only what is not older: 90s, 1h, 7d' -r
 complete -c usherctl -n "__fish_usherctl_using_subcommand audit; and __fish_seen_subcommand_from query" -s n -d 'Only the last N' -r

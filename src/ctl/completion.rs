@@ -168,8 +168,8 @@ mod tests {
         let script = String::from_utf8_lossy(&script).into_owned();
         let text = asking(&script, Shell::Zsh);
         let count = |what: &str| text.matches(what).count();
-        // `ops`, `run` and the hidden `words`.
-        assert_eq!(count(":_usherctl_operations'"), 3, "{text}");
+        // `ops` and `run`.
+        assert_eq!(count(":_usherctl_operations'"), 2, "{text}");
         assert_eq!(count(":_usherctl_parameters'"), 1, "{text}");
         assert_eq!(count("\n_usherctl_parameters() {"), 1);
     }

@@ -37,6 +37,7 @@ mod operations;
 mod rates;
 mod reload;
 mod security;
+mod shipped;
 mod show;
 mod status;
 mod table_manual;
