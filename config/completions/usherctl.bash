@@ -362,13 +362,17 @@ _usherctl() {
             return 0
             ;;
         usherctl__subcmd__audit__subcmd__query)
-            opts="-n -h --operation --uid --since --denied --log --runtime-dir --json --help"
+            opts="-n -h --operation --service --uid --since --denied --log --runtime-dir --json --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --operation)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --service)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1469,3 +1473,49 @@ if [[ "${BASH_VERSINFO[0]}" -eq 4 && "${BASH_VERSINFO[1]}" -ge 4 || "${BASH_VERS
 else
     complete -F _usherctl -o bashdefault -o default usherctl
 fi
+
+_usherctl_words() {
+    local words
+    words=$(usherctl "$@" 2>/dev/null)
+    words=${words//[^a-z0-9_.=[:space:]]/}
+    COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
+}
+
+_usherctl_asking() {
+    local at word command= operation=
+    local -a where=()
+    for ((at = 1; at < COMP_CWORD; at++)); do
+        word=${COMP_WORDS[at]}
+        case $word in
+            --runtime-dir)
+                [[ ${COMP_WORDS[at + 1]} == "=" ]] && ((at++))
+                ((at++))
+                where=(--runtime-dir "${COMP_WORDS[at]}")
+                ;;
+            -*) ;;
+            *)
+                if [[ -z $command ]]; then
+                    command=$word
+                elif [[ -z $operation ]]; then
+                    operation=$word
+                fi
+                ;;
+        esac
+    done
+    case "$command,$operation,${COMP_WORDS[COMP_CWORD]}" in
+        run,*,-* | ops,*,-*) _usherctl "$@" ;;
+        run,,* | ops,,*) _usherctl_words "${where[@]}" words ;;
+        run,*,=) COMPREPLY=() ;;
+        run,*)
+            if [[ ${COMP_WORDS[COMP_CWORD - 1]} == "=" ]]; then
+                COMPREPLY=()
+            else
+                compopt -o nospace 2>/dev/null
+                _usherctl_words "${where[@]}" words "$operation"
+            fi
+            ;;
+        *) _usherctl "$@" ;;
+    esac
+}
+
+complete -F _usherctl_asking -o bashdefault -o default usherctl

@@ -162,7 +162,8 @@ complete -c usherctl -n "__fish_usherctl_using_subcommand audit; and not __fish_
 complete -c usherctl -n "__fish_usherctl_using_subcommand audit; and not __fish_seen_subcommand_from query verify export help" -f -a "verify" -d 'Find entries that were removed, changed or moved'
 complete -c usherctl -n "__fish_usherctl_using_subcommand audit; and not __fish_seen_subcommand_from query verify export help" -f -a "export" -d 'Print the whole log as it is, to be kept and verified elsewhere'
 complete -c usherctl -n "__fish_usherctl_using_subcommand audit; and not __fish_seen_subcommand_from query verify export help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c usherctl -n "__fish_usherctl_using_subcommand audit; and __fish_seen_subcommand_from query" -l operation -d 'Only this operation: Stop, Ban, Reload, ...' -r
+complete -c usherctl -n "__fish_usherctl_using_subcommand audit; and __fish_seen_subcommand_from query" -l operation -d 'Only this operation: backup.create, Stop, Reload, ...' -r
+complete -c usherctl -n "__fish_usherctl_using_subcommand audit; and __fish_seen_subcommand_from query" -l service -d 'Only what servers of this service asked for' -r
 complete -c usherctl -n "__fish_usherctl_using_subcommand audit; and __fish_seen_subcommand_from query" -l uid -d 'Only what this user asked for' -r
 complete -c usherctl -n "__fish_usherctl_using_subcommand audit; and __fish_seen_subcommand_from query" -l since -d 'Only what is not older: 90s, 1h, 7d' -r
 complete -c usherctl -n "__fish_usherctl_using_subcommand audit; and __fish_seen_subcommand_from query" -s n -d 'Only the last N' -r
@@ -231,3 +232,21 @@ complete -c usherctl -n "__fish_usherctl_using_subcommand help; and not __fish_s
 complete -c usherctl -n "__fish_usherctl_using_subcommand help; and __fish_seen_subcommand_from audit" -f -a "query" -d 'Print requests, oldest first, a line each'
 complete -c usherctl -n "__fish_usherctl_using_subcommand help; and __fish_seen_subcommand_from audit" -f -a "verify" -d 'Find entries that were removed, changed or moved'
 complete -c usherctl -n "__fish_usherctl_using_subcommand help; and __fish_seen_subcommand_from audit" -f -a "export" -d 'Print the whole log as it is, to be kept and verified elsewhere'
+
+function __usherctl_words
+    usherctl words $argv 2>/dev/null
+end
+
+function __usherctl_operation
+    set -l words (commandline -opc)
+    set -e words[1]
+    argparse -s (__fish_usherctl_global_optspecs) -- $words 2>/dev/null
+    or return
+    set -l operands (string match -v -- '-*' $argv[2..])
+    test -n "$operands[1]"
+    and echo $operands[1]
+end
+
+complete -c usherctl -n "__fish_usherctl_using_subcommand ops; and not __usherctl_operation" -f -a "(__usherctl_words)"
+complete -c usherctl -n "__fish_usherctl_using_subcommand run; and not __usherctl_operation" -f -a "(__usherctl_words)"
+complete -c usherctl -n "__fish_usherctl_using_subcommand run; and __usherctl_operation; and not string match -q '*=*' -- (commandline -ct)" -f -a "(__usherctl_words (__usherctl_operation))"

@@ -12,7 +12,7 @@
 //! - [`reload`], [`change`]: what is to be otherwise
 //! - [`offline`]: what needs no daemon
 //! - [`rates`], [`text`], [`grid`]: figures, words and columns; pure
-//! - [`generate`], [`manual`]: completions and manual pages
+//! - [`generate`], `completion`, [`manual`]: completions and manual pages
 //!
 //! Nothing that comes from the daemon reaches a terminal unescaped: names and
 //! texts in it are those of peers and servers.
@@ -24,6 +24,7 @@ pub mod arguments;
 mod audit;
 mod bans;
 mod change;
+mod completion;
 mod console;
 mod events;
 mod failure;
@@ -36,6 +37,7 @@ mod operations;
 mod rates;
 mod reload;
 mod security;
+mod shipped;
 mod show;
 mod status;
 mod table_manual;

@@ -1,20 +1,45 @@
-//! usherd.toml(5) from config/README.md, so that there is one reference. Knows
-//! the Markdown that is used there and no more: headings, paragraphs, lists,
+//! usherd.toml(5) and usherd-operations(5) from the references in config, so that there
+//! is one of each. Knows the Markdown that is used there and no more: headings, paragraphs, lists,
 //! tables, code, and `code` and **bold** words within lines.
 #![forbid(unsafe_code)]
 
 /// For tbl(1), and an apostrophe that stays one.
-const HEAD: &str = "'\\\" t\n.ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n\
-    .TH USHERD.TOML 5 \"\" \"usherd\" \"File formats\"\n\
-    .SH NAME\nusherd.toml \\- the table of the super\\-server usherd\n\
-    .SH DESCRIPTION\n";
-const TAIL: &str = ".SH FILES\n.TP\n\\fB/etc/usherd/usherd.toml\\fR\nthe table of the host\n\
-    .SH \"SEE ALSO\"\nusherd(8), usherctl(1)\n";
+const HEAD: &str = "'\\\" t\n.ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n";
+
+/// What a page has around its reference.
+#[derive(Clone, Copy, Debug)]
+pub struct Page {
+    /// In small letters; section 5.
+    pub name: &'static str,
+    pub about: &'static str,
+    pub file: &'static str,
+    pub file_is: &'static str,
+    pub see_also: &'static str,
+}
+
+impl Page {
+    fn head(&self) -> String {
+        format!(
+            "{HEAD}.TH {} 5 \"\" \"usherd\" \"File formats\"\n.SH NAME\n{} \\- {}\n\
+             .SH DESCRIPTION\n",
+            self.name.to_uppercase(),
+            plain(self.name),
+            plain(self.about)
+        )
+    }
+
+    fn tail(&self) -> String {
+        format!(
+            ".SH FILES\n.TP\n\\fB{}\\fR\n{}\n.SH \"SEE ALSO\"\n{}\n",
+            self.file, self.file_is, self.see_also
+        )
+    }
+}
 
 /// The page, as man(7) has it.
 #[must_use]
-pub fn table_manual(markdown: &str) -> String {
-    let mut page = HEAD.to_owned();
+pub fn table_manual(about: &Page, markdown: &str) -> String {
+    let mut page = about.head();
     let mut lines = markdown.lines().peekable();
     while let Some(line) = lines.next() {
         if line.starts_with("# ") || line.is_empty() {
@@ -53,7 +78,7 @@ pub fn table_manual(markdown: &str) -> String {
             page.push('\n');
         }
     }
-    page + TAIL
+    page + &about.tail()
 }
 
 /// Whether a line belongs to the paragraph or item above it.
@@ -167,8 +192,15 @@ mod tests {
     use super::*;
 
     fn body(markdown: &str) -> String {
-        let page = table_manual(markdown);
-        page[HEAD.len()..page.len() - TAIL.len()].to_owned()
+        let about = Page {
+            name: "x",
+            about: "an x",
+            file: "/x",
+            file_is: "it",
+            see_also: "y(1)",
+        };
+        let page = table_manual(&about, markdown);
+        page[about.head().len()..page.len() - about.tail().len()].to_owned()
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod changes;
 mod fake;
 mod files;
 mod looks;
+mod operations;
 mod security;
 mod streams;
 mod terminal;
