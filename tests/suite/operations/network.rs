@@ -238,7 +238,7 @@ fn bans_have_an_end_and_those_that_overlap_are_settled() {
         "firewall.ban",
         &json!({ "prefix": "192.0.2.1; drop" }),
     ));
-    assert!(error.ends_with(".InvalidParameter"), "{error}");
+    assert!(error.ends_with(".WrongParameter"), "{error}");
 }
 
 fn a_closed_port_is_open_for_exceptions_alone() {
@@ -440,7 +440,7 @@ fn settings_are_changed_if_the_operator_has_listed_them() {
         "net.ipv4.conf.all.log_martians",
     ] {
         let (error, _) = refused(set(odd, "1"));
-        assert!(error.ends_with(".InvalidParameter"), "{odd}: {error}");
+        assert!(error.ends_with(".WrongParameter"), "{odd}: {error}");
     }
     for odd in [
         "../../etc/passwd",
@@ -468,7 +468,7 @@ fn modules_are_loaded_and_unloaded() {
     let _daemon = Daemon::start(&dir, &crate::control::cat(free_port(), ""));
     let of = |operation: &str, module: &str| run(&dir, operation, &json!({ "module": module }));
     let (error, _) = refused(of("driver.load", "vfat"));
-    assert!(error.ends_with(".InvalidParameter"), "{error}");
+    assert!(error.ends_with(".WrongParameter"), "{error}");
     if !Path::new("/proc/modules").exists() {
         assert_eq!(failed(of("driver.load", "dummy")).0, "unavailable");
         skip("needs a kernel with modules");
