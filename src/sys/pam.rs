@@ -245,7 +245,12 @@ impl Pam {
 
     /// As [`Pam::account`], after [`Pam::authenticate`].
     pub fn permits(&mut self) -> Result<(), Denied> {
-        self.account().map_err(|reason| denied(self.last, reason))
+        self.account()
+            .map_err(|reason| match denied(self.last, reason) {
+                // The password was right. So says pam_deny(8), which many stacks end with.
+                Denied::Credentials => Denied::Forbidden,
+                other => other,
+            })
     }
 
     /// pam_acct_mgmt(3): whether the user may be let in at all.

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use usherd::control::client::ClientError;
 
 use super::runtime::catalogue;
-use super::{failed, run, run_dry};
+use super::{asking, failed, run, run_dry};
 use crate::common::*;
 use crate::control::refused;
 use crate::tests;
@@ -26,6 +26,7 @@ tests![
     a_closed_port_is_open_for_exceptions_alone: 120,
     whoever_is_kept_is_never_banned,
     a_firewall_is_changed_by_many_at_once: 120,
+    a_service_lifts_its_own_bans_alone,
     addresses_come_and_go,
     settings_are_changed_if_the_operator_has_listed_them,
     modules_are_loaded_and_unloaded,
@@ -238,7 +239,7 @@ fn bans_have_an_end_and_those_that_overlap_are_settled() {
         "firewall.ban",
         &json!({ "prefix": "192.0.2.1; drop" }),
     ));
-    assert!(error.ends_with(".InvalidParameter"), "{error}");
+    assert!(error.ends_with(".WrongParameter"), "{error}");
 }
 
 fn a_closed_port_is_open_for_exceptions_alone() {
@@ -334,6 +335,69 @@ fn a_firewall_is_changed_by_many_at_once() {
         "{}",
         wire.rules()
     );
+}
+
+fn a_service_lifts_its_own_bans_alone() {
+    let _ = needs("nft", "nftables");
+    let (dir, wire, port) = (Dir::new(), Wire::new(), 4008);
+    let keys = "user = \"nobody\"\nadmin = [\"firewall.ban\", { operation = \"firewall.unban\", with = { prefix = \"192.0.2.*\" } }]";
+    let services = asking(&dir, "mail", port, "standard", keys);
+    let through = ["ip", "netns", "exec", &wire.ours];
+    let _daemon = Setup::new(&dir, &services).through(&through).start();
+    let mut server = wire.from(&wire.ours, "127.0.0.1", port).unwrap();
+    server.set_read_timeout(Some(SOON)).unwrap();
+    let mut ask = |operation: &str, parameters: Value| {
+        use io::{BufRead, Write};
+        writeln!(server, "run {operation} {parameters}").unwrap();
+        let mut said = String::new();
+        io::BufReader::new(&server).read_line(&mut said).unwrap();
+        serde_json::from_str::<Value>(&said).unwrap_or_else(|err| panic!("{err}: {said}"))
+    };
+    let of = |prefix: &str| json!({ "prefix": prefix });
+    let banned = ask(
+        "firewall.ban",
+        json!({ "prefix": "192.0.2.1", "for": "1h", "reason": "spam" }),
+    );
+    assert_eq!(banned["result"]["seconds"], json!(3600), "{banned}");
+    done(run(
+        &dir,
+        "firewall.ban",
+        &json!({ "prefix": "192.0.2.2", "for": "1h" }),
+    ));
+    done(run(
+        &dir,
+        "firewall.ban",
+        &json!({ "prefix": "198.51.100.1", "for": "1h" }),
+    ));
+    let listed = done(run(&dir, "firewall.list", &json!({})));
+    let mut bans = listed["bans"].as_array().unwrap().iter();
+    let its = bans
+        .find(|ban| ban["prefix"] == json!("192.0.2.1"))
+        .unwrap();
+    assert_eq!(
+        (&its["by"], &its["reason"]),
+        (&json!("service mail"), &json!("spam"))
+    );
+    // Neither lifted nor shortened.
+    let lifted = ask("firewall.unban", of("192.0.2.2"));
+    assert_eq!(lifted["parameters"]["kind"], json!("forbidden"), "{lifted}");
+    let shorter = ask(
+        "firewall.ban",
+        json!({ "prefix": "192.0.2.2", "for": "1s" }),
+    );
+    assert_eq!(
+        shorter["result"]["covered_by"],
+        json!("192.0.2.2"),
+        "{shorter}"
+    );
+    let beyond = ask("firewall.unban", of("198.51.100.1"));
+    assert!(
+        beyond["error"].is_string(),
+        "its list does not have it: {beyond}"
+    );
+    assert!(ask("firewall.list", json!({}))["error"].is_string());
+    assert_eq!(ask("firewall.unban", of("192.0.2.1"))["error"], Value::Null);
+    done(run(&dir, "firewall.unban", &of("192.0.2.2")));
 }
 
 fn addresses_come_and_go() {
@@ -440,7 +504,7 @@ fn settings_are_changed_if_the_operator_has_listed_them() {
         "net.ipv4.conf.all.log_martians",
     ] {
         let (error, _) = refused(set(odd, "1"));
-        assert!(error.ends_with(".InvalidParameter"), "{odd}: {error}");
+        assert!(error.ends_with(".WrongParameter"), "{odd}: {error}");
     }
     for odd in [
         "../../etc/passwd",
@@ -468,7 +532,7 @@ fn modules_are_loaded_and_unloaded() {
     let _daemon = Daemon::start(&dir, &crate::control::cat(free_port(), ""));
     let of = |operation: &str, module: &str| run(&dir, operation, &json!({ "module": module }));
     let (error, _) = refused(of("driver.load", "vfat"));
-    assert!(error.ends_with(".InvalidParameter"), "{error}");
+    assert!(error.ends_with(".WrongParameter"), "{error}");
     if !Path::new("/proc/modules").exists() {
         assert_eq!(failed(of("driver.load", "dummy")).0, "unavailable");
         skip("needs a kernel with modules");

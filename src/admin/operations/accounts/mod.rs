@@ -338,7 +338,9 @@ fn processes_of(uid: u32) -> Result<Vec<i32>, Failed> {
         let Ok(status) = fs::read_to_string(entry.path().join("status")) else {
             continue;
         };
-        if uids(&status).any(|one| one == uid) {
+        // One that has ended and that nobody asks for does nothing any more.
+        let is_over = status.lines().any(|line| line.starts_with("State:\tZ"));
+        if !is_over && uids(&status).any(|one| one == uid) {
             found.push(pid);
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! The rules never change. What does are the sets, whose elements the kernel
 //! lets go by itself when their time is over. In the order of the rules: this
-//! machine passes, who is banned is dropped, what is established passes, then an
+//! machine passes, who is banned is dropped, what has begun passes, then an
 //! exception for a port, then the closed ports.
 #![forbid(unsafe_code)]
 
@@ -191,6 +191,12 @@ pub fn creation() -> Vec<Value> {
     let established = json!({
         "match": { "op": "in", "left": { "ct": { "key": "state" } }, "right": ["established", "related"] }
     });
+    // Of TCP a stream shows itself: the kernel may not have followed it from its beginning,
+    // for it only does since somebody has a rule about that.
+    let flags = json!({ "payload": { "protocol": "tcp", "field": "flags" } });
+    let begun = json!({
+        "match": { "op": "!=", "left": { "&": [flags, ["fin", "syn", "rst", "ack"]] }, "right": "syn" }
+    });
     let gate = json!({ "concat": [l4proto, dport] });
     let gate_from = |family| json!({ "concat": [l4proto, dport, saddr(family)] });
     vec![
@@ -216,6 +222,7 @@ pub fn creation() -> Vec<Value> {
         rule(json!([matches(saddr("ip6"), json!("@hosts6")), drop])),
         rule(json!([matches(saddr("ip6"), json!("@nets6")), drop])),
         rule(json!([established, accept])),
+        rule(json!([begun, accept])),
         rule(json!([matches(gate.clone(), json!("@open")), accept])),
         rule(json!([matches(gate_from("ip"), json!("@open4")), accept])),
         rule(json!([matches(gate_from("ip6"), json!("@open6")), accept])),
