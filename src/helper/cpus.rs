@@ -105,16 +105,16 @@ impl Cpus {
     /// The front's, a bit for each; empty for those of everybody.
     #[must_use]
     pub fn of_front(&self) -> &[u64] {
-        match self.crowd {
-            None => &self.ours,
-            Some(_) => &[],
+        if self.crowd.is_some() {
+            return &[];
         }
+        &self.ours
     }
 
     /// What everybody else whom we start is to be given; empty if that is what we have.
     #[must_use]
     pub fn of_others(&self) -> Rc<[u64]> {
-        match self.ours.is_empty() {
+        match self.ours.is_empty() || self.crowd.is_some() {
             true => Rc::from([]),
             false => Rc::clone(&self.home),
         }
@@ -125,11 +125,13 @@ impl Cpus {
         self.starts += 1;
     }
 
-    /// So much for the requests of this turn. Moves ourselves and `front`, if that is called for.
-    pub fn end_turn(&mut self, front: i32, now: Instant) {
+    /// So much for the requests of this turn. Moves ourselves and `front` if that is
+    /// called for, and says whether it was.
+    #[must_use]
+    pub fn end_turn(&mut self, front: i32, now: Instant) -> bool {
         let starts = std::mem::take(&mut self.starts);
         if !self.together || starts == 0 {
-            return;
+            return false;
         }
         let was_crowd = self.crowd.is_some();
         if starts >= CROWD {
@@ -138,13 +140,14 @@ impl Cpus {
             self.crowd = None;
         }
         let cpus = match self.crowd {
-            now if now.is_some() == was_crowd => return,
+            now if now.is_some() == was_crowd => return false,
             Some(_) => &*self.home,
             None => &*self.ours,
         };
         // Who may not move the front (without CAP_SYS_NICE) leaves it where it is.
         let _ = raw::set_affinity_of(front, cpus);
         let _ = raw::set_affinity(cpus);
+        true
     }
 
     /// The CPU we are on, if there are others.

@@ -61,8 +61,10 @@ impl Helper {
 
     /// After requests: for several at once it takes more than one CPU.
     pub(super) fn make_room(&mut self, now: Instant) {
-        if let Some(front) = self.front.as_ref().filter(|front| !front.ended) {
-            self.cpus.end_turn(front.pid, now);
+        if let Some(front) = self.front.as_ref().filter(|front| !front.ended)
+            && self.cpus.end_turn(front.pid, now)
+        {
+            self.launcher.put_on(self.cpus.of_others());
         }
     }
 
