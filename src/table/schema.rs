@@ -15,9 +15,9 @@ use super::address::Listen;
 use super::complaint::{At, Fault, Place};
 use super::reader::{Reader, Value};
 use super::{
-    Activation, Audit, Banner, Builtin, DaemonCpus, Forward, Grant, Hours, IoPriority, Keepalive, Limit,
-    LogEvents, LogSettings, OnFull, OnlyIf, Rate, Resources, Side, SourcePrefix, Stderr, Stop,
-    Undecided,
+    Activation, Audit, Banner, Builtin, DaemonCpus, Forward, Grant, Hours, IoPriority, Keepalive,
+    Limit, LogEvents, LogSettings, OnFull, OnlyIf, Rate, Resources, Side, SourcePrefix, Stderr,
+    Stop, Undecided,
 };
 
 mod address;
