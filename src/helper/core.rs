@@ -15,6 +15,7 @@ use crate::error::Fatal;
 use crate::helper::admin::{Asked, Control};
 use crate::helper::announce::{self, Signs};
 use crate::helper::cgroups::{Left, Sweeps};
+use crate::helper::cpus::Cpus;
 use crate::helper::foundation::Foundation;
 use crate::helper::front_process::{Front, Fronts, Order};
 use crate::helper::handover::executable::Executable;
@@ -72,6 +73,7 @@ pub struct Helper {
     pub(super) lot: Lot,
     pub(super) foundation: Foundation,
     pub(super) fronts: Fronts,
+    pub(super) cpus: Cpus,
     pub(super) front: Option<Front>,
     /// When the next front may start, while there is none.
     pub(super) front_due: Option<Instant>,
@@ -121,6 +123,7 @@ pub struct Parts {
     pub foundation: Foundation,
     pub cgroups: Cgroups,
     pub fronts: Fronts,
+    pub cpus: Cpus,
     pub null: OwnedFd,
     pub control: Control,
     pub pid_file: Option<PidFile>,
@@ -167,6 +170,7 @@ impl Helper {
             foundation,
             cgroups,
             fronts,
+            cpus,
             null,
             control,
             pid_file,
@@ -186,6 +190,7 @@ impl Helper {
             lot: Lot::default(),
             foundation,
             fronts,
+            cpus,
             front: None,
             front_due: Some(Instant::now()),
             leftovers: HashMap::new(),
@@ -243,6 +248,7 @@ impl Helper {
             self.expire(now);
             if events.iter().any(|event| event.token() == LINK) {
                 self.answer_requests(now);
+                self.make_room(now);
             }
             self.hear_keepers(&events, now);
             self.hear_closers(&events);
@@ -404,6 +410,7 @@ impl Helper {
 
     pub(super) fn start(&mut self, ask: Ask, now: Instant) {
         let (connection, service) = (ask.connection, ask.service);
+        self.cpus.count_start();
         let answer = self.carry_out(ask, now);
         self.tell_answer(connection, service, answer, now);
     }

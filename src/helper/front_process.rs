@@ -170,17 +170,19 @@ impl Fronts {
         }
     }
 
-    /// Starts a front; it waits for its plan on the link.
+    /// Starts a front on `cpus`; it waits for its plan on the link.
     pub fn start(
         &mut self,
         user: Option<&FrontUser>,
+        cpus: &[u64],
         launcher: &mut Launcher,
         now: Instant,
     ) -> io::Result<Front> {
         self.epoch += 1;
         self.begun += 1;
         let (link, theirs) = Link::pair()?;
-        let plan = self.exec_plan(user);
+        let mut plan = self.exec_plan(user);
+        plan.cage.cpus = cpus.to_vec();
         let mut environment = Environment::default();
         for (name, value) in &self.inheritance.environment {
             if let Some(name) = name.to_str().filter(|name| PASSED.contains(name)) {

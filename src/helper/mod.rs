@@ -53,7 +53,7 @@
 //!
 //! `run` (start), [`core`] (the loop), [`wire`] and [`link`] (bytes),
 //! [`policy`] (may it), [`start`] (do it), [`reap`], [`stop`], [`cgroups`] and [`tree`]
-//! (ends), [`sessions`] (servers with `pam` or `oom_score`),
+//! (ends), [`cpus`] (where both run), [`sessions`] (servers with `pam` or `oom_score`),
 //! [`tend`] (the front's keeper), [`reload`], [`handover`] (to the next usherd), [`sockets`] (listeners), [`front_process`] (the front
 //! as a child), [`admin`] (operators: the admin socket, who calls, bans).
 
@@ -62,6 +62,7 @@ pub mod announce;
 mod belongings;
 pub mod cgroups;
 pub mod core;
+pub mod cpus;
 pub mod filter;
 pub mod found;
 pub mod foundation;

@@ -123,7 +123,8 @@ impl Helper {
         };
         // What the front may do is fixed when it starts.
         let needs_other_front = Self::forwards(&table) != Self::forwards(&self.table)
-            || table.daemon.user != self.table.daemon.user;
+            || table.daemon.user != self.table.daemon.user
+            || table.daemon.cpus != self.table.daemon.cpus;
         let change = Change {
             table,
             compiled,
@@ -203,7 +204,11 @@ impl Helper {
         }
         let outcome = shown_reload(&self.table, &table, warnings);
         let new_log = table.daemon.log != self.table.daemon.log;
+        let new_cpus = table.daemon.cpus != self.table.daemon.cpus;
         self.table = table;
+        if new_cpus {
+            self.settle();
+        }
         let instances = &self.instances;
         self.services
             .put(compiled, |service| instances.of_service(service) > 0);

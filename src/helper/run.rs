@@ -16,6 +16,7 @@ use crate::helper::admin::{Control, Sockets};
 use crate::helper::announce::Signs;
 use crate::helper::cgroups;
 use crate::helper::core::{Helper, Parts};
+use crate::helper::cpus::Cpus;
 use crate::helper::foundation::Foundation;
 use crate::helper::front_process::Fronts;
 use crate::helper::handover::before::Before;
@@ -216,6 +217,7 @@ fn serve(options: &Options, source: Source, table: Table, origin: Origin) -> Res
         foundation: Foundation::new(runtime_dir, state_dir(&table), cgroups.state()),
         cgroups,
         fronts: Fronts::new(inheritance.clone(), files),
+        cpus: Cpus::found(),
         null: open_null().map_err(|err| Fatal(format!("unable to open /dev/null: {err}")))?,
         control: Control::new(sockets, state_dir(&table)),
         pid_file,
@@ -226,6 +228,7 @@ fn serve(options: &Options, source: Source, table: Table, origin: Origin) -> Res
     };
     listen(&mut parts, &inheritance)?;
     let mut helper = Helper::new(parts)?;
+    helper.settle();
     helper.tell_confinement();
     go_on(&mut helper, taken);
     helper.run()

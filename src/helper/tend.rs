@@ -53,12 +53,30 @@ impl Helper {
         Ok(())
     }
 
+    /// Puts ourselves on the CPUs of the table, and nobody else.
+    pub(super) fn settle(&mut self) {
+        self.cpus.settle(&self.table.daemon.cpus);
+        self.launcher.put_on(self.cpus.of_others());
+    }
+
+    /// After requests: for several at once it takes more than one CPU.
+    pub(super) fn make_room(&mut self, now: Instant) {
+        if let Some(front) = self.front.as_ref().filter(|front| !front.ended)
+            && self.cpus.end_turn(front.pid, now)
+        {
+            self.launcher.put_on(self.cpus.of_others());
+        }
+    }
+
     /// Starts a front and tells it everything: the plan, the listeners, the
     /// instances that run.
     pub(super) fn start_front(&mut self, now: Instant) -> io::Result<()> {
-        let front = self
-            .fronts
-            .start(self.table.daemon.user.as_ref(), &mut self.launcher, now)?;
+        let front = self.fronts.start(
+            self.table.daemon.user.as_ref(),
+            self.cpus.of_front(),
+            &mut self.launcher,
+            now,
+        )?;
         self.poll.registry().register(
             &mut SourceFd(&front.link.as_fd().as_raw_fd()),
             LINK,

@@ -251,7 +251,8 @@ fn label(isolation: &Isolation) -> Option<Label> {
 }
 
 /// As sched_setaffinity(2) takes it.
-fn mask(cpus: &[u16]) -> Vec<u64> {
+#[must_use]
+pub fn mask(cpus: &[u16]) -> Vec<u64> {
     let words = cpus
         .iter()
         .max()

@@ -88,6 +88,8 @@ pub struct Launcher {
     /// Our own program and the host's /proc, above all targets.
     own_program: OwnedFd,
     proc: OwnedFd,
+    /// What children get, a bit for each; empty if that is what we have.
+    cpus: Rc<[u64]>,
 }
 
 impl Launcher {
@@ -102,7 +104,13 @@ impl Launcher {
             own_pids: File::open("/proc/self/ns/pid")?.into(),
             own_program: open("/proc/self/exe")?,
             proc: open("/proc")?,
+            cpus: Rc::from([]),
         })
+    }
+
+    /// On which CPUs children run, if not on ours. Those of their plan go first.
+    pub fn put_on(&mut self, cpus: Rc<[u64]>) {
+        self.cpus = cpus;
     }
 
     /// Clones and returns the child's pid at once. The caller may close the
@@ -171,7 +179,8 @@ impl Launcher {
         })
     }
 
-    fn send(&mut self, start: Start, fds: &Descriptors) -> Result<i32, NotStarted> {
+    fn send(&mut self, mut start: Start, fds: &Descriptors) -> Result<i32, NotStarted> {
+        start.cpus = Rc::clone(&self.cpus);
         let failed = |errno| NotStarted::new(Step::Clone, errno);
         let memory = match start.plan.cage.own_memory {
             true => Memory::Own,
@@ -266,6 +275,8 @@ struct Start {
     entry: Option<Entry>,
     /// Where a parked child hears of its request.
     channel: Option<i32>,
+    /// See [`Launcher::put_on`].
+    cpus: Rc<[u64]>,
     /// It becomes our own program before it becomes the server.
     handing: Option<Handing>,
 }
@@ -333,6 +344,7 @@ impl Start {
             sockets: fds.sockets.iter().map(AsRawFd::as_raw_fd).collect(),
             entry: fds.sandbox.map(entry),
             channel,
+            cpus: Rc::from([]),
             handing: None,
         }
     }
@@ -346,6 +358,13 @@ impl Start {
         // Dispositions: the helper ignores nothing, and exec resets its handlers.
         raw::unblock_signals().map_err(at(Step::Signals))?;
         raw::new_session().map_err(at(Step::Session))?;
+        if !self.cpus.is_empty() {
+            match raw::set_affinity(&self.cpus) {
+                // Not one of them is left in our cpuset: the kernel has moved us already.
+                Err(libc::EINVAL) => {}
+                other => other.map_err(at(Step::Priority))?,
+            }
+        }
         if let Some(handing) = &self.handing {
             return self.hand_over(handing).map_err(at(Step::SessionProcess));
         }

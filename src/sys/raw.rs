@@ -329,11 +329,16 @@ pub fn restrict_self(ruleset: i32) -> Result<(), Errno> {
     unsafe { call(libc::SYS_landlock_restrict_self, [word(ruleset), 0]) }.map(drop)
 }
 
-/// sched_setaffinity(2); a bit for each CPU.
+/// sched_setaffinity(2) of this process; a bit for each CPU.
 pub fn set_affinity(cpus: &[u64]) -> Result<(), Errno> {
+    set_affinity_of(0, cpus)
+}
+
+/// The same of another one.
+pub fn set_affinity_of(pid: i32, cpus: &[u64]) -> Result<(), Errno> {
     let (mask, length) = (cpus.as_ptr() as usize, size_of_val(cpus));
     // SAFETY: pointer and length describe `cpus`, which is only read.
-    unsafe { call(libc::SYS_sched_setaffinity, [0, length, mask]) }.map(drop)
+    unsafe { call(libc::SYS_sched_setaffinity, [word(pid), length, mask]) }.map(drop)
 }
 
 /// ioprio_set(2) of this process; class and level as that call takes them.

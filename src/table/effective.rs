@@ -10,11 +10,11 @@ use super::confinement::{confinement_lines, show_resources};
 pub use super::confinement::{isolation_settings, resource_settings};
 use super::schema::{LIMITS, LOG_EVENTS, Unit};
 use super::show_rule::show_rules;
-use super::value::{show_duration, show_hours, show_rate, show_signal, show_size};
+use super::value::{show_cpus, show_duration, show_hours, show_rate, show_signal, show_size};
 use super::{
-    Activation, Audit, Banner, Builtin, Daemon, Exec, Forward, Keepalive, Limit, LogEvents,
-    LogFormat, LogLevel, LogTarget, OnFull, OnlyIf, ProxyVersion, Rules, Serve, Service, Side,
-    SocketOptions, Stderr, Table, Undecided,
+    Activation, Audit, Banner, Builtin, Daemon, DaemonCpus, Exec, Forward, Keepalive, Limit,
+    LogEvents, LogFormat, LogLevel, LogTarget, OnFull, OnlyIf, ProxyVersion, Rules, Serve, Service,
+    Side, SocketOptions, Stderr, Table, Undecided,
 };
 
 /// The lines of one table: key and value as TOML.
@@ -64,6 +64,12 @@ pub fn daemon_lines(daemon: &Daemon) -> Lines {
     ] {
         lines.extend(group.iter().map(|group| (key, text(&group.name))));
     }
+    let cpus = match &daemon.cpus {
+        DaemonCpus::One => "one".to_owned(),
+        DaemonCpus::All => "all".to_owned(),
+        DaemonCpus::Listed(cpus) => show_cpus(cpus),
+    };
+    lines.push(("cpus", text(&cpus)));
     let to = match &daemon.log.to {
         LogTarget::Stderr => text("stderr"),
         LogTarget::Syslog => text("syslog"),

@@ -82,6 +82,8 @@ pub struct Daemon {
     pub status_group: Option<NamedGroup>,
     /// The same for the admin socket.
     pub admin_group: Option<NamedGroup>,
+    /// Where helper and front run.
+    pub cpus: DaemonCpus,
     pub log: LogSettings,
     pub undecided: Undecided,
     /// What all servers may use together.
@@ -89,6 +91,18 @@ pub struct Daemon {
     pub audit: Audit,
     /// The operator's files of the catalogue, by absolute path.
     pub operations: Vec<PathBuf>,
+}
+
+/// `daemon.cpus`: where helper and front run. Servers do not care.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum DaemonCpus {
+    /// Both on the same one, while requests come one at a time.
+    #[default]
+    One,
+    /// Wherever the kernel puts them.
+    All,
+    /// On these.
+    Listed(Vec<u16>),
 }
 
 /// `daemon.audit`: how much is kept of what was asked on the admin socket, and

@@ -15,9 +15,9 @@ use super::address::Listen;
 use super::complaint::{At, Fault, Place};
 use super::reader::{Reader, Value};
 use super::{
-    Activation, Audit, Banner, Builtin, Forward, Grant, Hours, IoPriority, Keepalive, Limit,
-    LogEvents, LogSettings, OnFull, OnlyIf, Rate, Resources, Side, SourcePrefix, Stderr, Stop,
-    Undecided,
+    Activation, Audit, Banner, Builtin, DaemonCpus, Forward, Grant, Hours, IoPriority, Keepalive,
+    Limit, LogEvents, LogSettings, OnFull, OnlyIf, Rate, Resources, Side, SourcePrefix, Stderr,
+    Stop, Undecided,
 };
 
 mod address;
@@ -50,6 +50,7 @@ pub const DAEMON_KEYS: &[&str] = &[
     "state_dir",
     "status_group",
     "admin_group",
+    "cpus",
     "log",
     "undecided",
     "audit",
@@ -125,6 +126,7 @@ pub struct RawDaemon {
     pub state_dir: Option<At<PathBuf>>,
     pub status_group: Option<At<String>>,
     pub admin_group: Option<At<String>>,
+    pub cpus: Option<At<DaemonCpus>>,
     pub log: Option<At<LogSettings>>,
     pub undecided: Option<At<Undecided>>,
     pub audit: Option<At<Audit>>,
@@ -146,6 +148,7 @@ impl RawDaemon {
             "state_dir" => place(&self.state_dir),
             "status_group" => place(&self.status_group),
             "admin_group" => place(&self.admin_group),
+            "cpus" => place(&self.cpus),
             "log" => place(&self.log),
             "undecided" => place(&self.undecided),
             "resources" => place(&self.resources),
@@ -440,6 +443,7 @@ pub fn read_daemon(reader: &mut Reader<'_>, value: &Value<'_>) -> RawDaemon {
             "admin_group" => {
                 daemon.admin_group = reader.at(value, |r, v| r.word(v, "a group name"));
             }
+            "cpus" => daemon.cpus = reader.at(value, read::daemon_cpus),
             "log" => daemon.log = reader.at(value, read::daemon_log),
             "undecided" => daemon.undecided = reader.at(value, read::undecided),
             "audit" => daemon.audit = reader.at(value, read::audit),

@@ -39,6 +39,7 @@ runtime_dir = "/run/usherd"
 state_dir = "/var/lib/usherd"
 status_group = "0"
 admin_group = "adm"
+cpus = "0-2,5"
 log = { to = "/var/log/usherd \"x\".log", format = "json", level = "debug" }
 undecided = { total = 50, per_source = 7 }
 audit = { max_size = "1M", keep = 3, on_failure = "warn" }

@@ -20,6 +20,7 @@ mod builtin;
 mod callers;
 mod cgroups;
 mod control;
+mod cpus;
 mod datagrams;
 mod escape;
 mod examples;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
         reload::TESTS,
         signals::TESTS,
         cgroups::TESTS,
+        cpus::TESTS,
         helper::TESTS,
         logging::TESTS,
         matching::TESTS,

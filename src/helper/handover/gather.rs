@@ -58,10 +58,12 @@ impl Helper {
             self.returned.len()
         );
         let kept = bag.0.iter().try_for_each(|n| keep_over_exec(*n, true));
+        self.cpus.leave();
         let done = kept.and_then(|()| execve(&path, &argv, &environment).map_err(Into::into));
         for number in &bag.0 {
             let _ = keep_over_exec(*number, false);
         }
+        self.settle();
         done
     }
 

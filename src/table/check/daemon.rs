@@ -20,6 +20,11 @@ impl Check<'_> {
             state_dir: raw.state_dir.as_ref().map(|at| at.value.clone()),
             status_group: self.named_group(raw.status_group.as_ref()),
             admin_group: self.named_group(raw.admin_group.as_ref()),
+            cpus: raw
+                .cpus
+                .as_ref()
+                .map(|at| at.value.clone())
+                .unwrap_or_default(),
             log: raw
                 .log
                 .as_ref()

@@ -8,10 +8,10 @@ use toml::de::{DeTable, DeValue};
 use super::{AUDIT_KEYS, BANNER_KEYS, DAEMON_LOG_KEYS, SOURCE_PREFIX_KEYS, UNDECIDED_KEYS};
 use crate::table::complaint::{At, Fault};
 use crate::table::reader::{Reader, Value};
-use crate::table::value::size;
+use crate::table::value::{cpus, size};
 use crate::table::{
-    Activation, Audit, Banner, Builtin, Hours, LogEvents, LogFormat, LogLevel, LogSettings,
-    LogTarget, OnFull, Rate, Side, SourcePrefix, Stderr, Undecided, value,
+    Activation, Audit, Banner, Builtin, DaemonCpus, Hours, LogEvents, LogFormat, LogLevel,
+    LogSettings, LogTarget, OnFull, Rate, Side, SourcePrefix, Stderr, Undecided, value,
 };
 
 pub const BUILTINS: [(&str, Builtin); 8] = [
@@ -247,6 +247,20 @@ pub fn operations(r: &mut Reader<'_>, v: &Value<'_>) -> Option<Vec<At<String>>> 
 
 /// A file holds at least one entry of the longest kind.
 const SMALLEST_AUDIT: u64 = 64 << 10;
+
+/// `daemon.cpus`.
+pub fn daemon_cpus(r: &mut Reader<'_>, v: &Value<'_>) -> Option<DaemonCpus> {
+    let expected = "\"one\", \"all\" or CPUs such as \"0-3,6\"";
+    r.parsed(v, expected, |text| match text {
+        "one" => Ok(DaemonCpus::One),
+        "all" => Ok(DaemonCpus::All),
+        _ => match cpus(text) {
+            Ok(listed) => Ok(DaemonCpus::Listed(listed)),
+            Err(_) => Err(Fault::new(format!("\"{text}\" names no CPUs"))
+                .help(format!("write {expected}, with numbers from 0 to 1023"))),
+        },
+    })
+}
 
 pub fn audit(r: &mut Reader<'_>, v: &Value<'_>) -> Option<Audit> {
     let table = r.table(v, "a table such as { max_size = \"16M\", keep = 16 }")?;
