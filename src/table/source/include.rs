@@ -99,7 +99,7 @@ fn find_plain(folder: &Path, name: &str) -> Result<Found, Fault> {
 }
 
 /// Warns about files in the folder of a pattern that it does not match, except
-/// hidden ones and READMEs.
+/// hidden ones and documents.
 fn beside(pattern: &Path, matched: &[PathBuf]) -> Vec<Fault> {
     let Some(folder) = pattern.parent() else {
         return Vec::new();
@@ -114,7 +114,7 @@ fn beside(pattern: &Path, matched: &[PathBuf]) -> Vec<Fault> {
         .filter(|entry| {
             let name = entry.file_name();
             let name = name.as_bytes();
-            !name.starts_with(b".") && !name.starts_with(b"README")
+            !name.starts_with(b".") && !name.starts_with(b"README") && !name.ends_with(b".md")
         })
         .map(|entry| entry.path())
         .filter(|path| path.is_file())
