@@ -11,6 +11,7 @@ use crate::tests;
 tests![
     every_command_works_on_a_running_daemon,
     a_blocked_service_says_why_until_a_reload_finds_what_it_lacked,
+    operations_of_the_host_are_shown_and_asked_for,
 ];
 
 pub fn usherctl(dir: &Dir, words: &[&str]) -> Output {
@@ -28,6 +29,69 @@ pub fn says(dir: &Dir, line: &str) -> String {
     let erred = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{line}: {erred}");
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+const OPERATIONS: &str = r#"
+[operation."site.say"]
+description = "Says it"
+exec = ["/bin/echo", "to={where}", "--", "{word}"]
+dry_run_exec = ["/bin/echo", "would say", "--", "{word}"]
+
+[operation."site.say".parameters]
+where = { type = "choice", of = ["all", "one"], default = "all" }
+word = { type = "string", list = true, pattern = "[a-z-]+" }
+"#;
+
+fn operations_of_the_host_are_shown_and_asked_for() {
+    needs_root();
+    let (dir, port) = (Dir::new(), free_port());
+    std::fs::create_dir(dir.file("operations.d")).unwrap();
+    dir.write("operations.d/site.toml", OPERATIONS);
+    let service =
+        format!("[service.echo]\nlisten = \"tcp:127.0.0.1:{port}\"\nbuiltin = \"echo\"\n");
+    let daemon = Daemon::start(&dir, &service);
+    let listed = says(&dir, "ops");
+    assert!(
+        listed.contains("site.say ") && listed.contains("report.host "),
+        "{listed}"
+    );
+    let page = says(&dir, "ops site.say");
+    assert!(
+        page.contains("runs /bin/echo to={where} -- {word}"),
+        "{page}"
+    );
+    assert!(page.contains("one of all, one"), "{page}");
+    let asked = "run site.say word=a word=-b";
+    assert!(says(&dir, asked).contains("to=all -- a -b"));
+    assert!(says(&dir, "run site.say word=a where=one").contains("to=one -- a"));
+    assert!(says(&dir, "run site.say word=a --dry-run").contains("would say -- a"));
+    let host: Value = serde_json::from_str(&says(&dir, "run report.host --json")).unwrap();
+    assert!(host["kernel"].is_string(), "{host}");
+    for (words, said) in [
+        (&["run", "site.say"][..], "it is required"),
+        (&["run", "site.say", "word=A"], "does not match"),
+        (&["run", "site.say", "word=a", "where=none"], "one of"),
+        (&["run", "site.sy"], "did you mean \"site.say\"?"),
+    ] {
+        let output = usherctl(&dir, words);
+        let erred = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {erred}");
+        assert!(erred.contains(said), "{words:?}: {erred}");
+    }
+    // A mistake there refuses the reload, and names the line.
+    dir.write("operations.d/site.toml", OPERATIONS.replace("list", "lst"));
+    let output = usherctl(&dir, &["reload", "--yes"]);
+    let erred = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(78), "{erred}");
+    assert!(erred.contains("operations.d/site.toml:9:"), "{erred}");
+    assert!(says(&dir, asked).contains("to=all -- a -b"));
+    dir.write(
+        "operations.d/site.toml",
+        OPERATIONS.replace("to={where}", "at={where}"),
+    );
+    assert!(says(&dir, "reload --yes").contains("[daemon]: operations"));
+    assert!(says(&dir, asked).contains("at=all -- a -b"));
+    drop(daemon);
 }
 
 fn every_command_works_on_a_running_daemon() {

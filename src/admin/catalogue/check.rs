@@ -213,7 +213,11 @@ impl Check<'_> {
                 self.complain(call.place, &problem, help);
             } else if !methods().any(|known| known == name) {
                 let problem = format!("org.usherd.Admin has no method \"{name}\"");
-                let help = match did_you_mean(name, methods()) {
+                let lower: Vec<String> = methods().map(str::to_lowercase).collect();
+                let near = did_you_mean(name, lower.iter().map(String::as_str));
+                let mut known = methods();
+                let near = known.find(|known| Some(known.to_lowercase().as_str()) == near);
+                let help = match near {
                     Some(near) => format!("did you mean \"{near}\"?"),
                     None => format!(
                         "the methods are {}",
