@@ -340,7 +340,7 @@ fn a_firewall_is_changed_by_many_at_once() {
 fn a_service_lifts_its_own_bans_alone() {
     let _ = needs("nft", "nftables");
     let (dir, wire, port) = (Dir::new(), Wire::new(), 4008);
-    let keys = "user = \"nobody\"\nadmin = [\"firewall.ban\", { operation = \"firewall.unban\", with = { prefix = \"192.0.2.*\" } }]";
+    let keys = "user = \"nobody\"\nadmin = [\"firewall.ban\", { operation = \"firewall.unban\", with = { prefix = \"192.0.2.*/32\" } }]";
     let services = asking(&dir, "mail", port, "standard", keys);
     let through = ["ip", "netns", "exec", &wire.ours];
     let _daemon = Setup::new(&dir, &services).through(&through).start();
