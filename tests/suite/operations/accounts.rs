@@ -24,6 +24,7 @@ tests![
     nothing_is_left_of_an_account_that_came_to_half,
     a_user_with_processes_is_not_deleted,
     a_dry_run_changes_no_account,
+    an_account_for_a_daemon_is_made_and_not_touched_again,
     a_password_is_checked_for_who_sees_no_shadow_file: 120,
     a_key_lets_in_until_it_is_revoked: 120,
     links_of_a_user_lead_nowhere,
@@ -232,6 +233,20 @@ fn a_dry_run_changes_no_account() {
         assert!(would["would_run"].is_array(), "{would}");
     }
     assert_eq!(shadow(&name.0), before);
+}
+
+fn an_account_for_a_daemon_is_made_and_not_touched_again() {
+    let dir = Dir::new();
+    let _daemon = start(&dir);
+    let name = Name::new();
+    let wanted = json!({ "name": name.0, "system": true, "home": format!("/home/{}", name.0) });
+    let made = done(run(&dir, "user.create", &wanted));
+    assert!(made["uid"].as_u64().unwrap() < 1000, "{made}");
+    assert!(!name.user().unwrap().dir.exists());
+    for operation in ["user.lock", "user.delete"] {
+        let (kind, reason) = failed(run(&dir, operation, &json!({ "name": name.0 })));
+        assert_eq!(kind, "forbidden", "{reason}");
+    }
 }
 
 fn set_password(name: &str, password: &str) {
