@@ -87,7 +87,13 @@ pub fn set_key(
             *value.decor_mut() = old.decor().clone();
             *old = value;
         }
-        (Some(value), None) => drop(table.insert(last, toml_edit::value(value))),
+        (Some(value), None) => {
+            table.insert(last, toml_edit::value(value));
+            // The blank before its brace would stand before the comma.
+            item.as_inline_table_mut()
+                .into_iter()
+                .for_each(toml_edit::InlineTable::fmt);
+        }
     }
     Ok(Some(with_ends_of(text, document.to_string())))
 }
