@@ -55,6 +55,7 @@ impl Accounts for FewAccounts {
 fn host(root: bool) -> Host {
     let id = if root { 0 } else { 1000 };
     Host {
+        edited: None,
         root,
         can_bind_low: root,
         unprivileged_port_start: 1024,

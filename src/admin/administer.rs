@@ -155,13 +155,17 @@ fn refused(name: &str, parameters: &serde_json::Map<String, Value>) -> Failed {
     let name = name.rsplit('.').next().unwrap_or(name);
     let kind = match name {
         "NoSuchService" | "NoSuchInstance" | "NoSuchBan" => Kind::NotFound,
-        "PermissionDenied" => Kind::Forbidden,
+        "PermissionDenied" | "BeyondTable" => Kind::Forbidden,
         "InvalidParameter" => Kind::Invalid,
-        "Draining" => Kind::Busy,
+        "Draining" | "Busy" => Kind::Busy,
+        "Unavailable" => Kind::Unavailable,
         _ => Kind::Failed,
     };
     let reason = match (parameters.get("reason"), parameters.is_empty()) {
-        (Some(Value::String(reason)), _) => reason.clone(),
+        (Some(Value::String(reason)), _) => match parameters.get("remedy") {
+            Some(Value::String(remedy)) => format!("{reason}; {remedy}"),
+            _ => reason.clone(),
+        },
         (_, true) => name.to_owned(),
         (_, false) => format!("{name}: {}", Value::Object(parameters.clone())),
     };

@@ -5,6 +5,7 @@
 //! - [`authorise`]: who may ask for which operation
 //! - [`catalogue`]: which operations there are, who may ask, with what parameters
 //! - [`operations`]: what administrative servers do
+//! - [`lists`]: addresses that `allow` and `deny` name as a whole
 //! - [`bans`]: who is kept out, and how that is remembered
 #![forbid(unsafe_code)]
 
@@ -13,6 +14,7 @@ pub mod audit;
 pub mod authorise;
 pub mod bans;
 pub mod catalogue;
+pub mod lists;
 pub mod operations;
 
 use std::env;

@@ -9,9 +9,14 @@ use serde::{Deserialize, Serialize};
 
 mod isolation;
 pub mod operations;
+mod resources;
 
 pub use isolation::{
     Exposure, ExposureReason, GetIsolation, Isolation, Level, Mechanism, Missing, SeenInstance,
+};
+pub use resources::{
+    Freeze, GetResources, GetRunning, ResourceSet, ResourceUse, ResourcesFor, ResourcesOf, Running,
+    SetResources, Thaw, ThawWhat,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -318,6 +323,16 @@ pub struct ReloadHow {
     pub check_only: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
+}
+
+/// Parameters of `SetKey`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetKey {
+    pub service: String,
+    pub key: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

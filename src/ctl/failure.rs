@@ -232,6 +232,12 @@ fn sentence(short: &str, name: &str, said: &Said<'_>) -> String {
             said.text("operation"),
             said.lines("reason")
         ),
+        "Busy" => format!("not now: {reason}"),
+        "Unavailable" => format!(
+            "this host lacks what it takes: {reason}; {}",
+            said.text("remedy")
+        ),
+        "BeyondTable" => format!("not permitted: {reason}"),
         "Draining" => "usherd is ending and changes nothing any more".to_owned(),
         "Failed" => format!("it could not be done and everything is as it was: {reason}"),
         "InvalidParameter" => format!(

@@ -110,6 +110,7 @@ mod tests {
         Access {
             allow: allow.map(list),
             deny: list(deny),
+            ..Access::default()
         }
     }
 

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::table::complaint::Complaints;
-use crate::table::host::{Host, Inherited, InheritedKind};
+use crate::table::host::{Edited, Host, Inherited, InheritedKind};
 use crate::table::{self, Loaded};
 
 /// Where the table comes from.
@@ -34,8 +34,14 @@ impl Source {
 
     /// The table and the warnings about it, or every complaint.
     pub fn load(&self) -> Result<Loaded, Complaints> {
+        self.load_with(None)
+    }
+
+    /// The same, as if a file had been changed already.
+    pub fn load_with(&self, edited: Option<Edited>) -> Result<Loaded, Complaints> {
         // Users, groups and ports are looked up anew each time.
         let mut host = Host::probe();
+        host.edited = edited;
         host.inherited = Inherited::Known(self.inherited.clone());
         table::load(table::source_or_default(self.path.as_deref()), &host)
     }

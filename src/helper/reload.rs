@@ -93,7 +93,8 @@ impl Helper {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     }
 
-    fn change_to(&mut self, table: Table, warnings: Vec<String>, now: Instant) {
+    pub(super) fn change_to(&mut self, mut table: Table, warnings: Vec<String>, now: Instant) {
+        self.control.fill_lists(&mut table, Some(&self.table), now);
         let numbered: Vec<_> = table
             .services
             .iter()

@@ -153,7 +153,7 @@ struct Origin {
     ready: Option<OwnedFd>,
 }
 
-fn serve(options: &Options, source: Source, table: Table, origin: Origin) -> Result<(), Fatal> {
+fn serve(options: &Options, source: Source, mut table: Table, origin: Origin) -> Result<(), Fatal> {
     let Origin {
         mut executable,
         given,
@@ -208,6 +208,8 @@ fn serve(options: &Options, source: Source, table: Table, origin: Origin) -> Res
         }
         None => Registry::new(given),
     };
+    let mut control = Control::new(sockets, state_dir(&table));
+    control.fill_lists(&mut table, None, Instant::now());
     let mut parts = Parts {
         source,
         services,
@@ -219,7 +221,7 @@ fn serve(options: &Options, source: Source, table: Table, origin: Origin) -> Res
         fronts: Fronts::new(inheritance.clone(), files),
         cpus: Cpus::found(),
         null: open_null().map_err(|err| Fatal(format!("unable to open /dev/null: {err}")))?,
-        control: Control::new(sockets, state_dir(&table)),
+        control,
         pid_file,
         executable,
         store,

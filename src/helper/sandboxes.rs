@@ -467,6 +467,15 @@ impl Sandboxes {
         self.homes.retain(|_, home| !home.waiting.is_empty());
     }
 
+    /// The same, of one service: what its sandboxes show has been replaced.
+    pub fn drop_of(&mut self, service: ServiceId) {
+        if let Some(home) = self.homes.get_mut(&service) {
+            home.ready.clear();
+            home.template = None;
+            home.want = 0;
+        }
+    }
+
     /// When something has to be looked at.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {

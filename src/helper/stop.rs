@@ -1,6 +1,7 @@
 //! How things end: one instance, and usherd itself.
 #![forbid(unsafe_code)]
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use crate::helper::cgroups::{Processes, kill_all};
@@ -8,7 +9,7 @@ use crate::helper::core::{Helper, Phase};
 use crate::helper::front_process::Order;
 use crate::helper::instances::{self, Instance};
 use crate::helper::timers::Due;
-use crate::ids::InstanceId;
+use crate::ids::{InstanceId, ServiceId};
 
 /// What a server gets between its stop signal and the end when usherd itself
 /// is ending and the grace has been used up already.
@@ -33,6 +34,7 @@ impl Helper {
                 Due::DrainTaken => self.end_front(),
                 Due::PlanTaken => self.plan_overdue(now),
                 Due::KillLeftover(pid) => leftovers.push(pid),
+                Due::Frozen(service) => self.frozen_due(service, now),
                 Due::Sweep => self.sweep(now),
             }
         }
@@ -70,6 +72,12 @@ impl Helper {
         if running.is_empty() {
             return;
         }
+        // Whoever is frozen does not hear that it is to end.
+        let services = running.iter().filter_map(|id| self.instances.find(*id));
+        let services: HashSet<ServiceId> = services.map(|found| found.service).collect();
+        services
+            .into_iter()
+            .for_each(|service| self.thaw_at_once(service));
         let mut processes = Processes::default();
         for id in running {
             self.stop(id, &mut processes, now);
@@ -131,6 +139,7 @@ impl Helper {
         self.phase = Phase::Draining;
         self.front_due = None;
         self.abandon_change();
+        self.thaw_all();
         self.abandon_departure(now);
         self.drain_operations(now);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);

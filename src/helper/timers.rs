@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
-use crate::ids::InstanceId;
+use crate::ids::{InstanceId, ServiceId};
 
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,6 +16,8 @@ pub enum Due {
     Kill(InstanceId),
     /// The same for what a server that is gone left behind.
     KillLeftover(i32),
+    /// A service that is frozen, or about to be, has to be looked at.
+    Frozen(ServiceId),
     /// Cgroups that could not be taken away may be empty by now.
     Sweep,
     /// The front should have taken the new table.

@@ -22,6 +22,7 @@ pub struct Process {
     group: i32,
     pub session: i32,
     zombie: bool,
+    stopped: bool,
 }
 
 impl Process {
@@ -85,6 +86,18 @@ impl Snapshot {
     #[must_use]
     pub fn members(&self, root: i32) -> Vec<Member> {
         hold(self.select(root))
+    }
+
+    /// Of these, those that are not stopped.
+    #[must_use]
+    pub fn running(&self, root: i32) -> Vec<Member> {
+        let is_stopped = |pid: &i32| {
+            let found = self.processes.iter().find(|process| process.pid == *pid);
+            found.is_some_and(|process| process.stopped)
+        };
+        let mut pids = self.select(root);
+        pids.retain(|pid| !is_stopped(pid));
+        hold(pids)
     }
 
     /// What the server `root`, which has been reaped, left behind.
@@ -192,6 +205,7 @@ pub fn parse(stat: &[u8]) -> Option<Process> {
         group: number()?,
         session: number()?,
         zombie: matches!(state, "Z" | "X"),
+        stopped: matches!(state, "T" | "t"),
     })
 }
 
@@ -206,6 +220,7 @@ mod tests {
             group: session,
             session,
             zombie: false,
+            stopped: false,
         }
     }
 
@@ -242,7 +257,8 @@ mod tests {
                 parent: 7,
                 group: 8,
                 session: 9,
-                zombie: false
+                zombie: false,
+                stopped: false
             })
         );
     }

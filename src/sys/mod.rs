@@ -21,6 +21,7 @@ pub mod peer;
 pub mod probe_calls;
 pub mod process;
 pub mod raw;
+pub mod rename;
 pub mod shared_word;
 pub mod socket;
 pub mod splice;

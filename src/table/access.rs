@@ -19,6 +19,82 @@ pub struct Prefix {
 pub struct Access {
     pub allow: Option<Vec<Prefix>>,
     pub deny: Vec<Prefix>,
+    /// `"list:NAME"`; `allow` is there too where this is not empty.
+    pub allow_lists: Vec<List>,
+    pub deny_lists: Vec<List>,
+}
+
+/// A local list, and what is in it as long as it is in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct List {
+    pub name: String,
+    /// By length, then address, for the search.
+    members: Vec<Prefix>,
+}
+
+impl List {
+    /// One with nothing in it yet.
+    #[must_use]
+    pub fn named(name: String) -> Self {
+        let members = Vec::new();
+        Self { name, members }
+    }
+
+    pub fn set(&mut self, mut members: Vec<Prefix>) {
+        members.sort_unstable_by_key(|one| (one.bits, one.addr));
+        members.dedup();
+        self.members = members;
+    }
+
+    /// Bits of the longest prefix in it that `ip` (canonical) is in. However many there
+    /// are, it takes a search for each length that there is.
+    fn longest(&self, ip: IpAddr) -> Option<u8> {
+        let mut rest = self.members.as_slice();
+        while let Some(last) = rest.last() {
+            let bits = last.bits;
+            let start = rest.partition_point(|one| one.bits < bits);
+            let (shorter, these) = rest.split_at(start);
+            if let Some(masked) = mask(ip, bits)
+                && these.binary_search_by_key(&masked, |one| one.addr).is_ok()
+            {
+                return Some(bits);
+            }
+            rest = shorter;
+        }
+        None
+    }
+}
+
+/// An entry of `allow` or `deny`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peers {
+    Prefix(Prefix),
+    /// The name of a local list.
+    List(String),
+}
+
+impl Peers {
+    /// Prefixes, and lists that are still empty.
+    #[must_use]
+    pub fn parted(all: &[Peers]) -> (Vec<Prefix>, Vec<List>) {
+        let (mut prefixes, mut lists) = (Vec::new(), Vec::new());
+        for one in all {
+            match one {
+                Peers::Prefix(prefix) => prefixes.push(*prefix),
+                Peers::List(name) => lists.push(List::named(name.clone())),
+            }
+        }
+        (prefixes, lists)
+    }
+}
+
+impl fmt::Display for Peers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Peers::Prefix(prefix) => prefix.fmt(f),
+            Peers::List(name) => write!(f, "list:{name}"),
+        }
+    }
 }
 
 impl Access {
@@ -26,14 +102,14 @@ impl Access {
     #[must_use]
     pub fn permits(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
-        let longest = |rules: &[Prefix]| {
-            rules
-                .iter()
-                .filter(|p| p.contains(ip))
-                .map(|p| p.bits)
-                .max()
+        let longest = |rules: &[Prefix], lists: &[List]| {
+            let own = rules.iter().filter(|p| p.contains(ip)).map(|p| p.bits);
+            let listed = lists.iter().filter_map(|list| list.longest(ip));
+            own.chain(listed).max()
         };
-        match (self.allow.as_deref().map(longest), longest(&self.deny)) {
+        let allowed = self.allow.as_deref();
+        let allowed = allowed.map(|rules| longest(rules, &self.allow_lists));
+        match (allowed, longest(&self.deny, &self.deny_lists)) {
             (None, denied) => denied.is_none(),
             (Some(None), _) => false,
             (Some(Some(_)), None) => true,
@@ -44,7 +120,7 @@ impl Access {
     /// Whether every peer may come in.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.allow.is_none() && self.deny.is_empty()
+        self.allow.is_none() && self.deny.is_empty() && self.deny_lists.is_empty()
     }
 }
 
@@ -134,6 +210,7 @@ mod tests {
         Access {
             allow: (!allow.is_empty()).then(|| list(allow)),
             deny: list(deny),
+            ..Access::default()
         }
     }
 
@@ -149,6 +226,37 @@ mod tests {
         assert!(verdict("10.1.2.1"));
         assert!(!verdict("10.9.0.1"));
         assert!(!verdict("11.0.0.1"));
+    }
+
+    #[test]
+    fn a_list_counts_as_its_members_do() {
+        let members = |texts: &[&str]| {
+            let mut list = List::named("x".into());
+            list.set(texts.iter().map(|text| text.parse().unwrap()).collect());
+            list
+        };
+        let ten_thousand: Vec<String> = (0..10_000)
+            .map(|n| format!("198.18.{}.{}", n / 256, n % 256))
+            .collect();
+        let ten_thousand: Vec<&str> = ten_thousand.iter().map(String::as_str).collect();
+        let mut rules = access(&["10.1.0.0/16"], &[]);
+        rules.allow_lists = vec![members(&["10.2.0.0/16", "2001:db8::/32"])];
+        rules.deny_lists = vec![
+            members(&["10.0.0.0/8", "10.2.3.0/24"]),
+            members(&ten_thousand),
+        ];
+        let verdict = |ip: &str| rules.permits(ip.parse().unwrap());
+        assert!(verdict("10.1.2.3"));
+        assert!(verdict("10.2.2.3"));
+        assert!(!verdict("10.2.3.3"));
+        assert!(!verdict("10.3.3.3"));
+        assert!(verdict("2001:db8::9"));
+        assert!(!verdict("192.0.2.1"), "on no list");
+        rules.allow = None;
+        let verdict = |ip: &str| rules.permits(ip.parse().unwrap());
+        assert!(verdict("192.0.2.1"));
+        assert!(!verdict("198.18.39.15"));
+        assert!(verdict("198.18.39.16"));
     }
 
     #[test]

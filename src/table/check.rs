@@ -70,7 +70,7 @@ fn attempt(
     host: &Host,
     refused: &Refused,
 ) -> Result<Loaded, (Complaints, Refused)> {
-    let mut written = source::read(source, &host.names);
+    let mut written = source::read(source, &host.names, host.edited.as_ref());
     let live = live::join(&mut written, host, refused);
     let mut check = Check {
         host,

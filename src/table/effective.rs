@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use super::access::{List, Prefix};
 use super::confinement::{confinement_lines, show_resources};
 pub use super::confinement::{isolation_settings, resource_settings};
 use super::schema::{LIMITS, LOG_EVENTS, Unit};
@@ -222,14 +223,19 @@ fn routing_lines(lines: &mut Lines, service: &Service) {
 
 fn rules_lines(lines: &mut Lines, service: &Service) {
     let rules: &Rules = &service.rules;
-    if let Some(allow) = &rules.access.allow {
-        lines.push(("allow", list(allow.iter().map(|p| text(&p.to_string())))));
+    let peers = |prefixes: &[Prefix], lists: &[List]| {
+        let prefixes = prefixes.iter().map(|prefix| text(&prefix.to_string()));
+        let lists = lists
+            .iter()
+            .map(|list| text(&format!("list:{}", list.name)));
+        list(prefixes.chain(lists).collect::<Vec<_>>().into_iter())
+    };
+    let access = &rules.access;
+    if let Some(allow) = &access.allow {
+        lines.push(("allow", peers(allow, &access.allow_lists)));
     }
-    if !rules.access.deny.is_empty() {
-        lines.push((
-            "deny",
-            list(rules.access.deny.iter().map(|p| text(&p.to_string()))),
-        ));
+    if !access.deny.is_empty() || !access.deny_lists.is_empty() {
+        lines.push(("deny", peers(&access.deny, &access.deny_lists)));
     }
     lines.push((
         "hours",

@@ -40,11 +40,21 @@ pub struct Host {
     /// Not even root may allow more open files: fs.nr_open.
     pub nr_open: u64,
     pub names: Names,
+    /// A file as it is to be, read in place of what is there.
+    pub edited: Option<Edited>,
     pub accounts: Box<dyn Accounts>,
     /// What a path leads to; only ever the ground for a warning.
     pub look: fn(&Path) -> Found,
     /// Why there can be no PAM sessions; asked only where one is wanted.
     pub lack_of_pam: fn() -> Option<String>,
+}
+
+/// What is to be written to a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edited {
+    /// Without links in it.
+    pub file: PathBuf,
+    pub text: String,
 }
 
 /// What is at a path now.
@@ -136,6 +146,7 @@ impl Host {
                 .collect(),
             nr_open: number("/proc/sys/fs/nr_open").unwrap_or(1 << 20),
             names: Names::new(&read("/etc/services"), &read("/etc/rpc")),
+            edited: None,
             accounts,
             look: Found::at,
             lack_of_pam: crate::sys::pam::lack,
@@ -304,6 +315,7 @@ pub(crate) mod tests {
             ]),
             hard_limits: vec![(Resource::RLIMIT_NOFILE as i32, 4096)],
             nr_open: 1 << 20,
+            edited: None,
             names: Names::new("ftp 21/tcp\nhttp 80/tcp\nntp 123/udp\n", "rstatd 100001\n"),
             accounts: Box::new(Pretend),
             look: |path| match path.parent() {

@@ -144,10 +144,22 @@ impl Loaded {
     /// Where `enabled` of a service is to be changed; `None` if there is no such service.
     #[must_use]
     pub fn where_to_enable(&self, service: &str) -> Option<SetIn<'_>> {
+        self.where_to_set(service, "enabled")
+    }
+
+    /// The same of any key.
+    #[must_use]
+    pub fn where_to_set(&self, service: &str, key: &str) -> Option<SetIn<'_>> {
         let written = &self.provenance;
         let mut services = written.services.iter();
         let raw = services.find(|raw| raw.name.value == service)?;
-        let place = raw.keys.place_of("enabled").unwrap_or(raw.name.place);
+        let own = |place: &Place| {
+            // What it takes from another service is that one's to change.
+            let owner = self.provenance.origins.service(*place);
+            owner.is_none_or(|owner| owner == raw.name.value)
+        };
+        let place = raw.keys.place_of(key).filter(own);
+        let place = place.unwrap_or(raw.name.place);
         if let Some(Some(folder)) = written.overrides.get(place.file) {
             return Some(SetIn::DropIns(folder));
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::access::Prefix;
+use super::access::{Peers, Prefix};
 use super::address::Listen;
 use super::complaint::{At, Fault, Place};
 use super::reader::{Reader, Value};
@@ -235,8 +235,8 @@ service_keys! {
     pass_env: Vec<String> = process::pass_env;
     limits: Vec<Limit> = process::limits;
     stderr: Stderr = |r, v| r.choice(v, &read::STDERRS);
-    allow: Vec<Prefix> = address::allow;
-    deny: Vec<Prefix> = address::prefixes;
+    allow: Vec<Peers> = address::allow;
+    deny: Vec<Peers> = address::peers;
     hours: Vec<Hours> = read::hours;
     instances: u32 = |r, v| r.number(v, 1..=1_000_000);
     per_source: Option<u32> = |r, v| read::or_none(r, v, |r, v| r.number(v, 1..=1_000_000));

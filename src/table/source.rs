@@ -23,6 +23,7 @@ use typed_arena::Arena;
 use crate::admin::catalogue::read::RawOperation;
 
 use super::complaint::{At, Complaint, Fault, Place, SourceFile};
+use super::host::Edited;
 use super::names::Names;
 use super::origins::{Origins, Whose};
 use super::reader::{Reader, Value};
@@ -81,10 +82,12 @@ pub struct Written {
 }
 
 /// Reads it all, as far as it can be read.
-pub fn read(source: Source<'_>, names: &Names) -> Written {
+/// `edited` takes the place of what is in its file.
+pub fn read(source: Source<'_>, names: &Names, edited: Option<&Edited>) -> Written {
     let texts = Arena::new();
     let written = {
         let mut files = Files::new(names, &texts);
+        files.edited = edited;
         match source {
             Source::File(path) => {
                 files.written.layers = Layers::usual(path);
@@ -116,6 +119,7 @@ struct Section<'t> {
 
 struct Files<'a, 't> {
     names: &'a Names,
+    edited: Option<&'a Edited>,
     texts: &'t Arena<SourceFile>,
     sources: Vec<&'t SourceFile>,
     /// Where each file begins when all are counted through.
@@ -136,6 +140,7 @@ impl<'a, 't> Files<'a, 't> {
     fn new(names: &'a Names, texts: &'t Arena<SourceFile>) -> Self {
         Self {
             names,
+            edited: None,
             texts,
             sources: Vec::new(),
             starts: Vec::new(),
@@ -179,13 +184,20 @@ impl<'a, 't> Files<'a, 't> {
         if !self.read.insert(identity.clone()) {
             return; // two patterns matched it
         }
-        match read_bounded(path) {
+        match self.text_of(path, &identity) {
             Ok(text) => {
                 self.open.push(identity);
                 self.read_table(SourceFile::new(path.to_owned(), text), Some(path));
                 self.open.pop();
             }
             Err(reason) => self.unreadable(path, from, &reason),
+        }
+    }
+
+    fn text_of(&self, path: &Path, identity: &Path) -> Result<String, String> {
+        match self.edited.filter(|edited| edited.file == identity) {
+            Some(edited) => Ok(edited.text.clone()),
+            None => read_bounded(path),
         }
     }
 

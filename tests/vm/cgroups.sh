@@ -148,6 +148,51 @@ limits_hold() { # TOP: the cgroup that usherd divides
     check "cgroups are used again ($before, then $after)" [ "$after" -le $((before + 1)) ]
 }
 
+limits_change_while_servers_run() { # TOP
+    local dir
+    hold 7000 >/dev/null
+    dir=$(of_service "$1" cat)
+    check "a limit is set for a service" "$USHERCTL" run resource.set service=cat memory=30M tasks=50
+    check "the kernel has its memory" grep -qx 31457280 "$dir/memory.max"
+    check "and its tasks" grep -qx 50 "$dir/pids.max"
+    check "it is told" bash -c "$USHERCTL --json run resource.get service=cat | grep -q 31457280"
+    check "no more than the table gives" bash -c "! $USHERCTL run resource.set service=bomb memory=41M"
+    check "less than that" "$USHERCTL" run resource.set service=bomb memory=30M
+    check "some of it moves" "$USHERCTL" run resource.move from=bomb to=cat memory=10M
+    check "to the other service" grep -qx 41943040 "$dir/memory.max"
+    local id
+    id=$("$USHERCTL" --json instances cat | python3 -c 'import json, sys; print(json.load(sys.stdin)["instances"][0]["id"])')
+    check "a limit is set for an instance" "$USHERCTL" run resource.set service=cat instance="$id" memory=20M cpu=50
+    check "the kernel has it" bash -c "grep -qx 20971520 $dir/i*/memory.max && grep -q '^50000 ' $dir/i*/cpu.max"
+    exec 3>&-
+    check "a reload brings the table's back" "$USHERCTL" reload --yes
+    check "no limit" grep -qx max "$dir/memory.max"
+}
+
+servers_stand_still() { # TOP: the kernel freezes all of a service's
+    local dir
+    hold 7000 >/dev/null
+    dir=$(of_service "$1" cat)
+    python3 - "$dir" <<'P' >"$DIR/froze" 2>&1
+import json, socket, sys
+s = socket.socket(socket.AF_UNIX); s.connect("/run/usherd/admin.sock")
+def call(method):
+    s.sendall(json.dumps({"method": "org.usherd.Admin." + method, "parameters": {"service": "cat"}}).encode() + b"\0")
+    said = b""
+    while not said.endswith(b"\0"): said += s.recv(4096)
+    return json.loads(said[:-1])["parameters"]
+events = lambda: open(sys.argv[1] + "/cgroup.events").read()
+assert call("Freeze")["instances"] == 1
+assert "frozen 1" in events(), events()
+assert call("Thaw")["was_frozen"] is True
+assert "frozen 0" in events(), events()
+call("Freeze")
+P
+    check "servers stand still" test ! -s "$DIR/froze"
+    check "and go on when nobody is there to thaw them" within 10 grep -q 'frozen 0' "$dir/cgroup.events"
+    exec 3>&-
+}
+
 usage_is_of_the_whole() {
     hold 7000 >/dev/null
     check "usage is told" bash -c "$USHERCTL --json instances cat | grep -q '\"tasks\":1\|\"tasks\": 1'"
@@ -182,6 +227,8 @@ check "it starts" systemctl is-active usherd
 top=$CG/system.slice/usherd.service
 check "the helper is in a cgroup of its own" [ "$(leaf "$(main_pid)")" = /system.slice/usherd.service/usherd/helper ]
 limits_hold "$top"
+limits_change_while_servers_run "$top"
+servers_stand_still "$top"
 usage_is_of_the_whole
 check "systemctl status shows the tree" bash -c 'systemctl status usherd --no-pager | grep -q helper'
 check "reload works" systemctl reload usherd

@@ -11,13 +11,21 @@ macro_rules! shipped {
 /// File name and text of each, in the order in which they are read.
 pub const SHIPPED: &[(&str, &str)] = shipped![
     "accounts.toml",
+    "audit.toml",
     "authorisation.toml",
+    "backup.toml",
+    "configuration.toml",
     "drivers.toml",
     "files.toml",
     "firewall.toml",
+    "licences.toml",
     "network.toml",
     "packages.toml",
     "remote_access.toml",
+    "resources.toml",
+    "security.toml",
+    "services.toml",
+    "spam.toml",
     "statistics.toml",
 ];
 

@@ -13,15 +13,26 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 mod accounts;
+mod audit;
 mod authorisation;
+mod backup;
+mod configuration;
 mod drivers;
+#[cfg(test)]
+mod fake;
 mod files;
 mod firewall;
 mod host;
+mod licences;
 mod network;
 mod packages;
 mod permission;
 mod remote_access;
+mod resources;
+mod security;
+mod services;
+mod spam;
+mod statistics;
 mod tool;
 
 /// What is to be done, as the helper says it.
@@ -165,6 +176,22 @@ pub trait Usherd {
     fn progress(&mut self, text: &str);
 }
 
+/// What the table in force says of a service, key by key.
+fn described_all(usherd: &mut dyn Usherd, service: &str) -> Result<toml::Table, Failed> {
+    let told = usherd.call("Describe", serde_json::json!({ "service": service }))?;
+    let keys = told["keys"].as_array().into_iter().flatten();
+    let mut all = toml::Table::new();
+    for one in keys {
+        let (Some(key), Some(text)) = (one["key"].as_str(), one["value"].as_str()) else {
+            continue;
+        };
+        let text = format!("v = {text}");
+        let mut table: toml::Table = to("read the table in force", toml::from_str(&text))?;
+        all.extend(table.remove("v").map(|value| (key.to_owned(), value)));
+    }
+    Ok(all)
+}
+
 /// The result: an object, described in the catalogue.
 pub type Outcome = Result<Value, Failed>;
 
@@ -172,36 +199,67 @@ type Function = fn(&Request, &mut dyn Usherd) -> Outcome;
 
 /// Everything that is built in. A name here is what `builtin` may say in the catalogue.
 pub const ALL: &[(&str, Function)] = &[
+    ("audit.query", audit::query),
+    ("audit.verify", audit::verify),
+    ("auth.check", authorisation::check),
+    ("backup.create", backup::create),
+    ("backup.delete", backup::delete),
+    ("backup.list", backup::list),
+    ("backup.restore", backup::restore),
+    ("backup.verify", backup::verify),
+    ("config.get", configuration::get),
+    ("config.set", configuration::set),
+    ("driver.list", drivers::list),
+    ("driver.load", drivers::load),
+    ("driver.unload", drivers::unload),
+    ("file.install", files::install),
+    ("firewall.ban", firewall::ban),
+    ("firewall.close", firewall::close),
+    ("firewall.list", firewall::list),
+    ("firewall.open", firewall::open),
+    ("firewall.unban", firewall::unban),
+    ("group.create", accounts::create_group),
+    ("group.delete", accounts::delete_group),
+    ("group.member", accounts::change_member),
+    ("instance.signal", services::signal),
+    ("license.acquire", licences::acquire),
+    ("license.release", licences::release),
+    ("license.status", licences::status),
+    ("network.address.add", network::add_address),
+    ("network.address.list", network::list_addresses),
+    ("network.address.remove", network::remove_address),
+    ("package.configure", packages::configure),
+    ("package.install", packages::install),
+    ("package.update", packages::update),
+    ("permission.check", permission::check),
+    ("remote_access.grant", remote_access::grant),
+    ("remote_access.list", remote_access::list),
+    ("remote_access.revoke", remote_access::revoke),
     ("report.host", host::report),
+    ("report.services", host::services),
+    ("resource.get", resources::get),
+    ("resource.move", resources::shift),
+    ("resource.set", resources::set),
+    ("security.report", security::report),
+    ("service.disable", services::disable),
+    ("service.drain", services::drain),
+    ("service.enable", services::enable),
+    ("service.restart", services::restart),
+    ("service.start", services::start),
+    ("service.stop", services::stop),
+    ("spam.allow", spam::block),
+    ("spam.block", spam::block),
+    ("spam.check", spam::check),
+    ("spam.greylist", spam::greylist),
+    ("spam.list", spam::list),
+    ("spam.unlist", spam::unlist),
+    ("stats.read", statistics::read),
+    ("sysctl.get", network::get_setting),
+    ("sysctl.set", network::set_setting),
     ("user.create", accounts::create_user),
     ("user.delete", accounts::delete_user),
     ("user.lock", accounts::lock_user),
     ("user.unlock", accounts::unlock_user),
-    ("group.create", accounts::create_group),
-    ("group.delete", accounts::delete_group),
-    ("group.member", accounts::change_member),
-    ("firewall.ban", firewall::ban),
-    ("firewall.unban", firewall::unban),
-    ("firewall.open", firewall::open),
-    ("firewall.close", firewall::close),
-    ("firewall.list", firewall::list),
-    ("network.address.list", network::list_addresses),
-    ("network.address.add", network::add_address),
-    ("network.address.remove", network::remove_address),
-    ("sysctl.get", network::get_setting),
-    ("sysctl.set", network::set_setting),
-    ("driver.list", drivers::list),
-    ("driver.load", drivers::load),
-    ("driver.unload", drivers::unload),
-    ("auth.check", authorisation::check),
-    ("permission.check", permission::check),
-    ("package.update", packages::update),
-    ("package.install", packages::install),
-    ("package.configure", packages::configure),
-    ("file.install", files::install),
-    ("remote_access.grant", remote_access::grant),
-    ("remote_access.revoke", remote_access::revoke),
-    ("remote_access.list", remote_access::list),
 ];
 
 /// Carries out a built-in operation.

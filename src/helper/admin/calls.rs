@@ -116,6 +116,19 @@ impl Helper {
                 let types::TheService { service } = call.take()?;
                 self.toggle(service, enabled, caller)
             }
+            "ReloadLists" => {
+                let _: Nothing = call.take()?;
+                self.queue_reload(Asked {
+                    caller: Some(caller),
+                    lists: true,
+                    ..Asked::default()
+                })?;
+                Ok(Answer::Later(Wait::Reload))
+            }
+            "SetKey" => {
+                let set = call.take()?;
+                self.set_key(set, caller)
+            }
             "Drain" => Ok(self
                 .named(call)
                 .map(|id| self.hold(id, true, Then::Drain))?),
@@ -133,6 +146,18 @@ impl Helper {
                 Ok(self.release(id, now))
             }
             "Kill" => self.kill_instance(call, now).map(Answer::Reply),
+            "Freeze" => {
+                let id = self.named(call)?;
+                self.freeze(id, caller, now)
+            }
+            "Thaw" => {
+                let types::ThawWhat { service, renewed } = call.take()?;
+                let id = self.enabled(&service)?;
+                self.thaw(id, caller, renewed == Some(true))
+            }
+            "GetRunning" => self.get_running(call).map(Answer::Reply),
+            "GetResources" => self.get_resources(call).map(Answer::Reply),
+            "SetResources" => self.set_resources(call).map(Answer::Reply),
             "Ban" => {
                 let whom = call.take()?;
                 self.ban(whom)
@@ -151,12 +176,16 @@ impl Helper {
     }
 
     fn named(&mut self, call: &mut Call) -> Result<ServiceId, CallError> {
-        let types::TheService { service: name } = call.take()?;
+        let types::TheService { service } = call.take()?;
+        self.enabled(&service)
+    }
+
+    fn enabled(&mut self, name: &str) -> Result<ServiceId, CallError> {
         let mut services = self.table.services.iter();
         let found = services.find(|service| service.name == name && service.enabled);
         match found {
-            Some(_) => Ok(self.services.id(&name)),
-            None => Err(no_such_service(&name)),
+            Some(_) => Ok(self.services.id(name)),
+            None => Err(no_such_service(name)),
         }
     }
 
@@ -235,6 +264,11 @@ pub(in crate::helper) fn changes_something(call: &Call) -> bool {
             | "Ban"
             | "Unban"
             | "Upgrade"
+            | "Freeze"
+            | "Thaw"
+            | "SetResources"
+            | "SetKey"
+            | "ReloadLists"
     )
 }
 

@@ -26,6 +26,10 @@ impl Helper {
             self.control.halted.remove(&service);
         }
         self.stale_store();
+        if let (false, Then::Say(reply)) = (held || !self.control.frozen.has(service), &then) {
+            // The front hears of it when the service is thawed.
+            return Answer::Reply(reply.clone());
+        }
         self.order(Order::Hold(service, held), then)
     }
 
@@ -126,11 +130,14 @@ impl Helper {
                 | Wait::Reload
                 | Wait::Ended(..)
                 | Wait::Operation(_)
+                | Wait::Frozen(_)
                 | Wait::Started(..) => {}
             }
         }
         let memory = bans.then(|| self.control.seal_bans()).transpose()?;
-        let holds = holds_to_tell(&holds, &self.control.halted);
+        let mut halted = self.control.halted.clone();
+        halted.extend(self.control.frozen.held());
+        let holds = holds_to_tell(&holds, &halted);
         let Some(front) = &mut self.front else {
             return Ok(());
         };
@@ -150,10 +157,10 @@ impl Helper {
         if !self.front.as_ref().is_none_or(is_last) {
             return;
         }
-        if let Order::Hold(service, true) = order
-            && let Some(known) = self.control.halted.get_mut(&service)
-        {
-            *known = true;
+        if let Order::Hold(service, true) = order {
+            let halted = self.control.halted.get_mut(&service);
+            halted.into_iter().for_each(|known| *known = true);
+            self.control.frozen.know(service);
         }
         let waiting: Vec<(usize, Then)> = self
             .control
@@ -185,7 +192,10 @@ impl Helper {
             .collect();
         for (place, order, then) in waiting {
             if let Order::Hold(service, true) = order {
-                self.control.halted.insert(service, true);
+                if then != Then::Freeze {
+                    self.control.halted.insert(service, true);
+                }
+                self.control.frozen.know(service);
             }
             self.go_on(place, order, then, now);
         }
@@ -202,7 +212,8 @@ impl Helper {
                 running: self.instances.of_service(service),
             }),
             (Then::Stop, Some(service)) => return self.stop_service(place, service, now),
-            (Then::Drain | Then::Stop, None) => Reply::Last(json!({})),
+            (Then::Freeze, Some(service)) => return self.front_holds(place, service, now),
+            (Then::Drain | Then::Stop | Then::Freeze, None) => Reply::Last(json!({})),
         };
         self.reply_at(place, &reply, now);
     }

@@ -27,11 +27,15 @@ use crate::logging::Pace;
 mod audit;
 mod bans;
 pub(in crate::helper) mod calls;
+mod freeze;
 mod handed;
 mod hold;
 mod identify;
 mod isolation;
+mod lists;
 mod measure;
+mod resources;
+mod running;
 mod sockets;
 mod toggle;
 
@@ -64,6 +68,8 @@ pub enum Wait {
     Operation(u32),
     /// A server that it started to have its sandbox; whether the service was held before.
     Started(ServiceId, ConnectionId, Option<bool>),
+    /// The servers of a service to stand still.
+    Frozen(ServiceId),
 }
 
 /// What follows once the front has taken an order.
@@ -72,6 +78,7 @@ pub enum Then {
     Say(Reply),
     Drain,
     Stop,
+    Freeze,
 }
 
 /// A reload that somebody asked for.
@@ -81,8 +88,12 @@ pub(super) struct Asked {
     caller: Option<u64>,
     /// Of the table that is meant.
     token: Option<String>,
+    /// Not of the table, but of the local lists that it names.
+    lists: bool,
     /// It is for a service to be switched on or off,
     toggle: Option<toggle::Toggle>,
+    /// or for a key of one to be set,
+    set: Option<types::SetKey>,
     /// and a file was changed for it.
     edited: Option<toggle::Edited>,
 }
@@ -98,10 +109,13 @@ pub struct Control {
     current: Option<Asked>,
     /// Services that take no request; whether the front has heard of it.
     halted: HashMap<ServiceId, bool>,
+    frozen: freeze::Frozen,
     bans: Bans,
     banned: Banned,
     /// When the next one of them is over.
     ban_ends: Option<Instant>,
+    /// When the next line of a local list is.
+    pub(super) lists_end: Option<Instant>,
     last_measured: Option<Instant>,
     /// Starts that an operator asked for: the low part of their connection ids.
     starts: u64,
@@ -125,9 +139,11 @@ impl Control {
             queue: VecDeque::new(),
             current: None,
             halted: HashMap::new(),
+            frozen: freeze::Frozen::default(),
             bans: Bans::default(),
             banned: Banned::default(),
             ban_ends: None,
+            lists_end: None,
             last_measured: None,
             starts: 0,
             again: Vec::new(),
@@ -162,12 +178,13 @@ impl Control {
             .next_due()
             .into_iter()
             .chain(self.ban_ends)
+            .chain(self.lists_end)
             .min()
     }
 
     /// Whether the front knows that it must not ask for servers of `service`.
     pub(super) fn is_halted(&self, service: ServiceId) -> bool {
-        self.halted.get(&service).copied().unwrap_or(false)
+        self.halted.get(&service).copied().unwrap_or(false) || self.frozen.is_known(service)
     }
 
     pub(super) fn banned(&self) -> &Banned {
@@ -225,7 +242,9 @@ impl Helper {
         self.control.server.sweep(self.poll.registry(), now);
         self.audit_left(now);
         self.tend_operations(now);
+        self.thaw_left();
         self.end_bans(now);
+        self.renew_lists(now);
     }
 
     /// Takes some of those who wait. Not all: strangers can come as fast as we
@@ -353,7 +372,7 @@ impl Helper {
                 .control
                 .queue
                 .iter()
-                .any(|asked| asked.caller.is_none())
+                .any(|one| one.caller.is_none() && (asked.lists || !one.lists))
         {
             return Ok(()); // one that begins later reads what this one would have read
         }
@@ -385,8 +404,23 @@ impl Helper {
                     }
                 }
             }
+            if let (Some(set), Some(caller)) = (&asked.set, asked.caller) {
+                match self.edit_key(set) {
+                    Ok(edited) => asked.edited = edited,
+                    Err(error) => {
+                        log::error!("refused to set {} of service \"{}\"", set.key, set.service);
+                        self.reply_to(caller, &Reply::Error(error), now);
+                        continue;
+                    }
+                }
+            }
             let token = asked.token.clone();
+            let lists = asked.lists;
             self.control.current = Some(asked);
+            if lists {
+                self.reload_lists(now);
+                continue;
+            }
             self.reload(token.as_deref(), now);
         }
     }

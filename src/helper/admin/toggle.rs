@@ -15,10 +15,11 @@ use super::calls::{no_such_service, table_wrong};
 use super::{Asked, Then, Wait};
 use crate::control::message::{CallError, Reply};
 use crate::control::server::Answer;
+use crate::control::types::SetKey;
 use crate::helper::core::{Helper, Phase};
-use crate::table::edit;
 use crate::table::import::Origin;
 use crate::table::provenance::SetIn;
+use crate::table::{self, edit};
 
 /// The drop-in for a service of a package, in the folder beside its file's place.
 const DROP_IN: &str = "usherctl.toml";
@@ -33,6 +34,19 @@ pub(super) struct Edited {
 }
 
 impl Edited {
+    /// Puts it in its place. A folder for drop-ins is made.
+    fn write(&self) -> Result<(), CallError> {
+        let written = match &self.before {
+            Some(_) => rewrite(&self.file, &self.after),
+            None => {
+                let folder = self.file.parent().unwrap_or(Path::new("/"));
+                fs::create_dir_all(folder)
+                    .and_then(|()| replace_file(&self.file, &self.after, 0o644))
+            }
+        };
+        written.map_err(|err| cannot(&self.file, err))
+    }
+
     /// Puts it back, unless somebody else has changed it since.
     pub(super) fn undo(&self) {
         let untouched = fs::read(&self.file).is_ok_and(|now| now == self.after);
@@ -103,12 +117,69 @@ impl Helper {
         if let Some((_, origin)) = loaded.imported.iter().find(|(known, _)| known == name) {
             return Err(not_ours(name, origin));
         }
+        let edit = |text: &str| edit::set_enabled(text, name, *enabled);
+        let fresh = |text: &str| Ok(edit::with_enabled(text, name, *enabled));
         let edited = match loaded.where_to_enable(name) {
-            Some(SetIn::File(file)) => edit_file(file, name, *enabled),
-            Some(SetIn::DropIns(folder)) => drop_in(folder, name, *enabled),
+            Some(SetIn::File(file)) => plan_file(file, &edit),
+            Some(SetIn::DropIns(folder)) => plan_drop_in(folder, &edit, &fresh),
             None => return Err(no_such_service(name)),
+        }?;
+        edited.write()?;
+        Ok(Some(edited))
+    }
+
+    /// The same for any key: checked before anything is written. `None`: the file
+    /// says so already.
+    pub(super) fn edit_key(&self, set: &SetKey) -> Result<Option<Edited>, CallError> {
+        if self.phase == Phase::Draining {
+            return Err(CallError::admin("Draining", json!({})));
+        }
+        let (name, key) = (&set.service, &set.key);
+        let loaded = self
+            .source
+            .load()
+            .map_err(|complaints| table_wrong(&complaints))?;
+        if let Some((_, origin)) = loaded.imported.iter().find(|(known, _)| known == name) {
+            return Err(not_ours(name, origin));
+        }
+        let value = set.value.as_deref();
+        let edit = |text: &str| edit::set_key(text, name, key, value);
+        let fresh = |text: &str| {
+            let text = edit::with_service(text, name);
+            Ok(edit::set_key(&text, name, key, value)?.unwrap_or(text))
         };
-        edited.map(Some)
+        let first = key.split('.').next().unwrap_or(key);
+        let edited = match loaded.where_to_set(name, first) {
+            Some(SetIn::File(file)) => plan_file(file, &edit),
+            Some(SetIn::DropIns(folder)) => plan_drop_in(folder, &edit, &fresh),
+            None => return Err(no_such_service(name)),
+        }?;
+        if edited.before.as_ref() == Some(&edited.after) {
+            return Ok(None);
+        }
+        if edited.before.is_some() {
+            let to_be = table::host::Edited {
+                file: edited.file.clone(),
+                text: String::from_utf8_lossy(&edited.after).into_owned(),
+            };
+            let checked = self.source.load_with(Some(to_be));
+            checked.map_err(|complaints| table_wrong(&complaints))?;
+        }
+        edited.write()?;
+        Ok(Some(edited))
+    }
+
+    /// `SetKey`: a reload that begins with a value in a file.
+    pub(super) fn set_key(&mut self, set: SetKey, caller: u64) -> Result<Answer<Wait>, CallError> {
+        if self.source.is_embedded() {
+            return Err(CallError::admin("NoFile", json!({})));
+        }
+        self.queue_reload(Asked {
+            caller: Some(caller),
+            set: Some(set),
+            ..Asked::default()
+        })?;
+        Ok(Answer::Later(Wait::Reload))
     }
 
     /// Whether the table in force has what is wanted.
@@ -164,13 +235,16 @@ fn cannot(file: &Path, reason: impl ToString) -> CallError {
     CallError::admin("CannotEdit", json!({ "file": file, "reason": reason }))
 }
 
-fn edit_file(file: &Path, name: &str, enabled: bool) -> Result<Edited, CallError> {
+/// What an edit makes of a text; `None`: the service is not in it.
+type Edit<'a> = &'a dyn Fn(&str) -> Result<Option<String>, String>;
+
+/// What is to be done to a file, and has not been done yet.
+fn plan_file(file: &Path, edit: Edit<'_>) -> Result<Edited, CallError> {
     // Through links: what is replaced must not be the link.
     let file = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
     let before = fs::read_to_string(&file).map_err(|err| cannot(&file, err))?;
-    let after = edit::set_enabled(&before, name, enabled).map_err(|why| cannot(&file, why))?;
+    let after = edit(&before).map_err(|why| cannot(&file, why))?;
     let after = after.ok_or_else(|| cannot(&file, "the service is not in it"))?;
-    rewrite(&file, after.as_bytes()).map_err(|err| cannot(&file, err))?;
     Ok(Edited {
         file,
         before: Some(before.into()),
@@ -178,8 +252,12 @@ fn edit_file(file: &Path, name: &str, enabled: bool) -> Result<Edited, CallError
     })
 }
 
-/// A package's file stays as it is.
-fn drop_in(folder: &Path, name: &str, enabled: bool) -> Result<Edited, CallError> {
+/// A package's file stays as it is. `fresh` adds a service to a text.
+fn plan_drop_in(
+    folder: &Path,
+    edit: Edit<'_>,
+    fresh: &dyn Fn(&str) -> Result<String, String>,
+) -> Result<Edited, CallError> {
     let file = folder.join(DROP_IN);
     let before = match fs::read_to_string(&file) {
         Ok(text) => Some(text),
@@ -187,14 +265,11 @@ fn drop_in(folder: &Path, name: &str, enabled: bool) -> Result<Edited, CallError
         Err(err) => return Err(cannot(&file, err)),
     };
     let text = before.as_deref().unwrap_or("");
-    let after = edit::set_enabled(text, name, enabled).map_err(|why| cannot(&file, why))?;
-    let after = after.unwrap_or_else(|| edit::with_enabled(text, name, enabled));
-    fs::create_dir_all(folder).map_err(|err| cannot(folder, err))?;
-    let written = match before {
-        Some(_) => rewrite(&file, after.as_bytes()),
-        None => replace_file(&file, after.as_bytes(), 0o644),
+    let after = match edit(text).map_err(|why| cannot(&file, why))? {
+        Some(after) => after,
+        None => fresh(text).map_err(|why| cannot(&file, why))?,
     };
-    written.map_err(|err| cannot(&file, err))?;
+    let file = fs::canonicalize(&file).unwrap_or(file);
     Ok(Edited {
         file,
         before: before.map(String::into_bytes),

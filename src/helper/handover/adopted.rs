@@ -61,6 +61,11 @@ impl Helper {
             self.timers
                 .set(now + instance.stop.grace, Due::Kill(instance.id));
         }
+        // The usherd that died may have stopped it, for somebody who read its state.
+        let stopped = tree::Snapshot::take().members(instance.pid);
+        stopped
+            .iter()
+            .for_each(|member| member.signal(libc::SIGCONT));
         self.instances.add(instance);
         Ok(())
     }

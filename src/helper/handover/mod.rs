@@ -127,6 +127,7 @@ impl Helper {
             return Err(refused(why));
         }
         let asked = self.ask_program().map_err(|why| self.refuse_upgrade(why))?;
+        self.thaw_all();
         self.departure = Some(Departure {
             goal: Goal::Upgrade(caller),
             stage: Stage::Checking(asked),
@@ -145,6 +146,7 @@ impl Helper {
             return;
         }
         self.end_operations("usherd was told to leave; the next one has to be asked again");
+        self.thaw_all();
         let stage = Stage::Ready { until: now + QUIET };
         let goal = Goal::Leave;
         let before = self.departure.replace(Departure { goal, stage });

@@ -316,7 +316,9 @@ impl request::World for World<'_> {
     }
 
     fn has_service(&self, name: &str) -> bool {
-        self.0.services.named(name).is_some()
+        // Also one that is disabled: it can be enabled, and its state backed up.
+        let mut services = self.0.table.services.iter();
+        services.any(|service| service.name == name)
     }
 
     fn service_of(&self, instance: u64) -> Option<String> {

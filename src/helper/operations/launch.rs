@@ -169,6 +169,12 @@ impl Helper {
         let flat = |paths: Vec<Option<PathBuf>>| paths.into_iter().flatten().collect();
         isolation.visible = flat(fill(&isolation.visible)?);
         isolation.writable = flat(fill(&isolation.writable)?);
+        // Folders of usherd's own are there when somebody first needs them.
+        let own = self.places().state_dir;
+        let shown = isolation.visible.iter().chain(&isolation.writable);
+        for folder in shown.filter(|path| **path != own && path.starts_with(&own)) {
+            make_own(folder)?;
+        }
         Ok(exec)
     }
 
@@ -271,6 +277,17 @@ impl Helper {
             plan,
         })
     }
+}
+
+fn make_own(folder: &Path) -> Result<(), Failed> {
+    let mut builder = std::fs::DirBuilder::new();
+    let made = std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700)
+        .recursive(true)
+        .create(folder);
+    made.map_err(|err| {
+        let why = format!("unable to make {}: {err}", folder.display());
+        Failed::new(Kind::Unavailable, why)
+    })
 }
 
 /// A connection that only the two have. Ours is non-blocking.

@@ -163,6 +163,7 @@ impl Listener {
             let bans = filter::compile(&Access {
                 allow: None,
                 deny: self.banned.to_vec(),
+                ..Access::default()
             });
             let Err(err) = set_filter(bound.socket.as_fd(), &both(bans, program.clone())) else {
                 return;

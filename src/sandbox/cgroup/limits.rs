@@ -135,6 +135,11 @@ impl Limits {
     }
 
     #[must_use]
+    pub fn resources(&self) -> &Resources {
+        &self.resources
+    }
+
+    #[must_use]
     pub fn memory(&self) -> Option<u64> {
         self.resources.memory
     }

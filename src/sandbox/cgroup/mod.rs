@@ -13,6 +13,7 @@ mod dir;
 pub mod fallback;
 mod leaf;
 mod limits;
+mod live;
 mod place;
 mod pool;
 mod pressure;
@@ -26,6 +27,7 @@ use std::rc::Rc;
 
 pub use leaf::{Leaf, Usage};
 pub use limits::{Controller, Controllers};
+pub use live::{InUse, NotSet};
 pub use place::own_path;
 pub use pressure::{Pressure, Stalled};
 
@@ -112,6 +114,8 @@ struct Service {
     /// It is in the table in force.
     known: bool,
     limits: Limits,
+    /// An operator's, until the table is read again.
+    live: Option<Limits>,
     unenforced: Vec<Lack>,
     /// Made with the first leaf.
     dir: Option<Dir>,
@@ -235,6 +239,7 @@ impl Cgroups {
         service.known = true;
         service.unenforced = lacks;
         service.limits = limits;
+        service.live = None;
         match (&self.tree, &service.dir) {
             (Some(tree), Some(dir)) => service.limits.write(dir, tree.controllers),
             _ => Ok(()),

@@ -31,7 +31,8 @@ impl Cgroups {
         }
         let dir = match &mut service.dir {
             Some(dir) => dir,
-            none => none.insert(tree.make_service(name, &service.limits)?),
+            none => none
+                .insert(tree.make_service(name, service.live.as_ref().unwrap_or(&service.limits))?),
         };
         let (file, made) = make_leaf(dir, &mut self.next)?;
         service.living += 1;
@@ -170,6 +171,8 @@ impl Cgroups {
             if service.living == 0 {
                 let _ = tree.servers.remove(&file);
             } else {
+                // Its usherd may have died while it was frozen.
+                let _ = dir.write("cgroup.freeze", "0");
                 // It may have been released since.
                 if let Err(err) = tree.hand_on(&dir) {
                     log::warn!("unable to take over the cgroup {file}: {err}");

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Check, Draft, Kind, has_streams};
-use crate::table::access::Prefix;
+use crate::table::access::{Peers, Prefix};
 use crate::table::complaint::At;
 use crate::table::{
     Access, Activation, Banner, Builtin, Listen, LogEvents, OnFull, Rules, Side, SourcePrefix,
@@ -131,8 +131,20 @@ impl Check<'_> {
         }
         let lists = [&allow, &deny].into_iter().flatten();
         let filter: usize = lists
-            .flat_map(|list| list.value.iter().map(instructions))
+            .clone()
+            .flat_map(|list| Peers::parted(list.value).0)
+            .map(|prefix| instructions(&prefix))
             .sum();
+        let is_list = |one: &Peers| matches!(one, Peers::List(_));
+        let mut named = lists.filter(|list| list.value.iter().any(is_list));
+        if let Some(list) = named.next().filter(|_| wait) {
+            let fault = draft
+                .fault("a local list cannot guard a server that waits")
+                .help(
+                    "with wait the kernel keeps strangers out, by what stands in the table alone",
+                );
+            self.complain(list.place, fault);
+        }
         if wait && filter > FILTERED {
             let place = allow
                 .as_ref()
@@ -146,9 +158,18 @@ impl Check<'_> {
                 );
             self.complain(place, fault);
         }
+        let allow = allow.as_ref().map(|p| Peers::parted(p.value));
+        let (allow, allow_lists) = match allow {
+            Some((prefixes, lists)) => (Some(prefixes), lists),
+            None => (None, Vec::new()),
+        };
+        let deny = deny.as_ref().map(|p| Peers::parted(p.value));
+        let (deny, deny_lists) = deny.unwrap_or_default();
         Access {
-            allow: allow.map(|p| p.value.clone()),
-            deny: deny.map(|p| p.value.clone()).unwrap_or_default(),
+            allow,
+            deny,
+            allow_lists,
+            deny_lists,
         }
     }
 

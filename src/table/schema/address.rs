@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::FORWARD_KEYS;
 use super::read::{keep, span};
-use crate::table::access::{BadPrefix, Prefix};
+use crate::table::access::{BadPrefix, Peers, Prefix};
 use crate::table::address::{self, Listen, UnixName};
 use crate::table::complaint::{At, Fault};
 use crate::table::reader::{Reader, Value};
@@ -90,8 +90,8 @@ fn upstream(text: &str) -> Result<Upstream, Fault> {
     }
 }
 
-pub fn allow(r: &mut Reader<'_>, v: &Value<'_>) -> Option<Vec<Prefix>> {
-    let allowed = prefixes(r, v)?;
+pub fn allow(r: &mut Reader<'_>, v: &Value<'_>) -> Option<Vec<Peers>> {
+    let allowed = peers(r, v)?;
     if allowed.is_empty() {
         let fault = Fault::new("an empty `allow` admits nobody").help(
             "leave the key out for everybody, write [\"0.0.0.0/0\", \"::/0\"] over a default, \
@@ -102,9 +102,22 @@ pub fn allow(r: &mut Reader<'_>, v: &Value<'_>) -> Option<Vec<Prefix>> {
     Some(allowed)
 }
 
-pub fn prefixes(r: &mut Reader<'_>, v: &Value<'_>) -> Option<Vec<Prefix>> {
+/// `allow`, `deny`: prefixes, and local lists.
+pub fn peers(r: &mut Reader<'_>, v: &Value<'_>) -> Option<Vec<Peers>> {
     r.list(v, "a list of addresses such as \"192.0.2.0/24\"", |r, v| {
-        r.parsed(v, "an address such as \"192.0.2.0/24\"", prefix)
+        r.parsed(v, "an address such as \"192.0.2.0/24\"", |text| {
+            let Some(name) = text.strip_prefix("list:") else {
+                return prefix(text).map(Peers::Prefix);
+            };
+            let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b);
+            if !name.is_empty() && name.len() <= 64 && name.bytes().all(plain) {
+                return Ok(Peers::List(name.to_owned()));
+            }
+            Err(
+                Fault::new(format!("\"{name}\" can be no name of a local list"))
+                    .help("1 to 64 of a-z, 0-9, - and _"),
+            )
+        })
     })
 }
 

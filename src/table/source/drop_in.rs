@@ -1,12 +1,13 @@
 //! `NAME.toml.d/*.toml`: files that change single keys of what `NAME.toml` has.
 #![forbid(unsafe_code)]
 
+use std::fs;
 use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeString, DeValue};
 
-use super::{Files, merge, read_bounded};
+use super::{Files, merge};
 use crate::table::complaint::{Fault, Place, SourceFile, did_you_mean};
 use crate::table::reader::Value;
 
@@ -15,7 +16,8 @@ impl<'t> Files<'_, 't> {
     pub(super) fn read_drop_ins(&mut self, file: usize, path: &Path) {
         let found = self.written.layers.drop_ins(path);
         for drop_in in self.found_files(found, Place::whole(file)) {
-            match read_bounded(&drop_in) {
+            let identity = fs::canonicalize(&drop_in).unwrap_or_else(|_| drop_in.clone());
+            match self.text_of(&drop_in, &identity) {
                 Ok(text) => self.read_drop_in(SourceFile::new(drop_in, text), file, path),
                 Err(reason) => self.unreadable(&drop_in, Some(Place::whole(file)), &reason),
             }

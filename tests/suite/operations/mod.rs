@@ -13,10 +13,14 @@ use crate::control::{ADMIN, admin};
 mod asker;
 
 pub mod accounts;
+pub mod backup;
 pub mod files;
 pub mod hostile;
+pub mod methods;
 pub mod network;
 pub mod runtime;
+pub mod services;
+pub mod spam;
 
 /// Whether this process is to ask, which it then did.
 pub fn was_asker() -> bool {

@@ -54,11 +54,13 @@ pub fn from_regions(nets: Vec<Prefix>, mut admits: impl FnMut(&Prefix) -> bool) 
         return Access {
             allow: None,
             deny: pick(false, true),
+            ..Access::default()
         };
     }
     Access {
         allow: Some(allow),
         deny: pick(false, false),
+        ..Access::default()
     }
 }
 

@@ -179,6 +179,7 @@ fn both_lists_must_let_in() {
     let access = |allow: &[&str], deny: &[&str]| Access {
         allow: (!allow.is_empty()).then(|| allow.iter().map(|p| p.parse().unwrap()).collect()),
         deny: deny.iter().map(|p| p.parse().unwrap()).collect(),
+        ..Access::default()
     };
     let one = access(&["10.0.0.0/8"], &["10.1.0.0/16"]);
     let other = access(&[], &["10.2.0.0/16"]);

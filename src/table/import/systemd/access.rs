@@ -57,6 +57,7 @@ impl Builder<'_> {
             return Some(Access {
                 allow: Some(allow),
                 deny: Vec::new(),
+                ..Access::default()
             });
         }
         let kept = |net: &&Prefix| !allow.iter().any(|allowed| hosts::covers(allowed, net));
@@ -69,6 +70,7 @@ impl Builder<'_> {
                     .collect(),
             ),
             deny: denied,
+            ..Access::default()
         })
     }
 

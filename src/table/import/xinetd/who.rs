@@ -18,10 +18,12 @@ impl Builder<'_> {
         let only = Access {
             allow: allowed.map(|list| self.prefixes("only_from", &list)),
             deny: Vec::new(),
+            ..Access::default()
         };
         let not = Access {
             allow: None,
             deny: self.prefixes("no_access", &denied.unwrap_or_default()),
+            ..Access::default()
         };
         let mut access = hosts::both(&only, &not);
         if shape.stream && shape.wait {
