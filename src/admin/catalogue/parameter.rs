@@ -49,7 +49,7 @@ pub const RESERVED: [&str; 3] = ["state_dir", "runtime_dir", "config_dir"];
 /// Characters of a text, where the catalogue says nothing.
 pub const MAX_LENGTH: u32 = 256;
 /// A call is no longer.
-const LONGEST_TEXT: i64 = 262_144;
+const LONGEST_TEXT: i64 = 65_536;
 
 /// A parameter as written, and where.
 #[derive(Clone, Debug)]
