@@ -111,7 +111,7 @@ impl Parameters {
     }
 }
 
-/// Why an operation came to nothing. Whatever it had begun is undone.
+/// Why an operation came to nothing. Whatever it had begun is undone, unless it was ended from outside.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failed {
     pub kind: Kind,
