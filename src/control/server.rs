@@ -90,8 +90,8 @@ pub struct Server<T> {
     /// When to accept again without being told that somebody waits.
     retry: Option<Instant>,
     limits: Limits,
-    /// What users have taken of this turn.
-    spent: HashMap<u32, Duration>,
+    /// What users, and those who were brought, each by its place, have taken of this turn.
+    spent: HashMap<(bool, usize), Duration>,
     /// Calls of those who may ask nothing,
     denied: u64,
     /// and the last of them, until somebody logs it.
@@ -281,6 +281,12 @@ impl<T> Server<T> {
         Some(place)
     }
 
+    /// The places of those who were accepted.
+    pub fn accepted(&self) -> impl Iterator<Item = usize> {
+        let accepted = self.callers.iter().filter(|(_, caller)| !caller.brought);
+        accepted.map(|(place, _)| place)
+    }
+
     /// Where the caller with this number is, if it is still there.
     #[must_use]
     pub fn place(&self, number: u64) -> Option<usize> {
@@ -321,13 +327,17 @@ impl<T> Server<T> {
         now: Instant,
         answer: &mut dyn FnMut(Who, Call) -> Answer<T>,
     ) -> bool {
-        let uid = self.callers.get(place).map_or(0, |caller| caller.uid);
-        if self.spent.get(&uid).is_some_and(|spent| *spent > TURN) {
+        let whose = match self.callers.get(place) {
+            Some(caller) if caller.brought => (true, place),
+            Some(caller) => (false, usize::try_from(caller.uid).unwrap_or(usize::MAX)),
+            None => return false,
+        };
+        if self.spent.get(&whose).is_some_and(|spent| *spent > TURN) {
             return true;
         }
         let began = Instant::now();
         let turn = self.turn(place, now, answer);
-        *self.spent.entry(uid).or_default() += began.elapsed();
+        *self.spent.entry(whose).or_default() += began.elapsed();
         match turn {
             Ok(more) => {
                 self.bound_unsent(place, registry);
@@ -356,7 +366,11 @@ impl<T> Server<T> {
         let Some(who) = caller.who else {
             return Ok(false);
         };
-        for _ in 0..CALLS_PER_TURN {
+        let began = Instant::now();
+        for calls in 0..CALLS_PER_TURN {
+            if calls > 0 && began.elapsed() > TURN {
+                return Ok(true);
+            }
             if caller.leaving {
                 return match caller.connection.is_flushed() {
                     true => Err(Gone::Left),

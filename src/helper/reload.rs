@@ -220,6 +220,7 @@ impl Helper {
         self.registry.commit(prepared);
         self.stale_store();
         self.services.attach(&self.registry);
+        self.identify_again();
         self.forget_halted();
         if new_log {
             self.last_log_reopen = None;

@@ -24,6 +24,13 @@ impl Pace {
         }
     }
 
+    /// Whether nothing of it holds any more.
+    #[must_use]
+    pub fn is_over(&self, now: Instant) -> bool {
+        let since = self.since.map(|since| now.saturating_duration_since(since));
+        since.is_none_or(|since| since >= self.interval) && self.held_back == 0
+    }
+
     /// Whether to log now; if so, how many lines were held back since the last one.
     pub fn admit(&mut self, now: Instant) -> Option<u64> {
         let fresh = self

@@ -74,6 +74,8 @@ pub struct Operation {
     /// Methods of `org.usherd.Admin` that it may call.
     pub calls: Vec<String>,
     pub time_limit: Duration,
+    /// It goes on when whoever asked has left: what it does is worse undone by half.
+    pub finishes: bool,
     /// Octets of the result as JSON, and of a program's output.
     pub output_limit: u64,
     /// At the same time.

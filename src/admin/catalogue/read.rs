@@ -31,6 +31,7 @@ pub const OPERATION_KEYS: &[&str] = &[
     "output_limit",
     "concurrency",
     "rate",
+    "on_leave",
     "user",
     "group",
     "groups",
@@ -81,6 +82,8 @@ pub struct RawOperation {
     pub dry_run: Option<At<bool>>,
     pub calls: Vec<At<String>>,
     pub time_limit: Option<At<Duration>>,
+    /// It goes on when whoever asked has left.
+    pub finishes: Option<At<bool>>,
     pub output_limit: Option<At<u64>>,
     pub concurrency: Option<At<u32>>,
     pub rate: Option<At<Rate>>,
@@ -110,6 +113,7 @@ impl RawOperation {
             dry_run: None,
             calls: Vec::new(),
             time_limit: None,
+            finishes: None,
             output_limit: None,
             concurrency: None,
             rate: None,
@@ -201,6 +205,10 @@ fn one_key(r: &mut Reader<'_>, key: &str, value: &Value<'_>, raw: &mut RawOperat
         "time_limit" => raw.time_limit = r.at(value, time_limit),
         "output_limit" => raw.output_limit = r.at(value, output_limit),
         "concurrency" => raw.concurrency = r.at(value, |r, v| r.number(v, 1..=1_000)),
+        "on_leave" => {
+            let words = [("end", false), ("finish", true)];
+            raw.finishes = r.at(value, |r, v| r.choice(v, &words));
+        }
         "rate" => raw.rate = r.at(value, read::rate),
         "parameters" => parameters(r, value, raw),
         _ => unreachable!("every key of OPERATION_KEYS is above or of the process"),

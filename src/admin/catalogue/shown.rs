@@ -79,6 +79,9 @@ impl Operation {
             bounds.push_str(&format!(", {} of one caller", show_rate(rate)));
         }
         needs.push(bounds);
+        if self.finishes {
+            needs.push("goes on to its end when whoever asked has left".to_owned());
+        }
         needs
     }
 }

@@ -86,11 +86,12 @@ impl Helper {
         now: Instant,
     ) -> Result<(), CallError> {
         let (_, method) = call.target();
+        let on_behalf = self.operations.caller_of(who);
         let what = What::Asked {
             uid: who.uid,
             pid: who.pid,
-            service: None,
-            instance: None,
+            service: on_behalf.and_then(|caller| caller.service.clone()),
+            instance: on_behalf.and_then(|caller| caller.instance),
             operation: method.to_owned(),
             parameters: entry::kept(call.parameters.as_ref()),
             rule: rule.to_owned(),
@@ -176,7 +177,7 @@ impl Helper {
             pid: who.pid,
             service,
             operation: what.map(|(name, _)| name.to_owned()),
-            why: what.map(|(_, why)| why.to_value()["parameters"].take()),
+            why: what.map(|(_, why)| entry::kept(why.to_value()["parameters"].as_object())),
             unwritten,
         };
         self.control.trail.note(denied, self.table.daemon.audit);
@@ -187,8 +188,11 @@ impl Helper {
         let control = &self.control;
         let reloads = control.queue.iter().chain(&control.current);
         let reloads: Vec<u64> = reloads.filter_map(|asked| asked.caller).collect();
-        let is_gone =
-            |caller: &u64| control.server.place(*caller).is_none() && !reloads.contains(caller);
+        let is_gone = |caller: &u64| {
+            control.server.place(*caller).is_none()
+                && !reloads.contains(caller)
+                && !self.operations.is_asked_by(*caller)
+        };
         let gone: Vec<u64> = control.trail.open.keys().copied().filter(is_gone).collect();
         for caller in gone {
             let left = CallError::admin("CallerLeft", serde_json::json!({}));

@@ -266,6 +266,20 @@ impl Helper {
         }
     }
 
+    /// The table has changed, and with it who may do what.
+    pub(super) fn identify_again(&mut self) {
+        let places: Vec<usize> = self.control.server.accepted().collect();
+        for place in places {
+            let connection = self.control.server.connection(place);
+            let who = connection.map(|connection| self.identify_operator(connection.as_fd()));
+            let number = self.control.server.number(place);
+            if let (Some((who, asker)), Some(number)) = (who, number) {
+                self.control.server.know(number, who);
+                self.operations.know(number, asker);
+            }
+        }
+    }
+
     fn admin_ready(&mut self, place: usize, now: Instant) {
         let mut server = std::mem::replace(&mut self.control.server, Server::new(ADMIN));
         if let Ok(registry) = self.poll.registry().try_clone() {
@@ -296,7 +310,7 @@ impl Helper {
 
     /// Somebody asked for an operation that is not for him.
     pub(super) fn tell_refused(&mut self, who: Who, name: &str, why: &CallError, now: Instant) {
-        if let Some(held_back) = self.control.denials.admit(now) {
+        if let Some(held_back) = self.operations.admit_refusal(who, now) {
             let text = denied_text(who, ADMIN_SOCKET, held_back);
             log::warn!("{text}: operation {name}");
             self.tell_event(EventKind::Refused, None, &text);

@@ -7,11 +7,12 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
+use super::link::cut;
 use super::{Asker, MOST_WAITING, MOST_WAITING_OF_ONE, Order, Source};
 use crate::admin::audit::What;
 use crate::admin::authorise::{self, Standing};
-use crate::admin::catalogue::Operation;
 use crate::admin::catalogue::request::{self, Asking, Wrong};
+use crate::admin::catalogue::{self, Operation, Parameter};
 use crate::admin::operations::{Caller, Parameters};
 use crate::control::caller::{Sees, Who};
 use crate::control::message::{Call, CallError};
@@ -48,38 +49,25 @@ impl Helper {
             parameters: given,
             dry_run,
         } = call.take()?;
-        if self.phase == Phase::Draining {
-            return Err(CallError::admin("Draining", json!({})));
-        }
-        if self.is_departing() {
-            let why = "usherd is being upgraded or restarted; ask again in a moment";
-            return Err(CallError::failed(why));
-        }
-        let dry_run = dry_run == Some(true);
-        let given = given.unwrap_or_default();
-        let asker = self.operations.askers.get(&number).cloned();
-        let asker = asker.unwrap_or_default();
-        let (operation, rule) = match self.permitted(&name, who, &asker) {
-            Ok(permitted) => permitted,
+        let name = cut_name(name);
+        let wanted = Wanted {
+            given: given.unwrap_or_default(),
+            dry_run: dry_run == Some(true),
+            name,
+        };
+        let looked_at = self.look_at(&wanted, who, number, now);
+        let (operation, parameters, rule, asker) = match looked_at {
+            Ok(looked_at) => looked_at,
             Err(error) => {
-                self.tell_refused(who, &name, &error, now);
+                self.tell_refused(who, &wanted.name, &error, now);
                 return Err(error);
             }
         };
-        if dry_run && !operation.dry_run {
-            let why = "it cannot tell what it would do";
-            let parameters = json!({ "operation": name, "parameter": "dry_run", "reason": why });
-            return Err(CallError::admin("WrongParameter", parameters));
-        }
-        let parameters = match self.sensible(&operation, &given, who, &asker) {
-            Ok(parameters) => parameters,
-            Err(error) => {
-                self.tell_refused(who, &name, &error, now);
-                return Err(error);
-            }
-        };
-        let source = source(who);
-        self.has_room(&operation, who, source, now)?;
+        let Wanted {
+            name,
+            given,
+            dry_run,
+        } = wanted;
         let caller = Caller {
             uid: who.uid,
             service: self.service_of(who).map(|(service, _)| service),
@@ -100,6 +88,7 @@ impl Helper {
         };
         self.audit_request(number, &name, asked, now)?;
         if let Some(rate) = &operation.rate {
+            let source = Source::of(who);
             let bucket = self.operations.buckets.entry((name.clone(), source));
             bucket.or_default().take(rate, now);
         }
@@ -117,13 +106,87 @@ impl Helper {
             parameters,
             dry_run,
             caller,
-            source,
+            who,
+            asker,
         });
         Ok(id)
     }
 
+    /// Everything that may be wrong with a request.
+    fn look_at(
+        &self,
+        wanted: &Wanted,
+        who: Who,
+        number: u64,
+        now: Instant,
+    ) -> Result<(Operation, Parameters, String, Asker), CallError> {
+        if self.phase == Phase::Draining {
+            return Err(CallError::admin("Draining", json!({})));
+        }
+        if self.is_departing() {
+            let why = "usherd is being upgraded or restarted; ask again in a moment";
+            return Err(CallError::failed(why));
+        }
+        let asker = self.operations.askers.get(&number).cloned();
+        let mut asker = asker.unwrap_or_default();
+        let runs = |id: &InstanceId| self.instances.find(*id).is_some();
+        asker.instance = asker.instance.filter(runs);
+        let (operation, rule) = self.permitted(&wanted.name, who, &asker)?;
+        if wanted.dry_run && !operation.dry_run {
+            let why = "it cannot tell what it would do";
+            let parameters =
+                json!({ "operation": operation.name, "parameter": "dry_run", "reason": why });
+            return Err(CallError::admin("WrongParameter", parameters));
+        }
+        let parameters = self.sensible(&operation, &wanted.given, who, &asker)?;
+        self.no_power(&operation, &parameters, who)?;
+        self.has_room(&operation, who, now)?;
+        Ok((operation, parameters, rule, asker))
+    }
+
+    /// Groups and users that usherd's own rights go by are not for others to give away.
+    fn no_power(
+        &self,
+        operation: &Operation,
+        parameters: &Parameters,
+        who: Who,
+    ) -> Result<(), CallError> {
+        if who.sees == Sees::Everything {
+            return Ok(());
+        }
+        let daemon = &self.table.daemon;
+        let own = [&daemon.admin_group, &daemon.status_group];
+        let own = own.into_iter().flatten().map(|group| group.gid);
+        let operators = self
+            .table
+            .catalogue
+            .operations
+            .iter()
+            .map(|one| &one.operators);
+        let gids: Vec<u32> = own
+            .chain(operators.clone().flat_map(|one| one.groups.iter().copied()))
+            .collect();
+        let mut uids = operators.flat_map(|one| one.users.iter().copied());
+        let is_group = |one: &&Parameter| one.kind == catalogue::Kind::Group;
+        for parameter in operation.parameters.iter().filter(is_group) {
+            let name = &parameter.name;
+            let one = parameters.some_text(name).into_iter();
+            let mut named = one.chain(parameters.texts(name));
+            if named.any(|group| gid_of(group).is_some_and(|gid| gids.contains(&gid))) {
+                let why = format!("{name}: rights of usherd go by this group");
+                return Err(not_permitted(&operation.name, &why));
+            }
+        }
+        let uid = parameters.some_number("uid");
+        if uid.is_some_and(|uid| uids.any(|one| i64::from(one) == uid)) {
+            let why = "uid: rights of usherd go by this number";
+            return Err(not_permitted(&operation.name, why));
+        }
+        Ok(())
+    }
+
     /// The operation, and the rule by which he may.
-    fn permitted(
+    pub(super) fn permitted(
         &self,
         name: &str,
         who: Who,
@@ -135,10 +198,7 @@ impl Helper {
         };
         match self.may(operation, who, asker) {
             Ok(rule) => Ok((operation.clone(), rule)),
-            Err(reason) => {
-                let parameters = json!({ "operation": name, "reason": reason });
-                Err(CallError::admin("NotPermitted", parameters))
-            }
+            Err(reason) => Err(not_permitted(name, &reason)),
         }
     }
 
@@ -152,6 +212,12 @@ impl Helper {
         let service = self.service_of(who);
         let standing = match (&who.sees, &service) {
             (Sees::Everything, _) => Standing::Everything(rule(who)),
+            // A server is no operator, whoever its user is.
+            (Sees::Service(_), None) => {
+                return Err(
+                    "the service that it belongs to is not in the table any more".to_owned(),
+                );
+            }
             (Sees::Service(_), Some(_)) if asker.instance.is_none() => {
                 return Err("the instance that it belongs to has ended".to_owned());
             }
@@ -198,10 +264,7 @@ impl Helper {
             Wrong::NotPermitted {
                 name: parameter,
                 reason,
-            } => CallError::admin(
-                "NotPermitted",
-                json!({ "operation": name, "reason": format!("{parameter}: {reason}") }),
-            ),
+            } => not_permitted(name, &format!("{parameter}: {reason}")),
         })
     }
 
@@ -252,13 +315,8 @@ impl Helper {
         operation.check(given, asking, &World(self))
     }
 
-    fn has_room(
-        &self,
-        operation: &Operation,
-        who: Who,
-        source: Source,
-        now: Instant,
-    ) -> Result<(), CallError> {
+    fn has_room(&self, operation: &Operation, who: Who, now: Instant) -> Result<(), CallError> {
+        let source = Source::of(who);
         let name = &operation.name;
         let refuse = |reason: String| {
             let parameters = json!({ "operation": name, "reason": reason });
@@ -271,7 +329,7 @@ impl Helper {
         let his = operations
             .waiting
             .iter()
-            .filter(|order| order.source == source);
+            .filter(|order| order.source() == source);
         if who.sees != Sees::Everything && his.count() >= MOST_WAITING_OF_ONE {
             return refuse(format!(
                 "{MOST_WAITING_OF_ONE} of yours are waiting already"
@@ -296,10 +354,41 @@ impl Helper {
             return;
         }
         operations.buckets.retain(|_, bucket| !bucket.is_full(now));
+        operations.refusals.retain(|_, pace| !pace.is_over(now));
         let control = &self.control;
         let is_there = |number: &u64| control.is_there(*number);
         self.operations.askers.retain(|number, _| is_there(number));
     }
+}
+
+/// What is asked for.
+struct Wanted {
+    name: String,
+    given: Map<String, Value>,
+    dry_run: bool,
+}
+
+/// No name is longer; what is none is not kept whole.
+fn cut_name(mut name: String) -> String {
+    const LONGEST: usize = 64;
+    if name.len() > LONGEST {
+        cut(&mut name, LONGEST);
+        name.push_str("...");
+    }
+    name
+}
+
+fn not_permitted(operation: &str, reason: &str) -> CallError {
+    let parameters = json!({ "operation": operation, "reason": reason });
+    CallError::admin("NotPermitted", parameters)
+}
+
+/// From group(5) itself: to ask the name service could take as long as it likes.
+fn gid_of(group: &str) -> Option<u32> {
+    let text = std::fs::read_to_string("/etc/group").ok()?;
+    let mut lines = text.lines().map(|line| line.split(':'));
+    let mut fields = lines.find(|fields| fields.clone().next() == Some(group))?;
+    fields.nth(2)?.parse().ok()
 }
 
 /// What is there at this moment.
@@ -324,13 +413,6 @@ impl request::World for World<'_> {
     fn service_of(&self, instance: u64) -> Option<String> {
         let found = self.0.instances.find(InstanceId(instance))?;
         Some(found.name.to_string())
-    }
-}
-
-fn source(who: Who) -> Source {
-    match who.sees {
-        Sees::Service(service) => Source::Service(service),
-        _ => Source::User(who.uid),
     }
 }
 

@@ -150,7 +150,7 @@ impl Helper {
 
 /// Why it may not go on.
 fn why_end(task: &Task, left: bool, now: Instant) -> Option<Failed> {
-    if left {
+    if left && !task.order.operation.finishes {
         return Some(Failed::new(Kind::Failed, "whoever asked for it has left"));
     }
     (task.until <= now).then(|| {

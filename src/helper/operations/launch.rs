@@ -15,6 +15,7 @@ use super::ask::exec_of;
 use super::{CGROUP, MOST_AT_WORK, Order, Source, Task};
 use crate::admin::operations::{Failed, Kind, Places};
 use crate::control::caller::{Sees, Who};
+use crate::control::message::Reply;
 use crate::helper::admin::FIRST_CALLER;
 use crate::helper::core::Helper;
 use crate::helper::front_process::seal;
@@ -37,6 +38,11 @@ impl Helper {
         while let Some(order) = self.next_order() {
             let asked_by = order.asked_by;
             let name = order.operation.name.clone();
+            // A right may have been taken away while it waited.
+            if let Err(error) = self.permitted(&name, order.who, &order.asker) {
+                self.reply_to(asked_by, &Reply::Error(error), now);
+                continue;
+            }
             if let Err(failed) = self.start_operation(order, now) {
                 log::error!("unable to start operation {name}: {failed}");
                 self.tell_outcome(asked_by, &name, Err(failed), now);
@@ -58,7 +64,7 @@ impl Helper {
         };
         let of = |source: Source| {
             let tasks = operations.tasks.values();
-            tasks.filter(|task| task.order.source == source).count()
+            tasks.filter(|task| task.order.source() == source).count()
         };
         let waiting = operations.waiting.iter().enumerate();
         let may_start = waiting.filter(|(_, order)| {
@@ -66,7 +72,7 @@ impl Helper {
             at_work(&order.operation.name) < most
         });
         // Whoever has most at work lets the others go first.
-        let (at, _) = may_start.min_by_key(|(_, order)| of(order.source))?;
+        let (at, _) = may_start.min_by_key(|(_, order)| of(order.source()))?;
         operations.waiting.remove(at)
     }
 
@@ -85,10 +91,10 @@ impl Helper {
         };
         let argv = vec![c"usherd-operation".to_owned(), c"--operation".to_owned()];
         let plan = ExecPlan::of_ourselves(argv, self.fronts.inheritance().files, 0o022);
-        let stderr = io::stderr();
         let fds = Descriptors {
             null: self.null.as_fd(),
-            stderr: Some(stderr.as_fd()),
+            // Whoever takes it over writes no line of our log.
+            stderr: Some(self.null.as_fd()),
             cgroup: leaf.as_ref().map(AsFd::as_fd),
             sockets: &[theirs.as_fd(), sealed.as_fd()],
             sandbox: None,
@@ -172,8 +178,13 @@ impl Helper {
         // Folders of usherd's own are there when somebody first needs them.
         let own = self.places().state_dir;
         let shown = isolation.visible.iter().chain(&isolation.writable);
-        for folder in shown.filter(|path| **path != own && path.starts_with(&own)) {
+        let has_own = !own.as_os_str().is_empty();
+        for folder in shown.filter(|path| has_own && **path != own && path.starts_with(&own)) {
             make_own(folder)?;
+        }
+        if order.dry_run {
+            let writable = std::mem::take(&mut isolation.writable);
+            isolation.visible.extend(writable);
         }
         Ok(exec)
     }
@@ -221,7 +232,9 @@ impl Helper {
             }
             "home" => {
                 let home = home_of(value);
-                let home = home.ok_or_else(|| missing(format!("there is no user \"{value}\"")))?;
+                let home = home.ok_or_else(|| {
+                    missing(format!("there is no ordinary user \"{value}\" with a home"))
+                })?;
                 Ok(Some(home))
             }
             other => Err(Failed::new(
@@ -303,10 +316,19 @@ fn pair() -> io::Result<(UnixStream, OwnedFd)> {
 }
 
 /// From passwd(5) itself: to ask the name service could take as long as it likes.
+///
+/// Only of who is no part of the system, and only a folder of his: the homes of the others are
+/// those of programs (`/usr/sbin`), or the root directory.
 fn home_of(user: &str) -> Option<PathBuf> {
+    const SYSTEM: std::ops::Range<u32> = 0..1000;
+    const NOBODY: u32 = 65_534;
     let text = std::fs::read_to_string("/etc/passwd").ok()?;
     let mut lines = text.lines().map(|line| line.split(':'));
-    let mut fields = lines.find(|fields| fields.clone().next() == Some(user))?;
-    let home = fields.nth(5)?;
-    home.starts_with('/').then(|| PathBuf::from(home))
+    let fields: Vec<&str> = lines
+        .find(|fields| fields.clone().next() == Some(user))?
+        .collect();
+    let uid: u32 = fields.get(2)?.parse().ok()?;
+    let home = PathBuf::from(*fields.get(5)?);
+    let is_his = home.is_absolute() && home.components().count() > 2;
+    (is_his && !SYSTEM.contains(&uid) && uid != NOBODY).then_some(home)
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::admin::administer::{Begin, Finish, Progress, Serve};
 use crate::admin::catalogue::{self, request};
-use crate::admin::operations::{Failed, Kind, Request};
+use crate::admin::operations::{Failed, Kind, Parameters, Request};
 use crate::control::caller::Who;
 use crate::control::message::{Call, CallError, Reply};
 use crate::control::server::Answer;
@@ -133,11 +133,14 @@ impl Helper {
         if task.order.dry_run && changes_something(&call) {
             return CallError::failed("a dry run changes nothing").into();
         }
-        if !operation.calls.iter().any(|known| known == method) {
-            log::error!(
-                "operation {} called {method}, which its `calls` do not list",
-                operation.name
-            );
+        let is_listed = operation.calls.iter().any(|known| known == method);
+        if !is_listed || !is_ours(&task.order.parameters, &call) {
+            // None of ours does so: it is not what it was any more.
+            let mut shown = method.to_owned();
+            cut(&mut shown, 64);
+            let why = format!("it called {shown} as its entry in the catalogue does not let it");
+            log::error!("operation {}: {why}", operation.name);
+            self.kill_operation(id, Failed::new(Kind::Forbidden, why));
             return CallError::PermissionDenied.into();
         }
         let rule = format!("calls of {}", operation.name);
@@ -145,16 +148,64 @@ impl Helper {
     }
 }
 
+/// Whether a call that changes something is about what was asked for, and nothing else.
+fn is_ours(order: &Parameters, call: &Call) -> bool {
+    const SERVICES: [&str; 3] = ["service", "from", "to"];
+    let given = call.parameters.iter().flatten();
+    let is_asked = |name: &str, value: &Value| match name {
+        "service" => SERVICES.iter().any(|key| order.0.get(*key) == Some(value)),
+        "instance" | "key" | "value" | "signal" => {
+            value.is_null() && !order.0.contains_key(name) || order.0.get(name) == Some(value)
+        }
+        _ => true,
+    };
+    !changes_something(call) || given.into_iter().all(|(name, value)| is_asked(name, value))
+}
+
 fn nothing() -> Reply {
     Reply::Last(json!({}))
 }
 
-fn cut(text: &mut String, most: usize) {
+pub(super) fn cut(text: &mut String, most: usize) {
     if text.len() > most {
         let mut end = most;
         while !text.is_char_boundary(end) {
             end -= 1;
         }
         text.truncate(end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_changes_something_is_about_what_was_asked_for() {
+        let order = json!({ "service": "git", "key": "nice", "value": "5" });
+        let order = Parameters(order.as_object().cloned().unwrap_or_default());
+        let call = |method: &str, parameters: Value| Call {
+            method: format!("org.usherd.Admin.{method}"),
+            parameters: parameters.as_object().cloned(),
+            more: false,
+            oneway: false,
+            upgrade: false,
+        };
+        let ours = json!({ "service": "git", "key": "nice", "value": "5" });
+        assert!(is_ours(&order, &call("SetKey", ours)));
+        for other in [
+            json!({ "service": "ssh", "key": "nice", "value": "5" }),
+            json!({ "service": "git", "key": "user", "value": "5" }),
+            json!({ "service": "git", "key": "nice", "value": "-5" }),
+            json!({ "service": "git", "key": "nice", "value": null }),
+            json!({ "service": ["git"], "key": "nice", "value": "5" }),
+        ] {
+            assert!(!is_ours(&order, &call("SetKey", other.clone())), "{other}");
+        }
+        assert!(!is_ours(&order, &call("Kill", json!({ "instance": 7 }))));
+        assert!(
+            is_ours(&order, &call("Describe", json!({ "service": "ssh" }))),
+            "it changes nothing"
+        );
     }
 }

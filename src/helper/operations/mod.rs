@@ -14,12 +14,14 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::admin::catalogue::Operation;
 use crate::admin::operations::{Caller, Failed, Parameters};
+use crate::control::caller::{Sees, Who};
 use crate::front::limits::Bucket;
 use crate::ids::{InstanceId, ServiceId};
+use crate::logging::Pace;
 use crate::sandbox::calls;
 use crate::sandbox::cgroup::Leaf;
 
@@ -38,6 +40,8 @@ const MOST_AT_WORK: usize = 64;
 const MOST_WAITING: usize = 2048;
 /// and of one caller, if that is a service or may not do everything.
 const MOST_WAITING_OF_ONE: usize = 64;
+/// Refusals of one caller in the logs per minute.
+const REFUSALS_TOLD: u32 = 10;
 
 /// The parameters of a method that takes none.
 #[derive(Debug, serde::Deserialize)]
@@ -54,7 +58,14 @@ struct Order {
     parameters: Parameters,
     dry_run: bool,
     caller: Caller,
-    source: Source,
+    who: Who,
+    asker: Asker,
+}
+
+impl Order {
+    fn source(&self) -> Source {
+        Source::of(self.who)
+    }
 }
 
 /// An order that is being carried out.
@@ -88,6 +99,15 @@ enum Source {
     Service(ServiceId),
 }
 
+impl Source {
+    fn of(who: Who) -> Self {
+        match who.sees {
+            Sees::Service(service) => Self::Service(service),
+            _ => Self::User(who.uid),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Operations {
     tasks: HashMap<u32, Task>,
@@ -96,6 +116,8 @@ pub struct Operations {
     /// By the numbers of callers of the admin socket.
     askers: HashMap<u64, Asker>,
     buckets: HashMap<(String, Source), Bucket>,
+    /// How often each was told that something is not for him.
+    refusals: HashMap<Source, Pace>,
     /// Operations of equal settings share a program.
     calls: Rc<RefCell<calls::Compiled>>,
 }
@@ -117,6 +139,31 @@ impl Operations {
     pub fn next_due(&self) -> Option<Instant> {
         let running = self.tasks.values().filter(|task| !task.killed);
         running.map(|task| task.until).min()
+    }
+
+    /// For whom the process that calls works, if it carries out an operation.
+    #[must_use]
+    pub fn caller_of(&self, who: Who) -> Option<&Caller> {
+        let Sees::Operation(id) = who.sees else {
+            return None;
+        };
+        self.tasks.get(&id).map(|task| &task.order.caller)
+    }
+
+    /// Whether something goes on that this caller has asked for.
+    #[must_use]
+    pub fn is_asked_by(&self, number: u64) -> bool {
+        let tasks = self.tasks.values().map(|task| &task.order);
+        tasks
+            .chain(&self.waiting)
+            .any(|order| order.asked_by == number)
+    }
+
+    /// Whether a refusal is told; if so, how many of his were not since the last.
+    pub fn admit_refusal(&mut self, who: Who, now: Instant) -> Option<u64> {
+        let new = || Pace::new(REFUSALS_TOLD, Duration::from_secs(60));
+        let pace = self.refusals.entry(Source::of(who)).or_insert_with(new);
+        pace.admit(now)
     }
 
     pub fn know(&mut self, number: u64, asker: Asker) {

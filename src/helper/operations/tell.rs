@@ -44,7 +44,11 @@ impl Helper {
                     let mut grants = exec.admin.iter();
                     grants.any(|grant| grant.operation == operation.name)
                 };
+                // A server learns of no other service's.
+                let own = self.service_of(who).map(|(name, _)| name);
                 let services = self.execs().filter(|(_, exec)| grants(exec));
+                let services =
+                    services.filter(|(name, _)| own.as_ref().is_none_or(|own| own == name));
                 let services = services.map(|(name, _)| name.to_owned()).collect();
                 operation.shown(services, self.may(operation, who, &asker).is_ok())
             });

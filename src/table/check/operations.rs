@@ -65,6 +65,7 @@ impl Check<'_> {
             dry_run,
             exec,
             calls: raw.calls.iter().map(|at| at.value.clone()).collect(),
+            finishes: raw.finishes.as_ref().is_some_and(|at| at.value),
             time_limit: raw.time_limit.as_ref().map_or(TIME_LIMIT, |at| at.value),
             output_limit: raw
                 .output_limit

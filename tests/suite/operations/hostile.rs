@@ -24,6 +24,8 @@ tests![
     a_thousand_requests_at_once_are_all_answered,
     what_is_left_of_an_instance_asks_for_nothing,
     a_service_names_only_what_is_its_own,
+    a_server_whose_service_is_gone_is_no_operator,
+    rights_of_usherd_are_not_given_away_by_group,
     nobody_but_its_process_speaks_for_an_operation,
 ];
 
@@ -394,4 +396,67 @@ fn nobody_but_its_process_speaks_for_an_operation() {
         let (name, _) = refused(outcome);
         assert_eq!(name, "org.varlink.service.InterfaceNotFound", "{method}");
     }
+}
+
+fn a_server_whose_service_is_gone_is_no_operator() {
+    needs_root();
+    let (dir, port) = (Dir::new(), free_port());
+    let table = asking(
+        &dir,
+        "mail",
+        port,
+        "standard",
+        "admin = [\"test.all\"]\nuser = \"mail\"",
+    );
+    catalogue(
+        &dir,
+        &PROBE.replace(
+            "services = true",
+            "services = true\noperators = { users = [\"mail\"] }",
+        ),
+    );
+    let daemon = Daemon::start(&dir, &table);
+    let mut server = Peer::tcp(port);
+    assert_eq!(order(&mut server, "hold")["ok"], true);
+    let asked = "again test.all {\"text\":\"well\"}";
+    assert!(order(&mut server, asked)["result"].is_object());
+    assert!(daemon.reload(&dir, &cat(free_port(), "")));
+    let said = order(&mut server, asked);
+    let error = said["error"].as_str().unwrap_or_default();
+    assert!(
+        ["PermissionDenied", "NotPermitted"].contains(&error),
+        "{said}"
+    );
+}
+
+fn rights_of_usherd_are_not_given_away_by_group() {
+    needs_root();
+    let (dir, port) = (Dir::new(), free_port());
+    let operations = "[operation.\"test.group\"]\ndescription = \"Names a group\"\nresult = \"output\"\n\
+         exec = [\"/bin/true\"]\nservices = true\noperators = { groups = [\"games\"] }\n\
+         [operation.\"test.group\".parameters]\n\
+         group = { type = \"group\", list = true, description = \"Which\" }\n";
+    catalogue(&dir, operations);
+    let table = asking(
+        &dir,
+        "mail",
+        port,
+        "standard",
+        "admin = [\"test.group\"]\nuser = \"mail\"",
+    );
+    let _daemon = Daemon::start(&dir, &table);
+    let mut server = Peer::tcp(port);
+    let mut ask = |groups: Value| {
+        order(
+            &mut server,
+            &format!("run test.group {}", json!({ "group": groups })),
+        )
+    };
+    assert!(ask(json!(["tape"]))["result"].is_object());
+    let said = ask(json!(["tape", "games"]));
+    assert_eq!(said["error"], "NotPermitted", "{said}");
+    assert!(
+        run(&dir, "test.group", &json!({ "group": ["games"] })).is_ok(),
+        "root may"
+    );
 }

@@ -19,6 +19,7 @@ tests![
     a_service_without_a_list_sees_no_socket,
     a_process_that_takes_too_long_is_ended_with_its_tree,
     a_caller_that_leaves_ends_what_it_asked_for,
+    what_is_worse_left_half_done_goes_on_without_its_caller,
     one_that_crashes_or_hangs_harms_no_other,
     no_more_than_the_catalogue_says_run_at_once,
     a_rate_is_kept_for_each_caller,
@@ -252,6 +253,47 @@ fn a_caller_that_leaves_ends_what_it_asked_for() {
         (!is_alive(pid)).then_some(())
     });
     daemon.log.wait_for("whoever asked for it has left");
+}
+
+fn what_is_worse_left_half_done_goes_on_without_its_caller() {
+    needs_root();
+    let (dir, port) = (Dir::new(), free_port());
+    let open = dir.open_folder("marks");
+    let pipe = format!("{open}/pipe");
+    nix::unistd::mkfifo(
+        pipe.as_str(),
+        nix::sys::stat::Mode::from_bits_truncate(0o666),
+    )
+    .unwrap();
+    let operations = format!(
+        r#"
+[operation."test.finish"]
+description = "Waits for a word"
+result = "nothing"
+exec = ["/bin/sh", "-c", "read word < {pipe}; echo $word > {open}/done"]
+on_leave = "finish"
+isolation = {{ writable = ["{open}"] }}
+"#
+    );
+    let _daemon = start(&dir, &operations, &cat(port, ""));
+    let mut client = admin(&dir);
+    let asked = json!({ "operation": "test.finish", "parameters": {} });
+    client.watch("org.usherd.Admin.Run", &asked).unwrap();
+    let log = format!("{}/audit/audit.log", dir.file("state"));
+    let entries = || fs::read_to_string(&log).unwrap_or_default();
+    until("the request", SOON, || {
+        entries().contains("test.finish").then_some(())
+    });
+    drop(client);
+    // Whoever opens a pipe waits for the other end.
+    fs::write(&pipe, "well\n").unwrap();
+    until("its end", SOON, || {
+        let word = fs::read_to_string(format!("{open}/done")).ok()?;
+        (word == "well\n").then_some(())
+    });
+    until("its result", SOON, || {
+        entries().contains("\"result\":\"ok\"").then_some(())
+    });
 }
 
 fn one_that_crashes_or_hangs_harms_no_other() {
