@@ -144,10 +144,10 @@ pub fn set_setting(request: &Request, _: &mut dyn Usherd) -> Outcome {
     let given = &request.parameters;
     let (name, value) = (given.text("name")?, given.text("value")?);
     let old = read_setting(name, open_setting(name, OFlag::O_RDONLY)?)?;
-    let to_write = open_setting(name, OFlag::O_WRONLY)?;
     if request.dry_run {
         return Ok(json!({ "name": name, "old": old, "would_be": value }));
     }
+    let to_write = open_setting(name, OFlag::O_WRONLY)?;
     // In one go: the kernel takes each write for a whole value.
     let written = File::from(to_write).write_all(format!("{value}\n").as_bytes());
     to(format!("set {name} to \"{value}\""), written)?;

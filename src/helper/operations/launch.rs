@@ -231,10 +231,7 @@ impl Helper {
                 Ok(Some(Path::new(STATE).join(state.ok_or_else(why)?)))
             }
             "home" => {
-                let home = home_of(value);
-                let home = home.ok_or_else(|| {
-                    missing(format!("there is no ordinary user \"{value}\" with a home"))
-                })?;
+                let home = home_of(value)?;
                 Ok(Some(home))
             }
             other => Err(Failed::new(
@@ -319,16 +316,26 @@ fn pair() -> io::Result<(UnixStream, OwnedFd)> {
 ///
 /// Only of who is no part of the system, and only a folder of his: the homes of the others are
 /// those of programs (`/usr/sbin`), or the root directory.
-fn home_of(user: &str) -> Option<PathBuf> {
+fn home_of(user: &str) -> Result<PathBuf, Failed> {
     const SYSTEM: std::ops::Range<u32> = 0..1000;
     const NOBODY: u32 = 65_534;
-    let text = std::fs::read_to_string("/etc/passwd").ok()?;
+    let failed = |kind, why: &str| Failed::new(kind, format!("user \"{user}\": {why}"));
+    let text = std::fs::read_to_string("/etc/passwd");
+    let text = text.map_err(|err| failed(Kind::Failed, &err.to_string()))?;
     let mut lines = text.lines().map(|line| line.split(':'));
-    let fields: Vec<&str> = lines
-        .find(|fields| fields.clone().next() == Some(user))?
+    let fields = lines.find(|fields| fields.clone().next() == Some(user));
+    let fields: Vec<&str> = fields
+        .ok_or_else(|| failed(Kind::NotFound, "there is none in /etc/passwd"))?
         .collect();
-    let uid: u32 = fields.get(2)?.parse().ok()?;
-    let home = PathBuf::from(*fields.get(5)?);
-    let is_his = home.is_absolute() && home.components().count() > 2;
-    (is_his && !SYSTEM.contains(&uid) && uid != NOBODY).then_some(home)
+    let uid = fields.get(2).and_then(|uid| uid.parse::<u32>().ok());
+    let is_ordinary = uid.is_some_and(|uid| !SYSTEM.contains(&uid) && uid != NOBODY);
+    let home = fields.get(5).map(PathBuf::from);
+    let is_his = |home: &PathBuf| home.is_absolute() && home.components().count() > 2;
+    let home = home.filter(|home| is_ordinary && is_his(home));
+    home.ok_or_else(|| {
+        failed(
+            Kind::Forbidden,
+            "it is no ordinary account with a home of its own",
+        )
+    })
 }

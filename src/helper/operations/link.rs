@@ -152,8 +152,20 @@ impl Helper {
 fn is_ours(order: &Parameters, call: &Call) -> bool {
     const SERVICES: [&str; 3] = ["service", "from", "to"];
     let given = call.parameters.iter().flatten();
+    // A backup's number begins with whose it is: `git@2026...`.
+    let of_id = || {
+        let id = order.some_text("id")?;
+        id.rsplit_once('@').map(|(service, _)| service)
+    };
+    let is_service = |value: &Value| {
+        let named = SERVICES.iter().any(|key| order.0.contains_key(*key));
+        match named {
+            true => SERVICES.iter().any(|key| order.0.get(*key) == Some(value)),
+            false => value.as_str().is_some() && value.as_str() == of_id(),
+        }
+    };
     let is_asked = |name: &str, value: &Value| match name {
-        "service" => SERVICES.iter().any(|key| order.0.get(*key) == Some(value)),
+        "service" => is_service(value),
         "instance" | "key" | "value" | "signal" => {
             value.is_null() && !order.0.contains_key(name) || order.0.get(name) == Some(value)
         }
