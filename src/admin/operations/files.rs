@@ -154,7 +154,9 @@ fn looks_of(stat: &FileStat) -> Looks {
     }
 }
 
-/// As asked for, else as it was, else as root would make it.
+/// As asked for, else as it was, else as root would make it. Whoever owned the old file
+/// chose its mode: set-user-id goes in any case, and what lets others write if it is
+/// somebody else's now.
 fn looks(request: &Request, present: Option<&Present>) -> Result<Looks, Failed> {
     let given = &request.parameters;
     let mut looks = present.map_or(
@@ -163,15 +165,11 @@ fn looks(request: &Request, present: Option<&Present>) -> Result<Looks, Failed> 
             uid: 0,
             gid: 0,
         },
-        |present| present.looks,
+        |present| Looks {
+            mode: present.looks.mode & 0o777,
+            ..present.looks
+        },
     );
-    if let Some(mode) = given.some_text("mode") {
-        let read = u32::from_str_radix(mode, 8)
-            .ok()
-            .filter(|mode| *mode <= 0o777);
-        let bad = || Failed::new(Kind::Invalid, format!("{mode} is no mode, such as 640"));
-        looks.mode = read.ok_or_else(bad)?;
-    }
     if let Some(owner) = given.some_text("owner") {
         let found = to("look up a user", User::from_name(owner))?;
         let none = || Failed::new(Kind::NotFound, format!("there is no user \"{owner}\""));
@@ -181,6 +179,15 @@ fn looks(request: &Request, present: Option<&Present>) -> Result<Looks, Failed> 
         let found = to("look up a group", Group::from_name(group))?;
         let none = || Failed::new(Kind::NotFound, format!("there is no group \"{group}\""));
         looks.gid = found.ok_or_else(none)?.gid.as_raw();
+    }
+    if let Some(mode) = given.some_text("mode") {
+        let read = u32::from_str_radix(mode, 8)
+            .ok()
+            .filter(|mode| *mode <= 0o777);
+        let bad = || Failed::new(Kind::Invalid, format!("{mode} is no mode, such as 640"));
+        looks.mode = read.ok_or_else(bad)?;
+    } else if present.is_some_and(|present| present.looks.uid != looks.uid) {
+        looks.mode &= 0o755;
     }
     Ok(looks)
 }
@@ -252,6 +259,8 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
+    use serde_json::Map;
+
     use super::super::{Caller, Parameters, Places};
     use super::*;
 
@@ -275,7 +284,11 @@ mod tests {
             unreachable!()
         };
         parameters.extend(more.as_object().unwrap().clone());
-        let request = Request {
+        install(&request(parameters, dry_run), &mut Nobody)
+    }
+
+    fn request(parameters: Map<String, Value>, dry_run: bool) -> Request {
+        Request {
             operation: "file.install".into(),
             parameters: Parameters(parameters),
             dry_run,
@@ -289,8 +302,7 @@ mod tests {
                 runtime_dir: "/x".into(),
                 table: None,
             },
-        };
-        install(&request, &mut Nobody)
+        }
     }
 
     fn names(folder: &Path) -> Vec<String> {
@@ -337,6 +349,46 @@ mod tests {
             fs::read_to_string(folder.join("app.conf.usherd-old")).unwrap(),
             "two\n"
         );
+    }
+
+    #[test]
+    fn no_new_file_is_set_user_id() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().canonicalize().unwrap().join("x");
+        fs::write(&path, "old").unwrap();
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+        let dress = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        dress(0o6755);
+        let told = run(&path, "new", json!({}), false).unwrap();
+        assert_eq!((&told["mode"], mode()), (&json!("755"), 0o755));
+        // With the content that it had, too.
+        dress(0o4755);
+        run(&path, "new", json!({}), false).unwrap();
+        assert_eq!(mode(), 0o755);
+    }
+
+    #[test]
+    fn the_mode_of_another_owner_lets_nobody_write() {
+        let present = |mode| Present {
+            looks: Looks {
+                mode,
+                uid: 12345,
+                gid: 12345,
+            },
+            sha256: String::new(),
+        };
+        let looks_of = |mode, parameters: Value| {
+            let Value::Object(parameters) = parameters else {
+                unreachable!()
+            };
+            looks(&request(parameters, false), Some(&present(mode))).unwrap()
+        };
+        let taken = looks_of(0o4777, json!({ "owner": "root" }));
+        assert_eq!((taken.mode, taken.uid), (0o755, 0));
+        let kept = looks_of(0o666, json!({}));
+        assert_eq!((kept.mode, kept.uid), (0o666, 12345));
+        let asked = looks_of(0o4777, json!({ "owner": "root", "mode": "666" }));
+        assert_eq!(asked.mode, 0o666);
     }
 
     #[test]
