@@ -29,6 +29,15 @@ impl Plan {
         new.map(|step| named(&step.name, &step.new)).collect()
     }
 
+    /// What there is `after` that was not there `before`, of what was to be installed:
+    /// others install as well.
+    pub fn brought(&self, before: &Versions, after: &Versions) -> Vec<String> {
+        let bare = |name: &str| name.split(':').next().unwrap_or_default().to_owned();
+        let mut new = after.beyond(before);
+        new.retain(|name| self.0.iter().any(|step| bare(&step.name) == bare(name)));
+        new
+    }
+
     pub fn upgrades(&self) -> Vec<Value> {
         let all = self.0.iter();
         all.filter_map(|step| Some(changed(&step.name, step.old.as_deref()?, &step.new)))
@@ -159,6 +168,15 @@ mod tests {
         let upgraded =
             json!({ "name": "libc6", "from": "2.36-9+deb12u9", "version": "2.36-9+deb12u10" });
         assert_eq!(plan.upgrades(), [upgraded]);
+    }
+
+    #[test]
+    fn what_others_installed_meanwhile_is_theirs() {
+        let plan = Plan::read("Inst cowsay (3 Debian [all])\nInst libd (4 Debian [amd64])\n");
+        let before = Versions::read("a\t1\tii \n");
+        let after =
+            Versions::read("a\t1\tii \ncowsay\t3\tiU \nlibd:amd64\t4\tiU \nnginx\t1\tii \n");
+        assert_eq!(plan.brought(&before, &after), ["cowsay", "libd:amd64"]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::{Failed, Kind, Outcome, Request, Usherd};
 use listing::{Plan, Versions};
 
 const APT: Tool = Tool::new(&["/usr/bin/apt-get"], "apt");
+const CACHE: Tool = Tool::new(&["/usr/bin/apt-cache"], "apt");
 const QUERY: Tool = Tool::new(&["/usr/bin/dpkg-query"], "dpkg");
 const DPKG: Tool = Tool::new(&["/usr/bin/dpkg"], "dpkg");
 const RECONFIGURE: Tool = Tool::new(&["/usr/sbin/dpkg-reconfigure"], "debconf");
@@ -33,7 +34,8 @@ const ENVIRONMENT: [(&str, &str); 4] = [
 ];
 
 /// `--no-remove`: apt-get fails rather than to remove what was not spoken of.
-const APT_OPTIONS: [&str; 8] = [
+/// `Pattern-Only`: a name that nothing has is no regular expression.
+const APT_OPTIONS: [&str; 9] = [
     "-q=2",
     "-y",
     "--no-remove",
@@ -42,6 +44,7 @@ const APT_OPTIONS: [&str; 8] = [
     "-o=Dpkg::Options::=--force-confdef",
     "-o=DPkg::Lock::Timeout=0",
     "-o=APT::Status-Fd=1",
+    "-o=APT::Cmd::Pattern-Only=true",
 ];
 
 /// `package.update`
@@ -62,8 +65,10 @@ pub fn update(request: &Request, usherd: &mut dyn Usherd) -> Outcome {
 
 /// `package.install`: at the newest version that the lists know of.
 pub fn install(request: &Request, usherd: &mut dyn Usherd) -> Outcome {
+    let packages = request.parameters.texts("packages");
+    exist(&packages)?;
     let mut args = vec!["install", "--"];
-    args.extend(request.parameters.texts("packages"));
+    args.extend(packages);
     let plan = simulate(&args)?;
     if request.dry_run {
         return Ok(json!({
@@ -76,23 +81,50 @@ pub fn install(request: &Request, usherd: &mut dyn Usherd) -> Outcome {
     let said = follow(&APT, &with_options(&args), usherd)?;
     if said.code != 0 {
         let failed = tell(&APT, &said);
-        return Err(give_back(failed, &before, usherd));
+        return Err(match failed.kind {
+            // It has done nothing, and whoever holds the lock may be installing the same.
+            Kind::Busy => failed,
+            _ => give_back(failed, &plan, &before, usherd),
+        });
     }
     Ok(before.changes(&versions()?))
 }
 
+/// To apt-get, `name+`, `name-`, the name of a task and an expression are packages too, and
+/// others than those that `allow` speaks of.
+fn exist(names: &[&str]) -> Result<(), Failed> {
+    let is_one = &mut |line: &str| names.contains(&line);
+    let said = CACHE.follow(&["pkgnames"], &ENVIRONMENT, b"", is_one)?;
+    if said.code != 0 {
+        return Err(tell(&CACHE, &said));
+    }
+    let known: Vec<&str> = said.out.lines().collect();
+    match names.iter().find(|name| !known.contains(name)) {
+        None => Ok(()),
+        Some(name) => {
+            let reason = format!("no package is called {name}, as far as this host knows");
+            Err(Failed::new(Kind::NotFound, reason))
+        }
+    }
+}
+
 /// Purges what a failed installation has brought. What it upgraded stays, and is told.
-fn give_back(mut failed: Failed, before: &Versions, usherd: &mut dyn Usherd) -> Failed {
+fn give_back(
+    mut failed: Failed,
+    plan: &Plan,
+    before: &Versions,
+    usherd: &mut dyn Usherd,
+) -> Failed {
     let now = match versions() {
         Ok(now) => now,
         Err(why) => return Failed::new(failed.kind, format!("{failed}; {why}")),
     };
-    let new = now.beyond(before);
+    let new = plan.brought(before, &now);
     if !new.is_empty() {
         let mut args = vec!["--purge", "--"];
         args.extend(new.iter().map(String::as_str));
         let undone = follow(&DPKG, &args, usherd);
-        let left = versions().map_or(new, |left| left.beyond(before));
+        let left = versions().map_or(new, |left| plan.brought(before, &left));
         if undone.is_err() || !left.is_empty() {
             let left = left.join(" ");
             failed.reason = format!("{failed}; and these are half installed now: {left}");
@@ -286,6 +318,20 @@ mod tests {
             Some(Kind::Forbidden)
         );
         assert_eq!(kind("tzdata/Areas"), Some(Kind::Invalid));
+    }
+
+    #[test]
+    fn only_a_name_that_a_package_has_is_one() {
+        if APT.path().is_err() {
+            return; // not a Debian
+        }
+        let kind = |name: &str| exist(&["dpkg", name]).err().map(|failed| failed.kind);
+        assert_eq!(kind("bash"), None);
+        for odd in ["bas.", "bash+", "ba.*h", "no-such-package-at-all"] {
+            assert_eq!(kind(odd), Some(Kind::NotFound), "{odd}");
+        }
+        let plan = simulate(&["install", "--", "bas."]);
+        assert_eq!(plan.err().map(|failed| failed.kind), Some(Kind::NotFound));
     }
 
     #[test]
