@@ -3,6 +3,7 @@
 //! - `store`: where backups are
 //! - `manifest`: what is in one
 //! - `pack`, `unpack`: from a directory to an archive, and back
+//! - `room`: how much of the disk all that may take
 //!
 //! The state is read while the service's servers stand still, and is replaced in
 //! one step: at every moment its name stands for the whole old or the whole new one.
@@ -29,6 +30,7 @@ use unpack::{Into, Owners, unpack};
 
 mod manifest;
 mod pack;
+mod room;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -41,15 +43,15 @@ const NEW: &str = "usherd-new";
 const LEVEL: i32 = 3;
 
 pub fn create(request: &Request, usherd: &mut dyn Usherd) -> Outcome {
-    create_in(Path::new(STATE), request, usherd)
+    create_in(Path::new(STATE), room::most(30)?, request, usherd)
 }
 
 pub fn restore(request: &Request, usherd: &mut dyn Usherd) -> Outcome {
-    restore_in(Path::new(STATE), request, usherd)
+    restore_in(Path::new(STATE), room::most(10)?, request, usherd)
 }
 
-/// `states`: where state directories are.
-fn create_in(states: &Path, request: &Request, usherd: &mut dyn Usherd) -> Outcome {
+/// `states`: where state directories are; `most`: backups of a service.
+fn create_in(states: &Path, most: usize, request: &Request, usherd: &mut dyn Usherd) -> Outcome {
     let service = request.parameters.text("service")?;
     let state = state_of(service, usherd)?;
     let root = open(&states.join(&state))?;
@@ -63,13 +65,21 @@ fn create_in(states: &Path, request: &Request, usherd: &mut dyn Usherd) -> Outco
     }
     let store = Store::new(&request.places);
     let _lock = store.lock(service)?;
+    let what = format!("backups of \"{service}\"");
+    room::count(
+        store.list(Some(service)).len(),
+        most,
+        &what,
+        "backup.delete",
+    )?;
     let (path, file) = store.begin(&id)?;
     usherd.progress("waiting for the servers to stand still");
     let written = usherd
         .call("Freeze", json!({ "service": service }))
         .and_then(|_| {
             usherd.progress("reading");
-            let written = write(&root, file, &mut manifest);
+            let written = has_room(&root, manifest.clone(), &store.of(service))
+                .and_then(|()| write(&root, file, &mut manifest));
             let thawed = usherd.call("Thaw", json!({ "service": service }));
             written?;
             match thawed?["was_frozen"].as_bool() {
@@ -83,6 +93,12 @@ fn create_in(states: &Path, request: &Request, usherd: &mut dyn Usherd) -> Outco
     let kept = written.and_then(|()| store.keep(&id, &path, &manifest));
     let hash = kept.inspect_err(|_| drop(fs::remove_file(&path)))?;
     Ok(shown(&manifest, json!({ "sha256": hash })))
+}
+
+/// Room for all of it, for nobody knows how small it gets; `manifest` is empty still.
+fn has_room(root: &OwnedFd, mut manifest: Manifest, place: &Path) -> Result<(), Failed> {
+    pack(root, &mut manifest, &mut pack::Nowhere)?;
+    room::space(place, manifest.size())
 }
 
 /// The archive, whole on the disk.
@@ -159,7 +175,8 @@ pub fn delete(request: &Request, _: &mut dyn Usherd) -> Outcome {
     Ok(json!({ "id": id.to_string() }))
 }
 
-fn restore_in(states: &Path, request: &Request, usherd: &mut dyn Usherd) -> Outcome {
+/// `most`: states of a service that are kept because a backup took their place.
+fn restore_in(states: &Path, most: usize, request: &Request, usherd: &mut dyn Usherd) -> Outcome {
     let id = Id::parse(request.parameters.text("id")?, &request.caller)?;
     let service = request.parameters.some_text("service");
     let service = service.unwrap_or(&id.service);
@@ -172,6 +189,20 @@ fn restore_in(states: &Path, request: &Request, usherd: &mut dyn Usherd) -> Outc
     }
     let _lock = store.lock(service)?;
     let parent = open(states)?;
+    // Whoever holds the lock is alone here: these are of one that was ended.
+    for left in begin_with(&format!(".{state}.{NEW}-"), states)? {
+        to(format!("remove {left}"), unpack::remove(&parent, &left))?;
+    }
+    let kept = begin_with(&format!("{state}.{OLD}-"), states)?.len();
+    let place = states.join(format!("{state}.{OLD}-*"));
+    let cure = format!("remove some of {}", place.display());
+    room::count(
+        kept,
+        most,
+        &format!("former states of \"{service}\""),
+        &cure,
+    )?;
+    room::space(states, manifest.size())?;
     let now = now();
     let stamp = stamp(now.0, now.1);
     let beside = format!(".{state}.{NEW}-{stamp}");
@@ -240,26 +271,33 @@ fn fill(
 }
 
 /// The new state takes the name of the old one. Returns the name that the old one has now.
+///
+/// The new one first has the name that is to be the old one's, so that one step is enough.
+/// After an error nothing has happened: `new` stands for the new state.
 fn swap(parent: &OwnedFd, new: &str, state: &str, stamp: &str) -> Result<Option<String>, Failed> {
     let c = |name: &str| to("name it", CString::new(name));
-    let (new, name) = (c(new)?, c(state)?);
-    let what = "put the new state in the place of the old one";
-    match exchange(parent.as_fd(), &new, &name) {
-        Ok(()) => {}
-        Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
-            to(what, rename_new(parent.as_fd(), &new, &name))?;
-            return Ok(None);
-        }
-        Err(err) => return to(what, Err(err)),
-    }
     let old = format!("{state}.{OLD}-{stamp}");
-    if let Err(err) = rename_new(parent.as_fd(), &new, &c(&old)?) {
-        // Better the old state in its place than two of which nobody knows.
-        let _ = exchange(parent.as_fd(), &new, &name);
-        return to("put the old state aside", Err(err));
+    let (new, name, aside) = (c(new)?, c(state)?, c(&old)?);
+    let what = "put the new state in the place of the old one";
+    to(what, rename_new(parent.as_fd(), &new, &aside))?;
+    let kept = match exchange(parent.as_fd(), &aside, &name) {
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
+            rename_new(parent.as_fd(), &aside, &name).map(|()| None)
+        }
+        exchanged => exchanged.map(|()| Some(old)),
+    };
+    if kept.is_err() {
+        let _ = rename_new(parent.as_fd(), &aside, &new);
     }
     let _ = nix::unistd::fsync(parent);
-    Ok(Some(old))
+    to(what, kept)
+}
+
+/// Names in a directory.
+fn begin_with(start: &str, dir: &Path) -> Result<Vec<String>, Failed> {
+    let entries = to(format!("look at {}", dir.display()), fs::read_dir(dir))?;
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Ok(names.filter(|name| name.starts_with(start)).collect())
 }
 
 fn archive(store: &Store, id: &Id) -> Result<BufReader<File>, Failed> {

@@ -72,7 +72,8 @@ impl Store {
         Self { dir }
     }
 
-    fn of(&self, service: &str) -> PathBuf {
+    #[must_use]
+    pub fn of(&self, service: &str) -> PathBuf {
         self.dir.join(service)
     }
 

@@ -93,12 +93,12 @@ impl World {
 
     fn create(&mut self) -> Value {
         let request = self.request(json!({ "service": "mail", "note": "first" }));
-        create_in(&self.states(), &request, &mut self.usherd).unwrap()
+        create_in(&self.states(), 30, &request, &mut self.usherd).unwrap()
     }
 
     fn restore(&mut self, more: Value) -> Outcome {
         let request = self.request(more);
-        restore_in(&self.states(), &request, &mut self.usherd)
+        restore_in(&self.states(), 10, &request, &mut self.usherd)
     }
 
     fn verify(&mut self, id: &Value) -> Value {
@@ -209,7 +209,7 @@ fn a_backup_of_servers_that_were_let_go_is_none() {
     let mut world = World::new();
     world.usherd.lets_go = true;
     let request = world.request(json!({ "service": "mail" }));
-    let failed = create_in(&world.states(), &request, &mut world.usherd).unwrap_err();
+    let failed = create_in(&world.states(), 30, &request, &mut world.usherd).unwrap_err();
     assert_eq!(failed.kind, Kind::Busy);
     let request = world.request(json!({}));
     let listed = list(&request, &mut world.usherd).unwrap();
@@ -353,7 +353,7 @@ fn a_service_sees_and_names_its_own_backups_only() {
     for outcome in [
         verify(&request, &mut world.usherd),
         delete(&request, &mut world.usherd),
-        restore_in(&world.states(), &request, &mut world.usherd),
+        restore_in(&world.states(), 10, &request, &mut world.usherd),
     ] {
         assert_eq!(outcome.unwrap_err().kind, Kind::Forbidden);
     }
@@ -372,12 +372,12 @@ fn a_dry_run_leaves_nothing() {
     let mut world = World::new();
     let mut request = world.request(json!({ "service": "mail" }));
     request.dry_run = true;
-    let would = create_in(&world.states(), &request, &mut world.usherd).unwrap();
+    let would = create_in(&world.states(), 30, &request, &mut world.usherd).unwrap();
     assert_eq!(would["would"], true);
     assert_eq!(world.usherd.called, ["Describe"]);
     assert!(!world.dir.path().join("usherd").exists());
     let request = world.request(json!({ "service": "stateless" }));
-    let failed = create_in(&world.states(), &request, &mut world.usherd).unwrap_err();
+    let failed = create_in(&world.states(), 30, &request, &mut world.usherd).unwrap_err();
     assert_eq!(failed.kind, Kind::NotFound);
 }
 
@@ -385,4 +385,60 @@ fn a_dry_run_leaves_nothing() {
 fn names_sort_as_times_do() {
     assert_eq!(stamp(0, 42), "19700101T000000.000042Z");
     assert!(stamp(1_700_000_000, 0) < stamp(1_700_000_000, 1));
+}
+
+#[test]
+fn there_is_an_end_to_what_is_kept() {
+    let mut world = World::new();
+    let id = world.create()["id"].clone();
+    let request = world.request(json!({ "service": "mail" }));
+    let failed = create_in(&world.states(), 1, &request, &mut world.usherd).unwrap_err();
+    assert_eq!(failed.kind, Kind::Busy, "{failed}");
+    create_in(&world.states(), 2, &request, &mut world.usherd).unwrap();
+    let request = world.request(json!({ "id": id }));
+    restore_in(&world.states(), 1, &request, &mut world.usherd).unwrap();
+    let before = without_times(&world.states());
+    let failed = restore_in(&world.states(), 1, &request, &mut world.usherd).unwrap_err();
+    assert_eq!(failed.kind, Kind::Busy, "{failed}");
+    assert_eq!(without_times(&world.states()), before);
+}
+
+#[test]
+fn what_a_restore_left_that_was_ended_goes_with_the_next() {
+    let mut world = World::new();
+    let id = world.create()["id"].clone();
+    let beside = |name: &str| world.states().join(name);
+    let left = beside(".mail-state.usherd-new-20200101T000000.000000Z");
+    let others = beside(".mail-state2.usherd-new-20200101T000000.000000Z");
+    for dir in [&left, &others] {
+        fs::create_dir_all(dir.join("deep")).unwrap();
+        fs::write(dir.join("deep/x"), "x").unwrap();
+    }
+    world.restore(json!({ "id": id })).unwrap();
+    assert!(!left.exists());
+    assert!(others.join("deep/x").exists());
+}
+
+#[test]
+fn an_error_never_takes_the_old_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let parent = open(dir.path()).unwrap();
+    let put = |name: &str| {
+        fs::create_dir(dir.path().join(name)).unwrap();
+        fs::write(dir.path().join(name).join("who"), name).unwrap();
+    };
+    let who = |name: &str| fs::read_to_string(dir.path().join(name).join("who")).unwrap();
+    put("new");
+    put("state");
+    // The name that the old one is to have is somebody's.
+    put("state.usherd-old-1");
+    assert!(swap(&parent, "new", "state", "1").is_err());
+    assert_eq!((who("new"), who("state")), ("new".into(), "state".into()));
+    let old = swap(&parent, "new", "state", "2").unwrap().unwrap();
+    assert_eq!((who("state"), who(&old)), ("new".into(), "state".into()));
+    // None was there.
+    put("new");
+    assert_eq!(swap(&parent, "new", "none", "3").unwrap(), None);
+    assert_eq!(who("none"), "new");
+    assert!(!dir.path().join("none.usherd-old-3").exists());
 }
