@@ -34,8 +34,17 @@ pub(super) struct Edited {
 }
 
 impl Edited {
-    /// Puts it in its place. A folder for drop-ins is made.
+    /// Puts it in its place, unless somebody else has changed it since it was read. A folder
+    /// for drop-ins is made.
     fn write(&self) -> Result<(), CallError> {
+        let now = match fs::read(&self.file) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => None,
+            read => Some(read.map_err(|err| cannot(&self.file, err))?),
+        };
+        if now != self.before {
+            let why = "somebody else has changed it meanwhile; ask again";
+            return Err(cannot(&self.file, why));
+        }
         let written = match &self.before {
             Some(_) => rewrite(&self.file, &self.after),
             None => {
@@ -308,4 +317,31 @@ pub(super) fn replace_file(file: &Path, contents: &[u8], mode: u32) -> io::Resul
     written.inspect_err(|_| {
         let _ = fs::remove_file(&beside);
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_else_has_written_meanwhile_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("usherd.toml");
+        fs::write(&file, "old").unwrap();
+        let edited = |before: Option<&str>, after: &str| Edited {
+            file: file.clone(),
+            before: before.map(Into::into),
+            after: after.into(),
+        };
+        edited(Some("old"), "new").write().unwrap();
+        assert!(edited(Some("old"), "late").write().is_err());
+        assert!(edited(None, "late").write().is_err());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "new");
+        fs::remove_file(&file).unwrap();
+        assert!(edited(Some("new"), "late").write().is_err());
+        assert!(!file.exists());
+        edited(None, "first").write().unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "first");
+    }
 }
