@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
@@ -158,26 +159,33 @@ pub fn set_setting(request: &Request, _: &mut dyn Usherd) -> Outcome {
 /// The file of a setting, wherever names in it may lead: below /proc/sys.
 fn open_setting(name: &str, how: OFlag) -> Result<OwnedFd, Failed> {
     let path = path_of(name)?;
-    let flags = OFlag::O_DIRECTORY | OFlag::O_PATH | OFlag::O_CLOEXEC;
-    let root = to(
-        format!("open {SETTINGS}"),
-        open(SETTINGS, flags, Mode::empty()),
-    )?;
+    let no_setting = || Failed::new(Kind::NotFound, format!("{name} is no setting"));
+    let (first, rest) = path.split_once('/').ok_or_else(no_setting)?;
+    let failed = |errno| {
+        let (kind, more) = match errno {
+            Errno::ENOENT | Errno::ENOTDIR => (Kind::NotFound, ""),
+            Errno::EROFS => (
+                Kind::Forbidden,
+                "; `writable` of the operation's isolation has to have it",
+            ),
+            Errno::EACCES | Errno::EPERM => (Kind::Forbidden, ""),
+            Errno::EXDEV | Errno::ELOOP => (Kind::Invalid, ""),
+            _ => (Kind::Failed, ""),
+        };
+        let reason = format!("unable to open {SETTINGS}/{path}: {errno}{more}");
+        Failed::new(kind, reason)
+    };
+    // Each of the first level that can be written to is a mount of its own.
+    let flags = OFlag::O_DIRECTORY | OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let root = Path::new(SETTINGS).join(first);
+    let root = open(&root, flags, Mode::empty()).map_err(failed)?;
     let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
     // binfmt_misc is mounted there, and no setting.
     let resolve = resolve | ResolveFlag::RESOLVE_NO_XDEV;
     let how = OpenHow::new()
         .flags(how | OFlag::O_CLOEXEC)
         .resolve(resolve);
-    openat2(&root, path.as_str(), how).map_err(|errno| {
-        let kind = match errno {
-            Errno::ENOENT | Errno::ENOTDIR => Kind::NotFound,
-            Errno::EACCES | Errno::EPERM | Errno::EROFS => Kind::Forbidden,
-            Errno::EXDEV | Errno::ELOOP => Kind::Invalid,
-            _ => Kind::Failed,
-        };
-        Failed::new(kind, format!("unable to open {SETTINGS}/{path}: {errno}"))
-    })
+    openat2(&root, rest, how).map_err(failed)
 }
 
 /// `net.ipv4.conf.eth0/100.forwarding` is `net/ipv4/conf/eth0.100/forwarding`: as in

@@ -463,7 +463,7 @@ fn settings_are_changed_if_the_operator_has_listed_them() {
     let (dir, wire) = (Dir::new(), Wire::new());
     catalogue(
         &dir,
-        "[operation.\"sysctl.set\".parameters]\nname = { allow = [\"net.ipv4.conf.wire.*\", \"vm.swappiness\"] }\n",
+        "[operation.\"sysctl.set\".parameters]\nname = { allow = [\"net.ipv4.conf.wire.*\", \"vm.swappiness\", \"kernel.printk\"] }\n",
     );
     let daemon = wire.daemon(&dir, 4007);
     let set =
@@ -498,6 +498,11 @@ fn settings_are_changed_if_the_operator_has_listed_them() {
     assert_eq!(same["old"], json!(swappiness.trim()));
     let (kind, reason) = failed(set("vm.swappiness", "no number"));
     assert_eq!(kind, "failed", "{reason}");
+    // Its server cannot write to those of the kernel itself, whoever lists one.
+    let printk = fs::read_to_string("/proc/sys/kernel/printk").unwrap();
+    let printk = printk.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (kind, reason) = failed(set("kernel.printk", &printk));
+    assert_eq!(kind, "forbidden", "{reason}");
     for odd in [
         "vm.overcommit_memory",
         "kernel.core_pattern",
