@@ -251,8 +251,26 @@ fn tell(tool: &Tool, said: &Said) -> Failed {
     let mut failed = tool.failed(said);
     if said.err.contains("cannot lock") {
         failed.kind = Kind::Busy;
+        if let Some((file, pid)) = lock_in(Path::new("/etc")) {
+            let file = file.display();
+            failed.reason = format!(
+                "{failed}; {file} is of process {pid}: if that is no tool for accounts, remove the file"
+            );
+        }
     }
     failed
+}
+
+/// The first lock that one of these tools has, or has left behind, and its process. They
+/// take those of processes that are over away themselves, but numbers come again.
+fn lock_in(folder: &Path) -> Option<(PathBuf, i32)> {
+    let names = ["passwd", "shadow", "group", "gshadow", "subuid", "subgid"];
+    names.iter().find_map(|name| {
+        let file = folder.join(format!("{name}.lock"));
+        let text = fs::read_to_string(&file).ok()?;
+        let pid = text.trim_matches(|c: char| c == '\0' || c.is_whitespace());
+        Some((file, pid.parse().ok()?))
+    })
 }
 
 fn exists(what: &str, name: &str) -> Failed {
@@ -365,6 +383,17 @@ fn password_of(name: &str) -> Result<String, Failed> {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_is_told_with_its_process() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(lock_in(dir.path()), None);
+        // shadow(5)'s tools write the NUL, too.
+        fs::write(dir.path().join("group.lock"), "4321\0").unwrap();
+        fs::write(dir.path().join("shadow.lock"), "odd").unwrap();
+        let wanted = Some((dir.path().join("group.lock"), 4321));
+        assert_eq!(lock_in(dir.path()), wanted);
+    }
 
     #[test]
     fn every_uid_of_a_process_counts() {
