@@ -1,6 +1,6 @@
 //! Local lists of addresses, `{state_dir}/lists/NAME`, that `allow` and `deny` of
 //! services name as `"list:NAME"`. A line is a prefix, and when it ends (seconds since
-//! 1970) if it does; `#` begins a comment.
+//! 1970) if it does; `#` begins a comment, that of a line says who put it there.
 #![forbid(unsafe_code)]
 
 use std::fmt::Write as _;
@@ -17,14 +17,16 @@ pub const FOLDER: &str = "lists";
 /// Of one list: each is asked about for every connection, and goes to every front.
 pub const MOST: usize = 200_000;
 /// Octets of a file with as many lines.
-const LONGEST: u64 = 16 << 20;
+const LONGEST: u64 = 32 << 20;
 
 /// A line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
     pub prefix: Prefix,
     /// Seconds since 1970; `None` is for good.
     pub until: Option<u64>,
+    /// The comment behind it: `"service mail"`, `"uid 0"`, or what somebody wrote by hand.
+    pub by: Option<String>,
 }
 
 impl Listed {
@@ -38,7 +40,9 @@ impl Listed {
 pub fn parse(text: &str, now: u64) -> Result<Vec<Listed>, String> {
     let mut all = Vec::new();
     for (number, line) in text.lines().enumerate() {
-        let line = line.split('#').next().unwrap_or("");
+        let (line, comment) = line.split_once('#').unwrap_or((line, ""));
+        let comment = Some(comment.trim()).filter(|comment| !comment.is_empty());
+        let by = comment.map(str::to_owned);
         let mut words = line.split_whitespace();
         let Some(word) = words.next() else { continue };
         let bad = || format!("line {} is no prefix with, at most, its end", number + 1);
@@ -51,7 +55,7 @@ pub fn parse(text: &str, now: u64) -> Result<Vec<Listed>, String> {
         if words.next().is_some() {
             return Err(bad());
         }
-        all.extend(Some(Listed { prefix, until }).filter(|one| one.holds(now)));
+        all.extend(Some(Listed { prefix, until, by }).filter(|one| one.holds(now)));
         if all.len() > MOST {
             return Err(format!("it has more than {MOST} lines"));
         }
@@ -62,11 +66,10 @@ pub fn parse(text: &str, now: u64) -> Result<Vec<Listed>, String> {
 #[must_use]
 pub fn show(all: &[Listed]) -> String {
     let mut text = String::new();
-    for Listed { prefix, until } in all {
-        let _ = match until {
-            Some(until) => writeln!(text, "{prefix} {until}"),
-            None => writeln!(text, "{prefix}"),
-        };
+    for Listed { prefix, until, by } in all {
+        let until = until.map(|until| format!(" {until}")).unwrap_or_default();
+        let by = by.as_ref().map(|by| format!(" # {by}")).unwrap_or_default();
+        let _ = writeln!(text, "{prefix}{until}{by}");
     }
     text
 }
@@ -166,6 +169,7 @@ mod tests {
         let text = "# by hand\n192.0.2.0/24\n\n2001:db8::/32 100  # for a while\n";
         let all = parse(text, 99).unwrap();
         assert_eq!(all.len(), 2);
+        assert_eq!(all[1].by.as_deref(), Some("for a while"));
         assert_eq!(parse(&show(&all), 99), Ok(all.clone()));
         assert_eq!(parse(text, 100).unwrap(), all[..1]);
         for bad in ["x", "192.0.2.1/24", "192.0.2.0/24 x", "192.0.2.0/24 1 2"] {

@@ -56,6 +56,24 @@ pub struct Caller {
     pub instance: Option<u64>,
 }
 
+impl Caller {
+    /// By which he is remembered as the one who wanted something: `"service mail"`, `"uid 0"`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match &self.service {
+            Some(service) => format!("service {service}"),
+            None => format!("uid {}", self.uid),
+        }
+    }
+
+    /// Whether he may undo or change what `by` wanted: operators may all of it, a service
+    /// its own.
+    #[must_use]
+    pub fn may_change(&self, by: Option<&str>) -> bool {
+        self.service.is_none() || by == Some(&*self.name())
+    }
+}
+
 /// Where things of this usherd are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Places {

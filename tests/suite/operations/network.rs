@@ -269,7 +269,8 @@ fn a_closed_port_is_open_for_exceptions_alone() {
         let listed = done(run(&dir, "firewall.list", &json!({})));
         assert_eq!(listed["open"][0]["from"], json!(client));
         assert!(listed["open"][0]["seconds_left"].as_u64().unwrap() > 3500);
-        let closed = json!([{ "port": port, "protocol": "tcp", "seconds_left": null }]);
+        let closed =
+            json!([{ "port": port, "protocol": "tcp", "seconds_left": null, "by": "uid 0" }]);
         assert_eq!(listed["closed"], closed);
         done(close(json!({ "from": client })));
         wire.is_dropped(server, port);

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::super::{Failed, Kind, Outcome, Request, Usherd};
 use super::table::{self, Element, What};
-use super::{change, is_host, name_of, prefix, seconds, show};
+use super::{change, is_host, prefix, seconds, show};
 use crate::table::Prefix;
 
 /// Of the operation's `env`: addresses that are never banned.
@@ -31,12 +31,12 @@ pub fn ban(request: &Request, _: &mut dyn Usherd) -> Outcome {
     let who = prefix(given.text("prefix")?)?;
     permit(&who, &kept(&env::var(KEEP).unwrap_or_default())?)?;
     let seconds = seconds(request);
-    let by = name_of(&request.caller);
+    let by = request.caller.name();
     let comment = match given.some_text("reason") {
         Some(reason) => format!("{by}: {reason}"),
-        None => by.clone(),
+        None => by,
     };
-    let may_replace = owner(request, &by);
+    let may_replace = |element: &Element| request.caller.may_change(element.by());
     change(request, |now| {
         let plan = plan(now, &who, seconds, &may_replace)?;
         let mut result = json!({ "prefix": show(&who), "seconds": seconds });
@@ -58,8 +58,6 @@ pub fn ban(request: &Request, _: &mut dyn Usherd) -> Outcome {
 /// `firewall.unban`
 pub fn unban(request: &Request, _: &mut dyn Usherd) -> Outcome {
     let who = prefix(request.parameters.text("prefix")?)?;
-    let by = name_of(&request.caller);
-    let may_lift = owner(request, &by);
     change(request, |now| {
         let found = now.iter().find(|element| element.what == What::Ban(who));
         let Some(found) = found else {
@@ -69,7 +67,7 @@ pub fn unban(request: &Request, _: &mut dyn Usherd) -> Outcome {
             let reason = format!("{} is not banned{}", show(&who), hint.unwrap_or_default());
             return Err(Failed::new(Kind::NotFound, reason));
         };
-        if !may_lift(found) {
+        if !request.caller.may_change(found.by()) {
             let by = found.by().unwrap_or("somebody else");
             let reason = format!("{} was banned by {by}", show(&who));
             return Err(Failed::new(Kind::Forbidden, reason));
@@ -77,12 +75,6 @@ pub fn unban(request: &Request, _: &mut dyn Usherd) -> Outcome {
         let result = json!({ "prefix": show(&who), "seconds_left": found.seconds_left });
         Ok((vec![table::delete(&found.what)], result))
     })
-}
-
-/// Operators may undo what anybody wanted, a service what it wanted itself.
-fn owner(request: &Request, by: &str) -> impl Fn(&Element) -> bool {
-    let service = request.caller.service.is_some().then(|| by.to_owned());
-    move |element| service.is_none() || element.by() == service.as_deref()
 }
 
 /// What is to be done about one that is to be banned.

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::{Failed, Kind, Outcome, Request, Usherd};
+use super::super::{Caller, Failed, Kind, Outcome, Request, Usherd};
 use super::table::{self, Element, Gate, What};
 use super::{change, prefix, seconds, show};
 use crate::table::Prefix;
@@ -17,7 +17,7 @@ pub fn close(request: &Request, _: &mut dyn Usherd) -> Outcome {
         return Err(Failed::new(Kind::Invalid, reason));
     }
     change(request, |now| {
-        let commands = closing(now, &gate, from, seconds);
+        let commands = closing(now, &gate, from, seconds, &request.caller)?;
         if commands.is_empty() {
             let from = from.as_ref().map(show).unwrap_or_default();
             let reason = format!("{} {} is not open for {from}", gate.protocol, gate.port);
@@ -32,12 +32,18 @@ pub fn close(request: &Request, _: &mut dyn Usherd) -> Outcome {
 pub fn open(request: &Request, _: &mut dyn Usherd) -> Outcome {
     let (gate, from, seconds) = (gate(request)?, from(request)?, seconds(request));
     change(request, |now| {
-        let commands = opening(now, &gate, from, seconds)?;
+        let commands = opening(now, &gate, from, seconds, &request.caller)?;
         Ok((commands, told(&gate, from, seconds)))
     })
 }
 
-fn closing(now: &[Element], gate: &Gate, from: Option<Prefix>, seconds: Option<u64>) -> Vec<Value> {
+fn closing(
+    now: &[Element],
+    gate: &Gate,
+    from: Option<Prefix>,
+    seconds: Option<u64>,
+    caller: &Caller,
+) -> Result<Vec<Value>, Failed> {
     let mut commands = Vec::new();
     for element in now {
         let goes = match (&element.what, from) {
@@ -47,13 +53,15 @@ fn closing(now: &[Element], gate: &Gate, from: Option<Prefix>, seconds: Option<u
             (What::Closed(_), Some(_)) => false,
         };
         if goes {
+            permit(element, gate, caller)?;
             commands.push(table::delete(&element.what));
         }
     }
     if from.is_none() {
-        commands.push(table::add(&What::Closed(gate.clone()), seconds, None));
+        let by = caller.name();
+        commands.push(table::add(&What::Closed(gate.clone()), seconds, Some(&by)));
     }
-    commands
+    Ok(commands)
 }
 
 fn opening(
@@ -61,15 +69,23 @@ fn opening(
     gate: &Gate,
     from: Option<Prefix>,
     seconds: Option<u64>,
+    caller: &Caller,
 ) -> Result<Vec<Value>, Failed> {
     let exception = What::Open(gate.clone(), from);
     let mut commands = Vec::new();
     for element in now {
         match &element.what {
-            known if *known == exception => commands.push(table::delete(known)),
-            // For good and for all: then nothing is left of it.
-            What::Closed(one) if one == gate && from.is_none() && seconds.is_none() => {
-                commands.push(table::delete(&element.what));
+            known if *known == exception => {
+                permit(element, gate, caller)?;
+                commands.push(table::delete(known));
+            }
+            // For everybody it is as if it were not closed.
+            What::Closed(one) if one == gate && from.is_none() => {
+                permit(element, gate, caller)?;
+                // For good as well: then nothing is left of it.
+                if seconds.is_none() {
+                    commands.push(table::delete(&element.what));
+                }
             }
             What::Open(one, Some(known)) if one == gate && overlap(known, from) => {
                 let known = show(known);
@@ -82,9 +98,26 @@ fn opening(
         }
     }
     if from.is_some() || seconds.is_some() {
-        commands.push(table::add(&exception, seconds, None));
+        commands.push(table::add(&exception, seconds, Some(&caller.name())));
     }
     Ok(commands)
+}
+
+/// A service changes what it made itself. For some addresses it may make an exception for
+/// a port that others closed: that closes it no less for the rest.
+fn permit(element: &Element, gate: &Gate, caller: &Caller) -> Result<(), Failed> {
+    if caller.may_change(element.by()) {
+        return Ok(());
+    }
+    let Gate { protocol, port } = gate;
+    let by = element.by().unwrap_or("somebody else");
+    let what = match &element.what {
+        What::Open(_, None) => "open for everybody".to_owned(),
+        What::Open(_, Some(from)) => format!("open for {}", show(from)),
+        What::Closed(_) | What::Ban(_) => "closed".to_owned(),
+    };
+    let reason = format!("{protocol} {port} is {what} as {by} wanted, not this service");
+    Err(Failed::new(Kind::Forbidden, reason))
 }
 
 /// The set holds none that is within another one.
@@ -142,8 +175,75 @@ mod tests {
         Element {
             what,
             seconds_left: None,
-            comment: None,
+            comment: Some("uid 0".into()),
         }
+    }
+
+    fn caller(service: Option<&str>) -> Caller {
+        Caller {
+            uid: 0,
+            service: service.map(str::to_owned),
+            instance: None,
+        }
+    }
+
+    fn add(what: &What, seconds: Option<u64>) -> Value {
+        table::add(what, seconds, Some("uid 0"))
+    }
+
+    fn closing(
+        now: &[Element],
+        gate: &Gate,
+        from: Option<Prefix>,
+        seconds: Option<u64>,
+    ) -> Vec<Value> {
+        super::closing(now, gate, from, seconds, &caller(None)).unwrap()
+    }
+
+    fn opening(
+        now: &[Element],
+        gate: &Gate,
+        from: Option<Prefix>,
+        seconds: Option<u64>,
+    ) -> Result<Vec<Value>, Failed> {
+        super::opening(now, gate, from, seconds, &caller(None))
+    }
+
+    #[test]
+    fn a_service_changes_its_own_alone() {
+        let mail = caller(Some("mail"));
+        let its = |what: What| Element {
+            comment: Some("service mail".into()),
+            ..there(what)
+        };
+        let from: Option<Prefix> = Some("192.0.2.0/24".parse().unwrap());
+        let (closed, open) = (What::Closed(tcp(22)), What::Open(tcp(22), from));
+        let kind = |done: Result<Vec<Value>, Failed>| done.map_err(|failed| failed.kind);
+        let close = |now: Element, from| kind(super::closing(&[now], &tcp(22), from, None, &mail));
+        let open_for = |now: Element, from, seconds| {
+            kind(super::opening(&[now], &tcp(22), from, seconds, &mail))
+        };
+        let no = Err(Kind::Forbidden);
+        for (other, own) in [(&closed, &closed), (&open, &open)] {
+            assert_eq!(close(there(other.clone()), None), no);
+            assert_eq!(close(its(own.clone()), None).unwrap().len(), 2);
+        }
+        assert_eq!(close(there(open.clone()), from), no);
+        assert_eq!(close(its(open.clone()), from).unwrap().len(), 1);
+        for seconds in [None, Some(9)] {
+            assert_eq!(open_for(there(closed.clone()), None, seconds), no);
+            assert_eq!(
+                open_for(its(closed.clone()), None, seconds).unwrap().len(),
+                1
+            );
+        }
+        assert_eq!(open_for(there(open.clone()), from, None), no);
+        assert_eq!(open_for(its(open), from, None).unwrap().len(), 2);
+        let exception = open_for(there(closed), from, Some(9)).unwrap();
+        assert_eq!(
+            exception[0]["add"]["element"]["elem"][0]["elem"]["comment"],
+            "service mail"
+        );
     }
 
     #[test]
@@ -159,7 +259,7 @@ mod tests {
         let wanted = [
             table::delete(&exception),
             table::delete(&What::Closed(tcp(22))),
-            table::add(&What::Closed(tcp(22)), Some(9), None),
+            add(&What::Closed(tcp(22)), Some(9)),
         ];
         assert_eq!(all, wanted);
         assert_eq!(
@@ -179,17 +279,14 @@ mod tests {
         let wanted = [table::delete(&now[0].what), table::delete(&now[1].what)];
         assert_eq!(opening(&now, &tcp(22), None, None).unwrap(), wanted);
         let exception = What::Open(tcp(22), Some(from));
-        let wanted = [table::add(&exception, Some(9), None)];
+        let wanted = [add(&exception, Some(9))];
         assert_eq!(
             opening(&now, &tcp(22), Some(from), Some(9)).unwrap(),
             wanted
         );
         // The same once more is for its new time, one within it is refused.
         let now = [there(exception.clone())];
-        let wanted = [
-            table::delete(&exception),
-            table::add(&exception, None, None),
-        ];
+        let wanted = [table::delete(&exception), add(&exception, None)];
         assert_eq!(opening(&now, &tcp(22), Some(from), None).unwrap(), wanted);
         let inner = Some("192.0.2.7".parse().unwrap());
         assert_eq!(

@@ -10,7 +10,7 @@ mod table;
 use serde_json::{Value, json};
 
 use super::tool::Tool;
-use super::{Caller, Failed, Kind, Outcome, Request, Usherd, to};
+use super::{Failed, Kind, Outcome, Request, Usherd, to};
 use crate::table::{BadPrefix, Prefix};
 
 use table::{Element, What};
@@ -37,10 +37,11 @@ pub fn list(_: &Request, _: &mut dyn Usherd) -> Outcome {
             })),
             What::Closed(gate) => closed.push(json!({
                 "port": gate.port, "protocol": gate.protocol, "seconds_left": left,
+                "by": element.by(),
             })),
             What::Open(gate, from) => open.push(json!({
                 "port": gate.port, "protocol": gate.protocol,
-                "from": from.as_ref().map(show), "seconds_left": left,
+                "from": from.as_ref().map(show), "seconds_left": left, "by": element.by(),
             })),
         }
     }
@@ -143,12 +144,4 @@ fn show(prefix: &Prefix) -> String {
 
 fn is_host(prefix: &Prefix) -> bool {
     prefix.bits == if prefix.addr.is_ipv4() { 32 } else { 128 }
-}
-
-/// Who is remembered as the one who wanted it.
-fn name_of(caller: &Caller) -> String {
-    match &caller.service {
-        Some(service) => format!("service {service}"),
-        None => format!("uid {}", caller.uid),
-    }
 }

@@ -100,19 +100,22 @@ fn resolvers(named: Option<&str>) -> Result<Vec<SocketAddr>, Failed> {
     }
 }
 
-/// Puts a network on a list, for a time or for good; what it says of it already is replaced.
+/// Puts a network on a list, for a time or for good; what it says of it already is replaced,
+/// unless a service asks and somebody else said it.
 pub fn block(request: &Request, usherd: &mut dyn Usherd) -> Outcome {
     let prefix = prefix(request.parameters.text("prefix")?)?;
     let for_ms = request.parameters.some_number("for");
     let seconds = for_ms.map(|ms| u64::try_from(ms).unwrap_or(0).div_ceil(1000));
     let until = seconds.map(|seconds| unix_now().saturating_add(seconds));
     change(request, usherd, |all| {
+        permit(request, all, prefix)?;
         all.retain(|one| one.prefix != prefix);
         if all.len() >= MOST {
             let why = format!("the list has {MOST} lines already");
             return Err(Failed::new(Kind::Unavailable, why));
         }
-        all.push(Listed { prefix, until });
+        let by = Some(request.caller.name());
+        all.push(Listed { prefix, until, by });
         Ok(json!({ "prefix": prefix.to_string(), "seconds": seconds }))
     })
 }
@@ -121,6 +124,7 @@ pub fn block(request: &Request, usherd: &mut dyn Usherd) -> Outcome {
 pub fn unlist(request: &Request, usherd: &mut dyn Usherd) -> Outcome {
     let prefix = prefix(request.parameters.text("prefix")?)?;
     change(request, usherd, |all| {
+        permit(request, all, prefix)?;
         let before = all.len();
         all.retain(|one| one.prefix != prefix);
         match all.len() < before {
@@ -133,6 +137,18 @@ pub fn unlist(request: &Request, usherd: &mut dyn Usherd) -> Outcome {
     })
 }
 
+/// A service changes what it put there itself.
+fn permit(request: &Request, all: &[Listed], prefix: Prefix) -> Result<(), Failed> {
+    let caller = &request.caller;
+    let mut same = all.iter().filter(|one| one.prefix == prefix);
+    let Some(other) = same.find(|one| !caller.may_change(one.by.as_deref())) else {
+        return Ok(());
+    };
+    let by = other.by.as_deref().unwrap_or("somebody else");
+    let reason = format!("{prefix} is on the list as {by} wanted, not this service");
+    Err(Failed::new(Kind::Forbidden, reason))
+}
+
 /// What is on a list.
 pub fn list(request: &Request, _: &mut dyn Usherd) -> Outcome {
     let name = request.parameters.text("list")?;
@@ -143,7 +159,7 @@ pub fn list(request: &Request, _: &mut dyn Usherd) -> Outcome {
         .take(usize::try_from(limit).unwrap_or(0))
         .map(|one| {
             let left = one.until.map(|until| until.saturating_sub(now));
-            json!({ "prefix": one.prefix.to_string(), "seconds_left": left })
+            json!({ "prefix": one.prefix.to_string(), "seconds_left": left, "by": one.by })
         })
         .collect();
     Ok(json!({ "list": name, "entries": all.len(), "prefixes": shown }))

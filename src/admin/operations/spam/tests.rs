@@ -97,3 +97,29 @@ fn what_is_listed_is_in_force_or_not_listed() {
     let left = shown["prefixes"][1]["seconds_left"].as_u64().unwrap();
     assert!((1..=60).contains(&left), "{left}");
 }
+
+#[test]
+fn a_service_changes_its_own_lines_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let asked = |prefix: &str, service: Option<&str>| {
+        let mut request = request_in(dir.path(), json!({ "list": "a", "prefix": prefix }));
+        request.caller.service = service.map(str::to_owned);
+        request
+    };
+    let mut works = Fake::new(|_, _| Ok(json!({})));
+    block(&asked("192.0.2.1", None), &mut works).unwrap();
+    block(&asked("192.0.2.2", Some("mail")), &mut works).unwrap();
+    for (whose, service) in [("192.0.2.1", "mail"), ("192.0.2.2", "ftp")] {
+        let mut sooner = asked(whose, Some(service));
+        let failed = unlist(&sooner, &mut works).unwrap_err();
+        assert_eq!(failed.kind, Kind::Forbidden, "{failed}");
+        sooner.parameters.0.insert("for".into(), json!(1000));
+        let failed = block(&sooner, &mut works).unwrap_err();
+        assert_eq!(failed.kind, Kind::Forbidden, "{failed}");
+    }
+    let shown = list(&asked("x", None), &mut works).unwrap();
+    let by: Vec<&Value> = (0..2).map(|n| &shown["prefixes"][n]["by"]).collect();
+    assert_eq!(by, ["uid 0", "service mail"]);
+    unlist(&asked("192.0.2.2", Some("mail")), &mut works).unwrap();
+    unlist(&asked("192.0.2.1", None), &mut works).unwrap();
+}
