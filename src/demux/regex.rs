@@ -43,7 +43,7 @@ impl fmt::Debug for Matcher {
     }
 }
 
-/// Compiles the patterns of a rule (syntax: <https://docs.rs/regex-syntax>).
+/// Compiles the patterns of a rule (in the syntax of the crate regex-syntax).
 ///
 /// The error is one line for the reader of the table: a pattern that cannot be
 /// read, that looks at what comes after a match (`$`, `\b`: more bytes would

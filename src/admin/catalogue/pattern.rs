@@ -1,7 +1,10 @@
 //! Patterns that a whole text must match: regular expressions, and globs.
 #![forbid(unsafe_code)]
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::error::Error;
+use std::rc::Rc;
 
 use glob::{MatchOptions, Pattern as Glob};
 use regex_automata::dfa::{Automaton, StartKind, dense};
@@ -20,7 +23,30 @@ const NESTING: u32 = 50;
 #[derive(Debug)]
 pub struct Whole(dense::DFA<Vec<u32>>);
 
-/// Compiles a pattern (syntax: <https://docs.rs/regex-syntax>), which is about
+thread_local! {
+    /// Those of the catalogue in force, each made once: a list of many items asks for the
+    /// same one again and again.
+    static KNOWN: RefCell<HashMap<String, Rc<Whole>>> = RefCell::default();
+}
+/// More patterns than any catalogue has; a catalogue that changes leaves old ones behind.
+const MOST_KNOWN: usize = 1024;
+
+/// The same as [`compile`], from memory if it was asked for before.
+pub fn compiled(pattern: &str) -> Result<Rc<Whole>, String> {
+    if let Some(known) = KNOWN.with_borrow(|known| known.get(pattern).cloned()) {
+        return Ok(known);
+    }
+    let made = Rc::new(compile(pattern)?);
+    KNOWN.with_borrow_mut(|known| {
+        if known.len() >= MOST_KNOWN {
+            known.clear();
+        }
+        known.insert(pattern.to_owned(), Rc::clone(&made));
+    });
+    Ok(made)
+}
+
+/// Compiles a pattern (in the syntax of the crate regex-syntax), which is about
 /// bytes: what is not ASCII is two or more of them.
 ///
 /// The error is one line for the reader of the catalogue.

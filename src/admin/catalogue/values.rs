@@ -180,7 +180,7 @@ fn string(kind: &Kind, text: &str) -> Result<(), String> {
         });
     }
     if let Some(expected) = expected {
-        let compiled = pattern::compile(expected)?;
+        let compiled = pattern::compiled(expected)?;
         if !compiled.matches(text) {
             return Err(format!("it does not match {expected}"));
         }

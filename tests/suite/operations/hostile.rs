@@ -21,6 +21,7 @@ tests![
     an_argument_is_no_option,
     descriptors_that_come_with_a_call_are_closed,
     callers_that_vanish_leave_nothing,
+    a_call_that_is_said_again_is_another_request,
     a_thousand_requests_at_once_are_all_answered,
     what_is_left_of_an_instance_asks_for_nothing,
     a_service_names_only_what_is_its_own,
@@ -459,4 +460,23 @@ fn rights_of_usherd_are_not_given_away_by_group() {
         run(&dir, "test.group", &json!({ "group": ["games"] })).is_ok(),
         "root may"
     );
+}
+
+fn a_call_that_is_said_again_is_another_request() {
+    needs_root();
+    let (dir, port) = (Dir::new(), free_port());
+    let _daemon = start(&dir, &cat(port, ""));
+    let call = "{\"method\":\"org.usherd.Admin.Run\",\"parameters\":{\"operation\":\"test.all\",\"parameters\":{\"text\":\"well\"}}}\0";
+    let twice = [call, call].concat();
+    let said = String::from_utf8(say(&dir, twice.as_bytes())).unwrap();
+    assert_eq!(said.matches("\"result\"").count(), 2, "{said}");
+    say(&dir, call.as_bytes());
+    let log = std::fs::read_to_string(format!("{}/audit/audit.log", dir.file("state"))).unwrap();
+    let entries = log
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let (asked, done): (Vec<_>, Vec<_>) = entries
+        .filter(|entry| entry["kind"] != "opened")
+        .partition(|entry| entry["kind"] == "asked");
+    assert_eq!((asked.len(), done.len()), (3, 3), "{log}");
 }

@@ -23,6 +23,7 @@ tests![
     one_that_crashes_or_hangs_harms_no_other,
     no_more_than_the_catalogue_says_run_at_once,
     a_rate_is_kept_for_each_caller,
+    who_may_can_be_asked_beforehand,
     requests_are_in_the_audit_log_without_secrets,
     an_upgrade_waits_until_no_operation_runs,
     the_end_of_the_helper_is_the_end_of_its_operations,
@@ -485,4 +486,70 @@ fn a_reload_changes_the_catalogue() {
         "{complaints}"
     );
     assert!(run(&dir, "test.other", &json!({})).is_ok());
+}
+
+fn who_may_can_be_asked_beforehand() {
+    needs_root();
+    let (dir, port) = (Dir::new(), free_port());
+    let operations = format!(
+        "{STATUS}\n[operation.\"test.say\"]\ndescription = \"Says it\"\nresult = \"output\"\n\
+         exec = [\"/bin/echo\", \"{{word}}\"]\nservices = true\noperators = {{ users = [\"games\"] }}\n\
+         [operation.\"test.say\".parameters]\n\
+         word = {{ type = \"string\", pattern = \"[a-z]+\", description = \"A word\" }}\n"
+    );
+    let list = "admin = [\"permission.check\", { operation = \"test.say\", with = { word = \"m*\" } }]\nuser = \"mail\"";
+    let _daemon = start(
+        &dir,
+        &operations,
+        &asking(&dir, "mail", port, "strict", list),
+    );
+    let may = |parameters: Value| {
+        let result = run(&dir, "permission.check", &parameters).unwrap();
+        (
+            result["may"].as_bool().unwrap(),
+            result["reason"].as_str().unwrap().to_owned(),
+        )
+    };
+    for (who, expected) in [
+        (json!({ "service": "mail" }), true),
+        (json!({ "user": "games" }), true),
+        (json!({ "user": "root" }), true),
+        (json!({ "user": "nobody" }), false),
+        (
+            json!({ "service": "mail", "parameters": "{\"word\":\"mum\"}" }),
+            true,
+        ),
+        (
+            json!({ "service": "mail", "parameters": "{\"word\":\"dad\"}" }),
+            false,
+        ),
+        (
+            json!({ "user": "games", "parameters": "{\"word\":\"dad\"}" }),
+            true,
+        ),
+        (
+            json!({ "user": "games", "parameters": "{\"word\":\"7\"}" }),
+            false,
+        ),
+    ] {
+        let mut asked = who.clone();
+        asked["operation"] = json!("test.say");
+        let (answer, why) = may(asked);
+        assert_eq!(answer, expected, "{who}: {why}");
+    }
+    let (answer, why) = may(json!({ "operation": "test.status", "service": "mail" }));
+    assert!(!answer && why.contains("`admin` list"), "{why}");
+    let (kind, _) = failed(run(
+        &dir,
+        "permission.check",
+        &json!({ "operation": "test.say" }),
+    ));
+    assert_eq!(kind, "invalid");
+    // A server asks about itself, and about nobody else.
+    let mut server = Peer::tcp(port);
+    let said = order(
+        &mut server,
+        "run permission.check {\"operation\":\"test.say\"}",
+    );
+    assert_eq!(said["result"]["may"], true, "{said}");
 }

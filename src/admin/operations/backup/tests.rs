@@ -338,6 +338,9 @@ fn what_a_hostile_archive_holds_is_put_nowhere() {
         assert!(world.restore(json!({ "id": id })).is_err(), "{what}");
         assert_eq!(without_times(world.dir.path()), before, "{what}");
     }
+    if !nix::unistd::Uid::effective().is_root() {
+        return; // nobody else gives the file to the one whose it was
+    }
     let mut world = World::new();
     let id = forged(&mut world, named("x", Is::Regular));
     world.restore(json!({ "id": id })).unwrap();
