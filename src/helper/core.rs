@@ -531,5 +531,7 @@ impl Helper {
             && self.leftovers.is_empty()
             && self.closings.is_empty()
             && self.operations.is_idle()
+            // Those that waited parked have ended, or their cgroups could not be removed.
+            && self.launcher.is_settled()
     }
 }
