@@ -1,12 +1,13 @@
 //! The process that an operation gets, and those who ask for it.
 
 use std::fs;
+use std::io::Write;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::{Asker, asking, failed, order, run};
-use crate::common::process::{children, is_alive, kill};
+use crate::common::process::{children, descriptors, is_alive, kill};
 use crate::common::*;
 use crate::control::{admin, cat, change, refused};
 use crate::tests;
@@ -276,18 +277,21 @@ on_leave = "finish"
 isolation = {{ writable = ["{open}"] }}
 "#
     );
-    let _daemon = start(&dir, &operations, &cat(port, ""));
+    let daemon = start(&dir, &operations, &cat(port, ""));
     let mut client = admin(&dir);
     let asked = json!({ "operation": "test.finish", "parameters": {} });
     client.watch("org.usherd.Admin.Run", &asked).unwrap();
     let log = format!("{}/audit/audit.log", dir.file("state"));
     let entries = || fs::read_to_string(&log).unwrap_or_default();
-    until("the request", SOON, || {
-        entries().contains("test.finish").then_some(())
-    });
+    // Whoever opens a pipe waits for the other end: it is at work then.
+    let mut word = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+    let before = descriptors(daemon.pid).len();
     drop(client);
-    // Whoever opens a pipe waits for the other end.
-    fs::write(&pipe, "well\n").unwrap();
+    until("the caller to be missed", SOON, || {
+        (descriptors(daemon.pid).len() < before).then_some(())
+    });
+    word.write_all(b"well\n").unwrap();
+    drop(word);
     until("its end", SOON, || {
         let word = fs::read_to_string(format!("{open}/done")).ok()?;
         (word == "well\n").then_some(())
