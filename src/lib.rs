@@ -1,7 +1,8 @@
 //! usherd: a super-server for Linux.
 //!
 //! ```text
-//!  operator's files ─> table ─> helper (root) ──────────── sandbox ─> server
+//!                                             ┌─ sandbox ─> administrative server, for one operation
+//!  operator's files ─> table ─> helper (root) ┴─ sandbox ─> server
 //!                                 │  ▲  frames, descriptors
 //!                                 ▼  │
 //!  peer ─────────────────────── front (no rights at all)
@@ -15,7 +16,7 @@
 //! - [`helper`]: the privileged process: opens sockets, believes nobody, starts and reaps servers
 //! - [`sandbox`]: the steps between clone and exec
 //! - [`sys`]: the only unsafe code, a function per system call that the crates lack
-//! - [`admin`]: what operators change
+//! - [`admin`]: operations: their catalogue, who may ask, what their processes do, the audit log; and bans
 //! - [`stats`]: counters, histograms, busiest sources, and their text for Prometheus
 //! - [`control`]: the Varlink sockets by which operators ask and change
 //! - [`logging`]: one event a line, for both processes
