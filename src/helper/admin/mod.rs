@@ -311,8 +311,15 @@ impl Helper {
     /// Somebody asked for an operation that is not for him.
     pub(super) fn tell_refused(&mut self, who: Who, name: &str, why: &CallError, now: Instant) {
         if let Some(held_back) = self.operations.admit_refusal(who, now) {
+            let told = why.to_value();
+            let error = told["error"]
+                .as_str()
+                .and_then(|name| name.rsplit('.').next());
+            let reason = told["parameters"]["reason"].as_str().or(error);
+            let reason = reason.unwrap_or_default();
             let text = denied_text(who, ADMIN_SOCKET, held_back);
-            log::warn!("{text}: operation {name}");
+            let text = format!("{text}: operation {name}: {reason}");
+            log::warn!("{text}");
             self.tell_event(EventKind::Refused, None, &text);
             self.audit_denied(who, Some((name, why)), held_back);
         }

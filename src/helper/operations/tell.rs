@@ -1,6 +1,7 @@
 //! What callers may know of the catalogue: `GetOperations` and `CheckPermission`.
 #![forbid(unsafe_code)]
 
+use nix::unistd::Uid;
 use serde_json::{Map, Value, json};
 
 use crate::admin::authorise::{self, Standing};
@@ -73,6 +74,9 @@ impl Helper {
                 authorise::may(operation, &Standing::Service { name, grants })
             }
             (None, Some(0)) => Ok("root".to_owned()),
+            (None, Some(uid)) if uid == Uid::effective().as_raw() => {
+                Ok("the user that usherd runs as".to_owned())
+            }
             (None, Some(uid)) => {
                 let admin = self.table.daemon.admin_group.as_ref();
                 match admin.is_some_and(|group| gids.contains(&group.gid)) {

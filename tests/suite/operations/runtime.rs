@@ -5,6 +5,7 @@ use std::io::Write;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use usherd::control::client::Client;
 
 use super::{Asker, asking, failed, order, run};
 use crate::common::process::{children, descriptors, is_alive, kill};
@@ -217,6 +218,17 @@ fn hanging() -> Vec<i32> {
     pids.filter(is_it).collect()
 }
 
+/// Asks for [`HANG`]: who waits for it, and the process.
+fn one_that_hangs(dir: &Dir) -> (Client, i32) {
+    let before = hanging();
+    let mut client = admin(dir);
+    let asked = json!({ "operation": "test.hang", "parameters": {} });
+    client.watch("org.usherd.Admin.Run", &asked).unwrap();
+    let new = || hanging().into_iter().find(|pid| !before.contains(pid));
+    let pid = until("the operation", SOON, new);
+    (client, pid)
+}
+
 fn a_process_that_takes_too_long_is_ended_with_its_tree() {
     needs_root();
     let (dir, port) = (Dir::new(), free_port());
@@ -243,13 +255,8 @@ fn a_process_that_takes_too_long_is_ended_with_its_tree() {
 fn a_caller_that_leaves_ends_what_it_asked_for() {
     needs_root();
     let (dir, port) = (Dir::new(), free_port());
-    let before = hanging();
     let daemon = start(&dir, HANG, &cat(port, ""));
-    let mut client = admin(&dir);
-    let asked = json!({ "operation": "test.hang", "parameters": {} });
-    client.watch("org.usherd.Admin.Run", &asked).unwrap();
-    let new = || hanging().into_iter().find(|pid| !before.contains(pid));
-    let pid = until("the operation", SOON, new);
+    let (client, pid) = one_that_hangs(&dir);
     drop(client);
     until("the end of the operation", SOON, || {
         (!is_alive(pid)).then_some(())
@@ -436,13 +443,8 @@ word = { type = "string", secret = true, description = "A secret" }
 fn an_upgrade_waits_until_no_operation_runs() {
     needs_root();
     let (dir, port) = (Dir::new(), free_port());
-    let before = hanging();
     let _daemon = start(&dir, HANG, &cat(port, ""));
-    let mut client = admin(&dir);
-    let asked = json!({ "operation": "test.hang", "parameters": {} });
-    client.watch("org.usherd.Admin.Run", &asked).unwrap();
-    let new = || hanging().into_iter().find(|pid| !before.contains(pid));
-    let pid = until("the operation", SOON, new);
+    let (client, pid) = one_that_hangs(&dir);
     let (name, parameters) = refused(change(&dir, "Upgrade", &json!({})));
     assert!(name.ends_with(".UpgradeRefused"), "{name}");
     assert!(parameters["reason"].as_str().unwrap().contains("test.hang"));
@@ -455,13 +457,8 @@ fn an_upgrade_waits_until_no_operation_runs() {
 fn the_end_of_the_helper_is_the_end_of_its_operations() {
     needs_root();
     let (dir, port) = (Dir::new(), free_port());
-    let before = hanging();
     let daemon = start(&dir, HANG, &cat(port, ""));
-    let mut client = admin(&dir);
-    let asked = json!({ "operation": "test.hang", "parameters": {} });
-    client.watch("org.usherd.Admin.Run", &asked).unwrap();
-    let new = || hanging().into_iter().find(|pid| !before.contains(pid));
-    let pid = until("the operation", SOON, new);
+    let (_client, pid) = one_that_hangs(&dir);
     let started = children(daemon.pid);
     assert!(!started.is_empty());
     kill(daemon.pid, Signal::SIGKILL);
