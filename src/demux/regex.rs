@@ -21,9 +21,9 @@ use regex_automata::util::syntax;
 use crate::demux::verdict::Verdict;
 
 /// Bytes of one rule's automaton, all its patterns together.
-const AUTOMATON: usize = 1024 * 1024;
+pub const AUTOMATON: usize = 1024 * 1024;
 /// Bytes that building it may take besides.
-const BUILDING: usize = 4 * 1024 * 1024;
+pub const BUILDING: usize = 4 * 1024 * 1024;
 /// Depth of groups and repetitions in a pattern.
 const NESTING: u32 = 50;
 
@@ -75,8 +75,11 @@ fn build_alone(pattern: &String) -> Result<Matcher, String> {
     Ok(alone)
 }
 
-fn build(patterns: &[String]) -> Result<Matcher, String> {
-    let states = thompson::Compiler::new()
+/// The states of patterns that are about bytes, whatever is to become of them.
+///
+/// Bounded in depth and size; the error is one line.
+pub fn states(patterns: &[impl AsRef<str>]) -> Result<thompson::NFA, String> {
+    thompson::Compiler::new()
         .configure(
             thompson::Config::new()
                 .which_captures(thompson::WhichCaptures::None)
@@ -89,7 +92,11 @@ fn build(patterns: &[String]) -> Result<Matcher, String> {
                 .nest_limit(NESTING),
         )
         .build_many(patterns)
-        .map_err(|err| last_line(&err))?;
+        .map_err(|err| last_line(&err))
+}
+
+fn build(patterns: &[String]) -> Result<Matcher, String> {
+    let states = states(patterns)?;
     // These two are known from the bytes before. All others ask for the next
     // byte or for the end, and neither is known while more may come.
     let behind = LookSet::singleton(Look::Start).insert(Look::StartLF);
@@ -119,7 +126,7 @@ fn build(patterns: &[String]) -> Result<Matcher, String> {
 }
 
 /// The innermost reason, without the picture of the pattern above it.
-fn last_line(mut err: &dyn Error) -> String {
+pub fn last_line(mut err: &dyn Error) -> String {
     while let Some(inner) = err.source() {
         err = inner;
     }

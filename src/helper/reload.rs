@@ -167,11 +167,8 @@ impl Helper {
 
     /// The front did not answer in time, perhaps: the timer may be that of an earlier reload.
     pub(super) fn plan_overdue(&mut self, now: Instant) {
-        if self
-            .change
-            .as_ref()
-            .is_some_and(|change| change.overdue <= now)
-        {
+        let overdue = self.change.as_ref().map(|change| change.overdue);
+        if is_overdue(overdue, now) {
             log::error!("the front does not take the new table; replacing it");
             self.end_front();
         }
@@ -236,5 +233,28 @@ impl Helper {
         crate::sys::process::trim_heap();
         self.reload_over(Ok(outcome), now);
         self.replace_sockets(now);
+    }
+}
+
+/// Whether a timer of a change is that of the one under way: `until` is when that is overdue.
+fn is_overdue(until: Option<Instant>, now: Instant) -> bool {
+    until.is_some_and(|until| until <= now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_timer_of_an_earlier_reload_is_not_that_of_the_next() {
+        let first = Instant::now();
+        let next = first + Duration::from_secs(3);
+        let (first_due, next_due) = (first + PATIENCE, next + PATIENCE);
+        assert!(is_overdue(Some(first_due), first_due));
+        assert!(
+            !is_overdue(Some(next_due), first_due),
+            "it goes off during the next"
+        );
+        assert!(!is_overdue(None, first_due), "or when none is under way");
     }
 }

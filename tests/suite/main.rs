@@ -115,6 +115,7 @@ fn main() -> ExitCode {
         operations::hostile::TESTS,
         operations::accounts::TESTS,
         operations::network::TESTS,
+        operations::firewall::TESTS,
         operations::files::TESTS,
         escape::kernel::TESTS,
         escape::files::TESTS,

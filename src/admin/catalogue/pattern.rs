@@ -3,21 +3,14 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::error::Error;
 use std::rc::Rc;
 
 use glob::{MatchOptions, Pattern as Glob};
 use regex_automata::dfa::{Automaton, StartKind, dense};
-use regex_automata::nfa::thompson;
 use regex_automata::util::start;
-use regex_automata::util::syntax;
 use regex_automata::{Anchored, MatchKind};
 
-/// Bytes of an automaton, and what building it may take besides.
-const AUTOMATON: usize = 1024 * 1024;
-const BUILDING: usize = 4 * 1024 * 1024;
-/// Depth of groups and repetitions in a pattern.
-const NESTING: u32 = 50;
+use crate::demux::regex::{AUTOMATON, BUILDING, last_line, states};
 
 /// A regular expression for a whole text.
 #[derive(Debug)]
@@ -52,20 +45,7 @@ pub fn compiled(pattern: &str) -> Result<Rc<Whole>, String> {
 /// The error is one line for the reader of the catalogue.
 pub fn compile(pattern: &str) -> Result<Whole, String> {
     let failed = |why: String| format!("{pattern:?} is no pattern: {why}");
-    let states = thompson::Compiler::new()
-        .configure(
-            thompson::Config::new()
-                .which_captures(thompson::WhichCaptures::None)
-                .nfa_size_limit(Some(AUTOMATON)),
-        )
-        .syntax(
-            syntax::Config::new()
-                .unicode(false)
-                .utf8(false)
-                .nest_limit(NESTING),
-        )
-        .build(pattern)
-        .map_err(|err| failed(last_line(&err)))?;
+    let states = states(&[pattern]).map_err(failed)?;
     // Every way through the pattern counts, not the one that a search would
     // prefer: `a|ab` is to match "ab" as a whole.
     let config = dense::Config::new()
@@ -99,16 +79,6 @@ impl Whole {
         }
         self.0.is_match_state(self.0.next_eoi_state(state))
     }
-}
-
-/// The innermost reason, without the picture of the pattern above it.
-fn last_line(mut err: &dyn Error) -> String {
-    while let Some(inner) = err.source() {
-        err = inner;
-    }
-    let text = err.to_string();
-    let line = text.lines().last().unwrap_or_default().trim();
-    line.strip_prefix("error: ").unwrap_or(line).to_owned()
 }
 
 /// Reads a pattern as in glob(7).

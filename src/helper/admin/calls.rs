@@ -92,18 +92,8 @@ impl Helper {
             return Err(CallError::failed(why));
         }
         match method {
-            "Reload" => {
-                let how: types::ReloadHow = call.take()?;
-                if how.check_only == Some(true) {
-                    return self.check_reload().map(Answer::Reply);
-                }
-                self.queue_reload(Asked {
-                    caller: Some(caller),
-                    token: how.token,
-                    ..Asked::default()
-                })?;
-                Ok(Answer::Later(Wait::Reload))
-            }
+            "Reload" => self.ask_reload(call, caller),
+            "ReloadLists" => self.ask_reload_of_lists(call, caller),
             "Upgrade" => {
                 let _: Nothing = call.take()?;
                 self.begin_upgrade(caller)?;
@@ -116,40 +106,14 @@ impl Helper {
                 let types::TheService { service } = call.take()?;
                 self.toggle(service, enabled, caller)
             }
-            "ReloadLists" => {
-                let _: Nothing = call.take()?;
-                self.queue_reload(Asked {
-                    caller: Some(caller),
-                    lists: true,
-                    ..Asked::default()
-                })?;
-                Ok(Answer::Later(Wait::Reload))
-            }
-            "SetKey" => {
-                let set = call.take()?;
-                self.set_key(set, caller)
-            }
+            "SetKey" => call.take().and_then(|set| self.set_key(set, caller)),
             "Drain" => Ok(self
                 .named(call)
                 .map(|id| self.hold(id, true, Then::Drain))?),
             "Stop" => Ok(self.named(call).map(|id| self.hold(id, true, Then::Stop))?),
-            "Start" => {
-                let id = self.named(call)?;
-                let taken = self.services.find(id).filter(|service| {
-                    service.rules.wait
-                        && (service.listeners.iter()).any(|l| self.instances.is_taken(*l))
-                });
-                if let Some(service) = taken {
-                    let why = "its server is running";
-                    return Err(super::hold::not_startable(&service.name, why));
-                }
-                Ok(self.release(id, now))
-            }
+            "Start" => self.start_named(call, now),
             "Kill" => self.kill_instance(call, now).map(Answer::Reply),
-            "Freeze" => {
-                let id = self.named(call)?;
-                self.freeze(id, caller, now)
-            }
+            "Freeze" => self.named(call).and_then(|id| self.freeze(id, caller, now)),
             "Thaw" => {
                 let types::ThawWhat { service, renewed } = call.take()?;
                 let id = self.enabled(&service)?;
@@ -158,10 +122,7 @@ impl Helper {
             "GetRunning" => self.get_running(call).map(Answer::Reply),
             "GetResources" => self.get_resources(call).map(Answer::Reply),
             "SetResources" => self.set_resources(call).map(Answer::Reply),
-            "Ban" => {
-                let whom = call.take()?;
-                self.ban(whom)
-            }
+            "Ban" => call.take().and_then(|whom| self.ban(whom)),
             "Unban" => {
                 let types::ThePrefix { prefix } = call.take()?;
                 self.unban(&prefix)
@@ -173,6 +134,45 @@ impl Helper {
             }
             _ => Err(CallError::MethodNotFound(call.method.clone())),
         }
+    }
+
+    fn ask_reload(&mut self, call: &mut Call, caller: u64) -> Result<Answer<Wait>, CallError> {
+        let how: types::ReloadHow = call.take()?;
+        if how.check_only == Some(true) {
+            return self.check_reload().map(Answer::Reply);
+        }
+        self.queue_reload(Asked {
+            caller: Some(caller),
+            token: how.token,
+            ..Asked::default()
+        })?;
+        Ok(Answer::Later(Wait::Reload))
+    }
+
+    fn ask_reload_of_lists(
+        &mut self,
+        call: &mut Call,
+        caller: u64,
+    ) -> Result<Answer<Wait>, CallError> {
+        let _: Nothing = call.take()?;
+        self.queue_reload(Asked {
+            caller: Some(caller),
+            lists: true,
+            ..Asked::default()
+        })?;
+        Ok(Answer::Later(Wait::Reload))
+    }
+
+    fn start_named(&mut self, call: &mut Call, now: Instant) -> Result<Answer<Wait>, CallError> {
+        let id = self.named(call)?;
+        let taken = self.services.find(id).filter(|service| {
+            service.rules.wait && (service.listeners.iter()).any(|l| self.instances.is_taken(*l))
+        });
+        if let Some(service) = taken {
+            let why = "its server is running";
+            return Err(super::hold::not_startable(&service.name, why));
+        }
+        Ok(self.release(id, now))
     }
 
     fn named(&mut self, call: &mut Call) -> Result<ServiceId, CallError> {

@@ -11,10 +11,12 @@ use crate::common::*;
 use crate::control::{ADMIN, admin};
 
 mod asker;
+mod wire;
 
 pub mod accounts;
 pub mod backup;
 pub mod files;
+pub mod firewall;
 pub mod hostile;
 pub mod methods;
 pub mod network;

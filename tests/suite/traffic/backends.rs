@@ -2,11 +2,13 @@
 //! is ready, how it ends.
 
 use std::fs::{self, File};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
 use crate::common::*;
@@ -113,13 +115,14 @@ impl Drop for Running {
             runner::note(&format!("--- {}\n{}", self.log, self.said()));
         }
         process::kill(self.pid(), self.end);
-        let deadline = Instant::now() + SOON;
-        while matches!(self.child.try_wait(), Ok(None)) {
-            if Instant::now() > deadline {
-                let _ = self.child.kill();
-            }
-            std::thread::sleep(Duration::from_millis(5));
+        if let Ok(pidfd) = usherd::sys::process::pidfd_open(self.pid()) {
+            // Readable when it has ended (pidfd_open(2)).
+            let mut end = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+            let limit = PollTimeout::try_from(SOON).unwrap_or(PollTimeout::MAX);
+            let _ = poll(&mut end, limit);
         }
+        let _ = self.child.kill(); // no harm to one that has ended
+        let _ = self.child.wait();
         runner::forget(self.pid());
     }
 }
