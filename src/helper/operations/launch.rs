@@ -167,6 +167,10 @@ impl Helper {
     /// The catalogue's, with its placeholders filled in.
     fn exec_for(&self, order: &Order) -> Result<Exec, Failed> {
         let mut exec = order.operation.exec.clone();
+        if let Some(rights) = rights_of_root(&exec).filter(|_| self.foundation.is_user()) {
+            let why = format!("this usherd is an ordinary user's, and it takes {rights} of root");
+            return Err(Failed::new(Kind::Unavailable, why));
+        }
         let fill = |paths: &[PathBuf]| {
             let filled = paths.iter().map(|path| self.fill(path, order));
             filled.collect::<Result<Vec<_>, _>>()
@@ -298,6 +302,18 @@ fn make_own(folder: &Path) -> Result<(), Failed> {
         let why = format!("unable to make {}: {err}", folder.display());
         Failed::new(Kind::Unavailable, why)
     })
+}
+
+/// What the process is to have that nobody but root can give it.
+fn rights_of_root(exec: &Exec) -> Option<String> {
+    match &exec.isolation.capabilities {
+        None => Some("all rights".to_owned()),
+        Some(none) if none.is_empty() => None,
+        Some(some) => {
+            let names: Vec<&str> = some.iter().map(|one| one.name()).collect();
+            Some(names.join(", "))
+        }
+    }
 }
 
 /// A connection that only the two have. Ours is non-blocking.

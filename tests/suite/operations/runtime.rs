@@ -5,7 +5,7 @@ use std::io::Write;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use usherd::control::client::Client;
+use usherd::control::client::{Client, ClientError};
 
 use super::{Asker, asking, failed, order, run};
 use crate::common::process::{children, descriptors, is_alive, kill};
@@ -26,6 +26,7 @@ tests![
     no_more_than_the_catalogue_says_run_at_once,
     a_rate_is_kept_for_each_caller,
     who_may_can_be_asked_beforehand,
+    an_ordinary_users_usherd_does_what_takes_no_root,
     requests_are_in_the_audit_log_without_secrets,
     an_upgrade_waits_until_no_operation_runs,
     the_end_of_the_helper_is_the_end_of_its_operations,
@@ -553,4 +554,22 @@ fn who_may_can_be_asked_beforehand() {
         "run permission.check {\"operation\":\"test.say\"}",
     );
     assert_eq!(said["result"]["may"], true, "{said}");
+}
+
+fn an_ordinary_users_usherd_does_what_takes_no_root() {
+    if as_root() {
+        skip("is for an ordinary user");
+    }
+    let (dir, port) = (Dir::new(), free_port());
+    let _daemon = Daemon::start(&dir, &cat(port, ""));
+    let outcome = run(&dir, "report.host", &json!({}));
+    if let Err(ClientError::Refused(_, parameters)) = &outcome
+        && parameters["kind"] == "unavailable"
+    {
+        skip("needs user namespaces");
+    }
+    assert!(outcome.unwrap()["kernel"].is_string());
+    let (kind, why) = failed(run(&dir, "user.create", &json!({ "name": "usherd-none" })));
+    assert_eq!(kind, "unavailable");
+    assert!(why.contains("chown"), "{why}");
 }
