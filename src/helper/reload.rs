@@ -196,7 +196,8 @@ impl Helper {
         else {
             return;
         };
-        for change in diff::diff(&self.table, &table) {
+        let changes = diff::diff(&self.table, &table);
+        for change in &changes {
             log::info!("{change}");
             self.tell_event(EventKind::Changed, None, &change.to_string());
         }
@@ -217,7 +218,9 @@ impl Helper {
         self.registry.commit(prepared);
         self.stale_store();
         self.services.attach(&self.registry);
-        self.identify_again();
+        if !changes.is_empty() {
+            self.identify_again();
+        }
         self.forget_halted();
         if new_log {
             self.last_log_reopen = None;

@@ -24,6 +24,7 @@ tests![
     a_call_that_is_said_again_is_another_request,
     a_thousand_requests_at_once_are_all_answered,
     what_is_left_of_an_instance_asks_for_nothing,
+    a_connection_is_worth_no_more_than_its_instance,
     a_service_names_only_what_is_its_own,
     a_server_whose_service_is_gone_is_no_operator,
     rights_of_usherd_are_not_given_away_by_group,
@@ -479,4 +480,46 @@ fn a_call_that_is_said_again_is_another_request() {
         .filter(|entry| entry["kind"] != "opened")
         .partition(|entry| entry["kind"] == "asked");
     assert_eq!((asked.len(), done.len()), (3, 3), "{log}");
+}
+
+fn a_connection_is_worth_no_more_than_its_instance() {
+    needs_root();
+    let (dir, port) = (Dir::new(), free_port());
+    let services = asking(
+        &dir,
+        "mail",
+        port,
+        "none",
+        "admin = [\"test.all\"]\nuser = \"mail\"",
+    );
+    let daemon = start(&dir, &services);
+    let mut server = Peer::tcp(port);
+    assert_eq!(order(&mut server, "hold")["ok"], true);
+    // Somebody else has it now, as if it had been passed on; whoever made it goes, and with
+    // the last of its processes its number.
+    let pid = daemon.wait_servers(1)[0];
+    let open = descriptors(pid);
+    let held = open
+        .iter()
+        .find(|(number, to)| **number > 2 && to.starts_with("socket:"));
+    let held = steal::steal(pid, *held.unwrap().0).unwrap();
+    let mut held = UnixStream::from(held);
+    held.set_read_timeout(Some(SOON)).unwrap();
+    let mut ask = || {
+        held.write_all(b"{\"method\":\"org.usherd.Admin.Run\",\"parameters\":{\"operation\":\"test.all\",\"parameters\":{\"text\":\"well\"}}}\0").unwrap();
+        let (mut said, mut octet) = (Vec::new(), [1]);
+        while octet[0] != 0 {
+            held.read_exact(&mut octet).unwrap();
+            said.push(octet[0]);
+        }
+        String::from_utf8(said).unwrap()
+    };
+    assert!(ask().contains("\"result\""), "as long as it runs");
+    server.finish();
+    daemon.log.wait_for("exited");
+    let said = ask();
+    assert!(
+        said.contains("NotPermitted") && said.contains("has ended"),
+        "{said}"
+    );
 }
