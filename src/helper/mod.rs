@@ -4,17 +4,20 @@
 //!
 //! | Process | Reads from | Can do |
 //! |---|---|---|
-//! | helper | the operator's files, the kernel, frames of the front, calls of operators on the admin socket | everything the table says |
+//! | helper | the operator's files, the kernel, frames of the front, calls on the admin socket of operators, and of servers with an `admin` list | everything the table says |
 //! | front | peers, servers' stderr, frames of the helper | accept, relay, and ask the helper |
 //! | server | its one request | what its user and its sandbox let it |
 //! | keeper | a blueprint, from the helper | everything while it builds, nothing once servers may enter |
 //! | template | the same, and orders of the helper | everything, where no server ever is |
 //! | parked child | its request, from the helper | it is root in our memory, with the cage of its service closed |
 //! | session process | the plan, from the helper | everything, until it is the server: it runs the modules of PAM |
+//! | administrative server | the request, from the helper, which a server may have written | what its entry in the catalogue gives it, and of the helper the methods in its `calls`, about what the request named |
 //!
 //! The helper never reads a byte that a peer wrote, and parses none that a
-//! server or a stranger wrote: who calls on the admin socket is asked of the
-//! kernel first, and calls of those who have no right to are refused unparsed.
+//! stranger wrote: who calls on the admin socket is asked of the
+//! kernel first, and calls of those who may ask for nothing are refused unparsed. Of a server
+//! with an `admin` list it parses a JSON object of bounded length, and what it
+//! says of files, users and hosts is looked into by the administrative server alone.
 //!
 //! # What the front can ask for
 //!
@@ -47,6 +50,8 @@
 //!   service share its sandbox: what it can do to them is what their user may.
 //!   A keeper has no right that could be taken from it, and nobody but root may stop,
 //!   trace or look into the memory of a child that still has ours.
+//! - **an administrative server**, by what a request says: the rights of that one operation, until
+//!   its time limit. No other operation, no other service than the request named, no line of the log.
 //! - **the helper**: the host.
 //!
 //! # Where to look
@@ -55,7 +60,7 @@
 //! [`policy`] (may it), [`start`] (do it), [`reap`], [`stop`], [`cgroups`] and [`tree`]
 //! (ends), [`cpus`] (where both run), [`sessions`] (servers with `pam` or `oom_score`),
 //! [`tend`] (the front's keeper), [`reload`], [`handover`] (to the next usherd), [`sockets`] (listeners), [`front_process`] (the front
-//! as a child), [`admin`] (operators: the admin socket, who calls, bans).
+//! as a child), [`admin`] (operators: the admin socket, who calls, bans), [`operations`] (what they have done by a process of its own).
 
 pub mod admin;
 pub mod announce;

@@ -20,6 +20,8 @@
 //!    order, up to where it needs its request. It may wait there, parked.
 //! 4. Read back: [`effective`] asks /proc, [`report`] compares, [`exposure`] scores.
 //!
+//! An administrative server has one to itself, and builds it before it goes in: [`single`].
+//!
 //! # Why a mechanism is required, or only preferred
 //!
 //! Required is what a preset's promise rests on: without a mount, pid or network
