@@ -103,10 +103,11 @@ fn a_server_is_spared_if_root_says_so() {
     assert_eq!(score(one_server(&daemon)), -321);
 }
 
-/// What a server says of itself, but for what differs from one to the next.
+/// What a server says of itself, but for what differs from one to the next. SigQ counts the signals
+/// that wait for all processes of a user (proc_pid_status(5)), those of other tests too.
 fn nothing_else_is_different_with_an_oom_score() {
     const LOOK: &str = "umask; pwd; id; ulimit -a; ls -l /proc/self/fd | sed 's/.* \\([0-9]*\\) -.*/\\1/;1d'; \
-         grep -E '^(Cap|NoNew|Sig|Seccomp:|Groups)' /proc/self/status; env; nice; cat /proc/self/cgroup | sed 's,/i[0-9]*$,,'";
+         grep -E '^(Cap|NoNew|Sig[BCIP]|Seccomp:|Groups)' /proc/self/status; env; nice; cat /proc/self/cgroup | sed 's,/i[0-9]*$,,'";
     let dir = Dir::new();
     for preset in PRESETS {
         let mut table = String::new();
