@@ -16,7 +16,7 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu};
 use nix::unistd::Pid;
 
 use crate::sandbox::confinement::mask;
-use crate::sys::raw;
+use crate::sys::schedule;
 use crate::table::DaemonCpus;
 
 /// So many requests that are found waiting at once are a crowd.
@@ -51,13 +51,13 @@ impl Cpus {
         let found = allowed();
         // Who may run anywhere goes on to when CPUs are added, or given to our
         // cpuset: no list of today's is put in the place of that.
-        let is_bound = raw::set_affinity(&EVERY_CPU).is_ok() && allowed() != found;
+        let is_bound = schedule::set_affinity(&EVERY_CPU).is_ok() && allowed() != found;
         let home = match is_bound {
             true => mask(&found),
             false => EVERY_CPU.to_vec(),
         };
         if is_bound {
-            let _ = raw::set_affinity(&home);
+            let _ = schedule::set_affinity(&home);
         }
         Self {
             found,
@@ -81,7 +81,7 @@ impl Cpus {
         if ours.is_empty() {
             return;
         }
-        match raw::set_affinity(&ours) {
+        match schedule::set_affinity(&ours) {
             Ok(()) => {
                 self.together = *wanted == DaemonCpus::One;
                 self.ours = ours;
@@ -97,7 +97,7 @@ impl Cpus {
     /// it as we did.
     pub fn leave(&mut self) {
         if !self.ours.is_empty() {
-            let _ = raw::set_affinity(&self.home);
+            let _ = schedule::set_affinity(&self.home);
         }
         (self.ours, self.together, self.crowd) = (Vec::new(), false, None);
     }
@@ -145,8 +145,8 @@ impl Cpus {
             None => &*self.ours,
         };
         // Who may not move the front (without CAP_SYS_NICE) leaves it where it is.
-        let _ = raw::set_affinity_of(front, cpus);
-        let _ = raw::set_affinity(cpus);
+        let _ = schedule::set_affinity_of(front, cpus);
+        let _ = schedule::set_affinity(cpus);
         true
     }
 

@@ -18,7 +18,7 @@ use crate::helper::reserve;
 use crate::helper::start::Ask;
 use crate::ids::ServiceId;
 use crate::sandbox::blueprint::Blueprint;
-use crate::sandbox::keeper::known::KnownFile;
+use crate::sandbox::keeper::known::{Known, KnownFile};
 use crate::sandbox::keeper::{Failure, MAX_REPORT, Report};
 use crate::sandbox::launch::{Door, FIRST_LISTENER};
 use crate::sys::inherit::raise_any;
@@ -44,15 +44,15 @@ pub struct Sandbox {
     pub door: Door,
     keeper: i32,
     own_pids: bool,
-    files: Vec<KnownFile>,
+    files: Known,
     link: OwnedFd,
 }
 
 impl Sandbox {
     /// Whether what it shows and hides is what it was built for.
     #[must_use]
-    pub fn is_current(&self) -> bool {
-        self.files.iter().all(KnownFile::is_same)
+    pub fn is_current(&self, now: Instant) -> bool {
+        self.files.are_same(now)
     }
 
     /// For the next usherd, which starts nobody in it.
@@ -77,7 +77,7 @@ impl Sandbox {
             },
             keeper: state.keeper,
             own_pids: state.own_pids,
-            files: Vec::new(),
+            files: Known::default(),
             link: descriptors.take(state.link)?,
         })
     }
@@ -117,15 +117,21 @@ struct Home {
 }
 
 impl Home {
-    /// One that stands and is current; the others are taken down.
+    /// One that stands.
     fn next(&mut self) -> Option<Rc<Sandbox>> {
-        while let Some(sandbox) = self.ready.pop() {
-            if sandbox.is_current() {
-                if !self.per_instance {
-                    self.ready.push(Rc::clone(&sandbox));
-                }
+        match self.per_instance {
+            true => self.ready.pop(),
+            false => self.ready.last().map(Rc::clone),
+        }
+    }
+
+    /// One that stands and is current; the others are taken down.
+    fn next_current(&mut self, now: Instant) -> Option<Rc<Sandbox>> {
+        while let Some(sandbox) = self.next() {
+            if sandbox.is_current(now) {
                 return Some(sandbox);
             }
+            self.ready.retain(|one| !Rc::ptr_eq(one, &sandbox));
             // Whatever more it made would be as old.
             self.template = None;
         }
@@ -226,10 +232,12 @@ impl Sandboxes {
         if per_instance {
             home.want = home.want.max(FEWEST_READY);
         }
-        home.next().map_or(Found::Nothing, Found::Sandbox)
+        home.next_current(now)
+            .map_or(Found::Nothing, Found::Sandbox)
     }
 
-    /// A sandbox to park a child in, if one stands that nobody waits for.
+    /// A sandbox to park a child in, if one stands that nobody waits for. Whether it is
+    /// current is asked when the child is used.
     pub fn spare(&mut self, service: ServiceId, blueprint: &Rc<Blueprint>) -> Option<Rc<Sandbox>> {
         let home = self.homes.get_mut(&service)?;
         if !Rc::ptr_eq(&home.blueprint, blueprint) || !home.waiting.is_empty() {
@@ -423,7 +431,7 @@ impl Sandboxes {
                     door,
                     keeper,
                     own_pids: work.blueprint.pid_namespace,
-                    files,
+                    files: Known::new(files),
                     link: work.link,
                 }));
                 Outcome::Stands

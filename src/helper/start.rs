@@ -308,7 +308,7 @@ impl Starter<'_> {
         }
         let place = loop {
             let place = self.lot.take(ask.service, &program.plan, now)?;
-            if place.sandbox.as_ref().is_none_or(|one| one.is_current()) {
+            if place.sandbox.as_ref().is_none_or(|one| one.is_current(now)) {
                 break place;
             }
             drop(place.parked);

@@ -17,7 +17,7 @@ use crate::sandbox::Step;
 use crate::sandbox::plan::ExecPlan;
 use crate::sandbox::session::Orders;
 pub use crate::sandbox::steps::FIRST_LISTENER;
-use crate::sandbox::steps::{Entry, Steps};
+use crate::sandbox::steps::{Entry, Steps, go_home};
 use crate::sys::child::{Berths, Errand, Memory};
 use crate::sys::exec::{Argv, Environment, Envp, LateEnvp};
 use crate::sys::inherit::raise_any;
@@ -358,12 +358,8 @@ impl Start {
         // Dispositions: the helper ignores nothing, and exec resets its handlers.
         raw::unblock_signals().map_err(at(Step::Signals))?;
         raw::new_session().map_err(at(Step::Session))?;
-        if !self.cpus.is_empty() {
-            match raw::set_affinity(&self.cpus) {
-                // Not one of them is left in our cpuset: the kernel has moved us already.
-                Err(libc::EINVAL) => {}
-                other => other.map_err(at(Step::Priority))?,
-            }
+        if self.channel.is_none() {
+            go_home(&self.cpus).map_err(at(Step::Priority))?;
         }
         if let Some(handing) = &self.handing {
             return self.hand_over(handing).map_err(at(Step::SessionProcess));
@@ -375,6 +371,7 @@ impl Start {
             stderr: self.stderr,
             sockets: &self.sockets,
             channel: self.channel,
+            cpus: &self.cpus,
             envp: &self.envp,
             program: None,
         };

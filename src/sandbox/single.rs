@@ -142,6 +142,7 @@ fn become_server(orders: &Orders<ExecPlan>, link: &OwnedFd) -> Result<Infallible
         stderr: Some(2),
         sockets: &[link.as_raw_fd()],
         channel: None,
+        cpus: &[],
         envp: &envp,
         program: Some(program.as_raw_fd()),
     };

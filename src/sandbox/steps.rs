@@ -14,6 +14,7 @@ use super::Step;
 use super::plan::ExecPlan;
 use crate::sys::exec::LateEnvp;
 use crate::sys::raw::{self, Errno};
+use crate::sys::schedule;
 use crate::table::Activation;
 
 /// Listeners live from this number on, so that none of them sits where
@@ -59,6 +60,8 @@ pub struct Steps<'a> {
     pub sockets: &'a [i32],
     /// Where a parked child hears of its request.
     pub channel: Option<i32>,
+    /// Where it runs then, a bit for each; empty for where it is.
+    pub cpus: &'a [u64],
     pub envp: &'a LateEnvp,
     /// What to execute instead of the plan's program, which may be out of reach.
     pub program: Option<i32>,
@@ -156,6 +159,11 @@ impl Steps<'_> {
         raw::place(self.stderr.unwrap_or(self.null), 2)?;
         raw::place(channel, CHANNEL)?;
         raw::close_from(CHANNEL + 1)?;
+        // All of this was on the helper's CPU, which has nothing to do while a server
+        // begins; whose plan has CPUs of its own is on those since then.
+        if self.plan.cage.cpus.is_empty() {
+            go_home(self.cpus)?;
+        }
         let socket = raw::receive_descriptor(CHANNEL)?;
         match self.plan.activation {
             Activation::Inetd => {
@@ -175,13 +183,13 @@ impl Steps<'_> {
 
     fn set_priorities(&self) -> Result<(), Errno> {
         if let Some(nice) = self.plan.nice {
-            raw::set_nice(nice)?;
+            schedule::set_nice(nice)?;
         }
         if !self.plan.cage.cpus.is_empty() {
-            raw::set_affinity(&self.plan.cage.cpus)?;
+            schedule::set_affinity(&self.plan.cage.cpus)?;
         }
         if let Some(priority) = self.plan.cage.io_priority {
-            raw::set_io_priority(priority)?;
+            schedule::set_io_priority(priority)?;
         }
         Ok(())
     }
@@ -223,6 +231,18 @@ impl Steps<'_> {
                 place_from_three(sockets)
             }
         }
+    }
+}
+
+/// Leaves the CPU of the helper.
+pub fn go_home(cpus: &[u64]) -> Result<(), Errno> {
+    if cpus.is_empty() {
+        return Ok(());
+    }
+    match schedule::set_affinity(cpus) {
+        // Not one of them is left in our cpuset: the kernel has moved us already.
+        Err(libc::EINVAL) => Ok(()),
+        other => other,
     }
 }
 

@@ -22,6 +22,7 @@ pub mod probe_calls;
 pub mod process;
 pub mod raw;
 pub mod rename;
+pub mod schedule;
 pub mod shared_word;
 pub mod socket;
 pub mod splice;

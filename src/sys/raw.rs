@@ -24,7 +24,10 @@ pub const SIDE_BY_SIDE: bool = cfg!(any(target_arch = "x86_64", target_arch = "a
     clippy::cast_possible_truncation,
     reason = "numbers of system calls are small"
 )]
-unsafe fn call<const N: usize>(number: libc::c_long, args: [usize; N]) -> Result<usize, Errno> {
+pub(super) unsafe fn call<const N: usize>(
+    number: libc::c_long,
+    args: [usize; N],
+) -> Result<usize, Errno> {
     const { assert!(N <= 5) };
     let mut all = [0; 5];
     all[..N].copy_from_slice(&args);
@@ -71,7 +74,7 @@ unsafe fn call<const N: usize>(number: libc::c_long, args: [usize; N]) -> Result
 
 /// An argument that is a small number, negative ones as the kernel wants them.
 #[allow(clippy::cast_sign_loss, reason = "the register takes the bits")]
-fn word(number: i32) -> usize {
+pub(super) fn word(number: i32) -> usize {
     number as isize as usize
 }
 
@@ -140,12 +143,6 @@ pub fn set_limit(resource: i32, soft: u64, hard: u64) -> Result<(), Errno> {
     let new = (&raw const limit) as usize;
     // SAFETY: `new` is a live local laid out as the kernel's rlimit64, only read.
     unsafe { call(libc::SYS_prlimit64, [0, word(resource), new, 0]) }.map(drop)
-}
-
-/// setpriority(2) of this process.
-pub fn set_nice(nice: i32) -> Result<(), Errno> {
-    // SAFETY: no pointers.
-    unsafe { call(libc::SYS_setpriority, [0, 0, word(nice), 0]) }.map(drop)
 }
 
 /// setgroups(2), setresgid(2), setresuid(2), in this order. The memory, which is our
@@ -327,25 +324,6 @@ pub fn new_session_keyring() -> Result<(), Errno> {
 pub fn restrict_self(ruleset: i32) -> Result<(), Errno> {
     // SAFETY: no pointers.
     unsafe { call(libc::SYS_landlock_restrict_self, [word(ruleset), 0]) }.map(drop)
-}
-
-/// sched_setaffinity(2) of this process; a bit for each CPU.
-pub fn set_affinity(cpus: &[u64]) -> Result<(), Errno> {
-    set_affinity_of(0, cpus)
-}
-
-/// The same of another one.
-pub fn set_affinity_of(pid: i32, cpus: &[u64]) -> Result<(), Errno> {
-    let (mask, length) = (cpus.as_ptr() as usize, size_of_val(cpus));
-    // SAFETY: pointer and length describe `cpus`, which is only read.
-    unsafe { call(libc::SYS_sched_setaffinity, [word(pid), length, mask]) }.map(drop)
-}
-
-/// ioprio_set(2) of this process; class and level as that call takes them.
-pub fn set_io_priority(priority: i32) -> Result<(), Errno> {
-    const OF_A_PROCESS: usize = 1;
-    // SAFETY: no pointers.
-    unsafe { call(libc::SYS_ioprio_set, [OF_A_PROCESS, 0, word(priority)]) }.map(drop)
 }
 
 /// Writes `text` to a file that is there, in one write(2).

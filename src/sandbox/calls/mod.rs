@@ -29,7 +29,10 @@ pub fn compile(isolation: &Isolation) -> Result<Vec<Instruction>, String> {
 }
 
 fn compile_for(machine: Architecture, settings: &Settings) -> Result<Vec<Instruction>, String> {
-    Ok(program::assemble(machine, rules::rules(machine, settings)?))
+    Ok(program::assemble(
+        machine,
+        &rules::rules(machine, settings)?,
+    ))
 }
 
 /// Whether `call` does anything at all for a service that wants seccomp, perhaps with some

@@ -7,6 +7,8 @@
 //! them takes 4 (deny-list) to 12 times (allow-list) as long.
 #![forbid(unsafe_code)]
 
+use std::collections::HashMap;
+
 use super::rules::{Look, Verdict, Wanted};
 use super::table::Architecture;
 use crate::sys::bpf::{
@@ -27,83 +29,129 @@ pub const KILL_PROCESS: u32 = 0x8000_0000;
 /// A program for `rules`: what holds from each number up to the next one's.
 /// Calls by the numbers of another architecture kill the process: every one
 /// of ours would mean something else there.
-pub fn assemble(machine: Architecture, rules: Vec<(u32, Verdict)>) -> Vec<Instruction> {
+pub fn assemble(machine: Architecture, rules: &[(u32, Verdict)]) -> Vec<Instruction> {
+    let mut writer = Writer::default();
+    let start = writer.decide(rules);
+    writer.go_to(start);
     let mut program = vec![
         plain(LOAD_WORD, ARCHITECTURE),
         branch(JUMP_IF_EQUAL, machine.audit(), 1, 0),
         plain(RETURN, KILL_PROCESS),
         plain(LOAD_WORD, NUMBER),
     ];
-    program.extend(decide(&rules));
+    program.extend(writer.backwards.into_iter().rev());
     program
 }
 
-/// The number is in the accumulator, and not below the first rule's.
-fn decide(rules: &[(u32, Verdict)]) -> Vec<Instruction> {
-    let (below, above) = match rules {
-        [] => return vec![plain(RETURN, KILL_PROCESS)],
-        [(_, verdict)] => return carry_out(verdict),
-        _ => rules.split_at(rules.len() / 2),
-    };
-    let split = above[0].0;
-    let (below, above) = (decide(below), decide(above));
-    // A conditional jump reaches 255 instructions, a plain one any.
-    let mut program = match u8::try_from(below.len()) {
-        Ok(length) => vec![branch(JUMP_IF_AT_LEAST, split, length, 0)],
-        Err(_) => vec![
-            branch(JUMP_IF_AT_LEAST, split, 0, 1),
-            plain(JUMP, u32::try_from(below.len()).unwrap_or(u32::MAX)),
-        ],
-    };
-    program.extend(below);
-    program.extend(above);
-    program
+/// Writes a program from its end to its beginning. Jumps lead forward only, so what is
+/// jumped to is there by then, and a verdict that many numbers share is written
+/// once: at each start the kernel compiles all of the program.
+#[derive(Debug, Default)]
+struct Writer<'a> {
+    backwards: Vec<Instruction>,
+    /// Where each of them was written last.
+    looks: HashMap<&'a Look, Place>,
+    ends: HashMap<u32, Place>,
 }
 
-fn carry_out(verdict: &Verdict) -> Vec<Instruction> {
-    match verdict {
-        Verdict::Allow => vec![plain(RETURN, ALLOW)],
-        Verdict::Refuse(errno) => vec![refuse(*errno)],
-        Verdict::Look(look) => look_at(look),
+/// Of an instruction, counted from the end.
+type Place = usize;
+
+/// A conditional jump skips 255 instructions, a plain one any number. What is
+/// farther off than this may be out of reach when it is jumped to.
+const NEAR: usize = 200;
+
+impl<'a> Writer<'a> {
+    /// The number is in the accumulator, and not below the first rule's.
+    fn decide(&mut self, rules: &'a [(u32, Verdict)]) -> Place {
+        let (below, above) = match rules {
+            [] => return self.end(KILL_PROCESS),
+            [(_, Verdict::Allow)] => return self.end(ALLOW),
+            [(_, Verdict::Refuse(errno))] => return self.end(refusal(*errno)),
+            [(_, Verdict::Look(look))] => return self.look_at(look),
+            _ => rules.split_at(rules.len() / 2),
+        };
+        let to_above = self.decide(above);
+        let to_below = self.decide(below);
+        self.branch(JUMP_IF_AT_LEAST, above[0].0, to_above, to_below)
+    }
+
+    fn look_at(&mut self, look: &'a Look) -> Place {
+        if let Some(place) = self.looks.get(look).filter(|place| self.is_near(**place)) {
+            return *place;
+        }
+        let (allow, refuse) = (ALLOW, refusal(look.errno));
+        let (mask, values, found, otherwise) = match &look.wanted {
+            Wanted::Without(bits) => (Some(*bits), &[0][..], allow, refuse),
+            Wanted::NotAll(bits) => (Some(*bits), std::slice::from_ref(bits), refuse, allow),
+            Wanted::OneOf(values) => (None, &**values, allow, refuse),
+            Wanted::NoneOf(values) => (None, &**values, refuse, allow),
+        };
+        let found = self.end(found);
+        let otherwise = self.end(otherwise);
+        let first = values.iter().rev().fold(otherwise, |next, value| {
+            self.branch(JUMP_IF_EQUAL, *value, found, next)
+        });
+        self.go_to(first);
+        if let Some(mask) = mask {
+            self.put(plain(AND, mask));
+        }
+        let place = self.put(plain(LOAD_WORD, ARGUMENTS + 8 * look.argument));
+        self.looks.insert(look, place);
+        place
+    }
+
+    fn end(&mut self, with: u32) -> Place {
+        if let Some(place) = self.ends.get(&with).filter(|place| self.is_near(**place)) {
+            return *place;
+        }
+        let place = self.put(plain(RETURN, with));
+        self.ends.insert(with, place);
+        place
+    }
+
+    fn branch(&mut self, condition: u16, k: u32, holds: Place, otherwise: Place) -> Place {
+        let holds = self.reach(holds);
+        let otherwise = self.reach(otherwise);
+        let [jt, jf] = [holds, otherwise].map(|place| self.skip(place));
+        let [jt, jf] = [jt, jf].map(|skip| u8::try_from(skip).unwrap_or(u8::MAX));
+        self.put(branch(condition, k, jt, jf))
+    }
+
+    /// `place`, or a jump to it that is not far.
+    fn reach(&mut self, place: Place) -> Place {
+        match self.is_near(place) {
+            true => place,
+            false => self.put(self.jump(place)),
+        }
+    }
+
+    /// What is written next goes on at `place`.
+    fn go_to(&mut self, place: Place) {
+        if self.skip(place) > 0 {
+            self.put(self.jump(place));
+        }
+    }
+
+    fn jump(&self, place: Place) -> Instruction {
+        plain(JUMP, u32::try_from(self.skip(place)).unwrap_or(u32::MAX))
+    }
+
+    /// How many instructions lie between the next one that is written and `place`.
+    fn skip(&self, place: Place) -> usize {
+        self.backwards.len() - 1 - place
+    }
+
+    fn is_near(&self, place: Place) -> bool {
+        self.skip(place) < NEAR
+    }
+
+    fn put(&mut self, instruction: Instruction) -> Place {
+        self.backwards.push(instruction);
+        self.backwards.len() - 1
     }
 }
 
-fn refuse(errno: i32) -> Instruction {
-    plain(RETURN, ERRNO | (errno.cast_unsigned() & 0xffff))
-}
-
-fn look_at(look: &Look) -> Vec<Instruction> {
-    let mut program = vec![plain(LOAD_WORD, ARGUMENTS + 8 * look.argument)];
-    let (allow, refuse) = (plain(RETURN, ALLOW), refuse(look.errno));
-    match &look.wanted {
-        Wanted::Without(bits) => program.extend([
-            plain(AND, *bits),
-            branch(JUMP_IF_EQUAL, 0, 0, 1),
-            allow,
-            refuse,
-        ]),
-        Wanted::NotAll(bits) => program.extend([
-            plain(AND, *bits),
-            branch(JUMP_IF_EQUAL, *bits, 0, 1),
-            refuse,
-            allow,
-        ]),
-        Wanted::OneOf(values) => compare(&mut program, values, allow, refuse),
-        Wanted::NoneOf(values) => compare(&mut program, values, refuse, allow),
-    }
-    program
-}
-
-/// `found` if the accumulator is one of `values` (a handful), else `otherwise`.
-fn compare(
-    program: &mut Vec<Instruction>,
-    values: &[u32],
-    found: Instruction,
-    otherwise: Instruction,
-) {
-    for (value, behind) in values.iter().zip((0..values.len()).rev()) {
-        let to_found = u8::try_from(behind + 1).unwrap_or(u8::MAX);
-        program.push(branch(JUMP_IF_EQUAL, *value, to_found, 0));
-    }
-    program.extend([otherwise, found]);
+fn refusal(errno: i32) -> u32 {
+    ERRNO | (errno.cast_unsigned() & 0xffff)
 }

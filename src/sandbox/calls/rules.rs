@@ -112,7 +112,7 @@ pub enum Verdict {
 
 /// A question about the lower half of one argument. The kernel takes no more
 /// of it, so whatever stands in the upper half must not matter here.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Look {
     pub argument: u32,
     pub wanted: Wanted,
@@ -120,7 +120,7 @@ pub struct Look {
     pub errno: i32,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Wanted {
     OneOf(Vec<u32>),
     NoneOf(Vec<u32>),

@@ -324,6 +324,59 @@ fn programs_stay_small_and_so_do_their_ways() {
     }
 }
 
+#[test]
+fn the_verdict_of_every_number_is_reached_however_far_it_is() {
+    let look = |nth: u32| {
+        Verdict::Look(rules::Look {
+            argument: nth % 6,
+            wanted: match nth % 4 {
+                0 => rules::Wanted::OneOf((nth..nth + nth % 40).collect()),
+                1 => rules::Wanted::NoneOf(vec![nth, nth + 1]),
+                2 => rules::Wanted::Without(nth | 1),
+                _ => rules::Wanted::NotAll(nth | 3),
+            },
+            errno: 1,
+        })
+    };
+    // Few verdicts that come again and again, many that do not, and those that no jump reaches.
+    for every in [2, 7, 50] {
+        let verdict = |number: u32| match number % every {
+            0 => look(number),
+            1 => Verdict::Allow,
+            other => Verdict::Refuse(i32::try_from(other).unwrap()),
+        };
+        let rules: Vec<_> = (0..400).map(|number| (number, verdict(number))).collect();
+        let program = program::assemble(X86_64, &rules);
+        for (number, verdict) in &rules {
+            for argument in [0, 1, 3, 20, 41, u32::MAX, *number, number + 1] {
+                let judged = judge(&program, X86_64.audit(), *number, &[argument.into(); 6]);
+                assert_eq!(judged, by_hand(verdict, argument), "{number}: {verdict:?}");
+            }
+        }
+    }
+}
+
+fn by_hand(verdict: &Verdict, argument: u32) -> u32 {
+    let (allowed, errno) = match verdict {
+        Verdict::Allow => (true, 0),
+        Verdict::Refuse(errno) => (false, *errno),
+        Verdict::Look(look) => {
+            let fits = match &look.wanted {
+                rules::Wanted::OneOf(values) => values.contains(&argument),
+                rules::Wanted::NoneOf(values) => !values.contains(&argument),
+                rules::Wanted::Without(bits) => argument & bits == 0,
+                rules::Wanted::NotAll(bits) => argument & bits != *bits,
+            };
+            (fits, look.errno)
+        }
+    };
+    if allowed {
+        ALLOW
+    } else {
+        ERRNO | errno.cast_unsigned()
+    }
+}
+
 /// Does `what` in a thread that has the filter; only it, and what it starts, has.
 fn under<T: Send>(isolation: &Isolation, what: impl FnOnce() -> T + Send) -> T {
     let program = compile(isolation).unwrap();

@@ -7,10 +7,11 @@
 //! where to look takes its time: they are left out.
 #![forbid(unsafe_code)]
 
+use std::cell::Cell;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,9 @@ use crate::sandbox::blueprint::{Shown, Tree};
 
 /// Octets of paths that a report has room for.
 const ROOM: usize = 4096;
+
+/// Longer than the coarsest time stamp of a file system that has links and users.
+const GRAIN: Duration = Duration::from_secs(3);
 
 /// What no other file has; the time of birth because numbers are used again.
 type Identity = (u64, u64, Option<u128>);
@@ -27,6 +31,8 @@ type Identity = (u64, u64, Option<u128>);
 pub struct KnownFile {
     path: PathBuf,
     identity: Option<Identity>,
+    /// Its name is a link, whose directory does not change with the file.
+    linked: bool,
 }
 
 impl KnownFile {
@@ -36,14 +42,15 @@ impl KnownFile {
         if meta.as_ref().is_some_and(fs::Metadata::is_dir) {
             return None;
         }
+        let linked = fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink());
         Some(Self {
             path: path.to_owned(),
             identity: meta.as_ref().map(identity),
+            linked,
         })
     }
 
-    #[must_use]
-    pub fn is_same(&self) -> bool {
+    fn is_same(&self) -> bool {
         let now = fs::metadata(&self.path).ok();
         now.as_ref().map(identity) == self.identity
     }
@@ -55,6 +62,89 @@ fn identity(meta: &fs::Metadata) -> Identity {
     (meta.dev(), meta.ino(), born.map(|born| born.as_nanos()))
 }
 
+/// The files of one sandbox, to be looked at before every use of it.
+#[derive(Debug, Default)]
+pub struct Known {
+    folders: Vec<Folder>,
+    linked: Vec<KnownFile>,
+}
+
+/// Files of one directory. None of them is replaced without a change of that, so as long as
+/// it is the same there is nothing else to look at.
+#[derive(Debug)]
+struct Folder {
+    path: PathBuf,
+    files: Vec<KnownFile>,
+    seen: Cell<Option<Seen>>,
+}
+
+/// A directory, or the lack of one, when all its files were the same.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    /// Device, inode, and the time of the last change.
+    state: Option<(u64, u64, (i64, i64))>,
+    since: Instant,
+    /// So long the same that whatever happens next gives it another time.
+    vouches: bool,
+}
+
+impl Known {
+    #[must_use]
+    pub fn new(files: Vec<KnownFile>) -> Self {
+        let mut known = Self::default();
+        for file in files {
+            match file.path.parent() {
+                Some(parent) if !file.linked => {
+                    let parent = parent.to_owned();
+                    known.folder(parent).files.push(file);
+                }
+                _ => known.linked.push(file),
+            }
+        }
+        known
+    }
+
+    #[must_use]
+    pub fn are_same(&self, now: Instant) -> bool {
+        self.folders.iter().all(|folder| folder.is_same(now))
+            && self.linked.iter().all(KnownFile::is_same)
+    }
+
+    fn folder(&mut self, path: PathBuf) -> &mut Folder {
+        let found = self.folders.iter().position(|folder| folder.path == path);
+        let at = found.unwrap_or_else(|| {
+            self.folders.push(Folder {
+                path,
+                files: Vec::new(),
+                seen: Cell::new(None),
+            });
+            self.folders.len() - 1
+        });
+        &mut self.folders[at]
+    }
+}
+
+impl Folder {
+    fn is_same(&self, now: Instant) -> bool {
+        let meta = fs::metadata(&self.path).ok();
+        let state = meta.map(|meta| (meta.dev(), meta.ino(), (meta.ctime(), meta.ctime_nsec())));
+        let before = self.seen.get().filter(|seen| seen.state == state);
+        if before.is_some_and(|seen| seen.vouches) {
+            return true;
+        }
+        let same = self.files.iter().all(KnownFile::is_same);
+        let since = before.map_or(now, |seen| seen.since);
+        let vouches = now >= since + GRAIN;
+        let seen = Seen {
+            state,
+            since,
+            vouches,
+        };
+        self.seen.set(same.then_some(seen));
+        same
+    }
+}
+
 /// Those of `tree`, as they are now: nothing must be mounted yet.
 pub fn files(tree: &Tree) -> Vec<KnownFile> {
     let shown = tree.shown.iter().map(Shown::source);
@@ -63,7 +153,7 @@ pub fn files(tree: &Tree) -> Vec<KnownFile> {
     let mut room = ROOM;
     known
         .take_while(|known| {
-            let length = known.path.as_os_str().len() + 64;
+            let length = known.path.as_os_str().len() + 80;
             let fits = length <= room;
             room = room.saturating_sub(length);
             fits
@@ -94,5 +184,56 @@ mod tests {
         assert!(!known.is_same());
 
         assert_eq!(KnownFile::at(dir.path()), None, "a directory");
+    }
+
+    #[test]
+    fn a_directory_that_has_been_the_same_for_long_vouches_for_its_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir(at("elsewhere")).unwrap();
+        fs::write(at("elsewhere/resolv.conf"), "one").unwrap();
+        std::os::unix::fs::symlink("elsewhere/resolv.conf", at("resolv.conf")).unwrap();
+        fs::write(at("shadow"), "one").unwrap();
+        let replace = |name: &str| {
+            fs::write(at("new"), "two").unwrap();
+            fs::rename(at("new"), at(name)).unwrap();
+        };
+        let known = |names: &[&str]| {
+            let files = names.iter().map(|name| KnownFile::at(&at(name)).unwrap());
+            Known::new(files.collect())
+        };
+        let begin = Instant::now();
+        let is_trusted = |known: &Known| {
+            let mut seen = known.folders.iter().map(|folder| folder.seen.get());
+            seen.all(|seen| seen.is_some_and(|seen| seen.vouches))
+        };
+
+        let absent_too = known(&["shadow", "docker.sock", "no-such-folder/socket"]);
+        assert!(absent_too.are_same(begin));
+        assert!(!is_trusted(&absent_too), "too fresh");
+        assert!(absent_too.are_same(begin + GRAIN));
+        assert!(is_trusted(&absent_too));
+        fs::write(at("other"), "in the same directory").unwrap();
+        assert!(absent_too.are_same(begin + GRAIN));
+        assert!(
+            !is_trusted(&absent_too),
+            "changed, though not in these files"
+        );
+        assert!(absent_too.are_same(begin + 2 * GRAIN));
+        assert!(is_trusted(&absent_too));
+        fs::create_dir(at("no-such-folder")).unwrap();
+        fs::write(at("no-such-folder/socket"), "").unwrap();
+        assert!(!absent_too.are_same(begin + 2 * GRAIN), "it has come to be");
+
+        let links = known(&["shadow", "resolv.conf"]);
+        assert!(links.are_same(begin) && links.are_same(begin + GRAIN));
+        assert!(is_trusted(&links));
+        replace("elsewhere/resolv.conf");
+        assert!(!links.are_same(begin + GRAIN), "behind the link");
+
+        let plain = known(&["shadow"]);
+        assert!(plain.are_same(begin) && plain.are_same(begin + GRAIN));
+        replace("shadow");
+        assert!(!plain.are_same(begin + GRAIN));
     }
 }

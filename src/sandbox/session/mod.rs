@@ -153,6 +153,7 @@ fn become_server(orders: OwnedFd, link: &OwnedFd) -> Result<Infallible, Failure>
         stderr: orders.stderr,
         sockets: &orders.sockets,
         channel: None,
+        cpus: &[],
         envp: &envp,
         program: None,
     };
@@ -200,6 +201,7 @@ fn open_session(
         stderr: orders.stderr,
         sockets: &[],
         channel: None,
+        cpus: &[],
         envp: &LateEnvp::default(),
         program: None,
     };

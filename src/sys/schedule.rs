@@ -1,0 +1,63 @@
+//! When and where a process runs. May be called by a child that shares its parent's memory.
+
+use super::raw::{Errno, call, word};
+
+/// The shortest slice that sched_setattr(2) gives, in nanoseconds.
+const SHORTEST_SLICE: u64 = 100_000;
+
+/// setpriority(2) of this process.
+pub fn set_nice(nice: i32) -> Result<(), Errno> {
+    // SAFETY: no pointers.
+    unsafe { call(libc::SYS_setpriority, [0, 0, word(nice), 0]) }.map(drop)
+}
+
+/// sched_setaffinity(2) of this process; a bit for each CPU.
+pub fn set_affinity(cpus: &[u64]) -> Result<(), Errno> {
+    set_affinity_of(0, cpus)
+}
+
+/// The same of another one.
+pub fn set_affinity_of(pid: i32, cpus: &[u64]) -> Result<(), Errno> {
+    let (mask, length) = (cpus.as_ptr() as usize, size_of_val(cpus));
+    // SAFETY: pointer and length describe `cpus`, which is only read.
+    unsafe { call(libc::SYS_sched_setaffinity, [word(pid), length, mask]) }.map(drop)
+}
+
+/// ioprio_set(2) of this process; class and level as that call takes them.
+pub fn set_io_priority(priority: i32) -> Result<(), Errno> {
+    const OF_A_PROCESS: usize = 1;
+    // SAFETY: no pointers.
+    unsafe { call(libc::SYS_ioprio_set, [OF_A_PROCESS, 0, word(priority)]) }.map(drop)
+}
+
+/// Asks for the shortest time slice of the ordinary policy (sched_setattr(2)), so that whoever
+/// has a longer one makes way as soon as this process wakes; its share of the
+/// CPU stays the same. Kernels before 6.12 take no notice.
+///
+/// Children get the ordinary slice, and would lose a negative nice value with the
+/// short one: then, and under another policy, nothing is done and `false` returned.
+pub fn shorten_slice() -> Result<bool, Errno> {
+    let mut attributes = libc::sched_attr {
+        size: 0,
+        sched_policy: 0,
+        sched_flags: 0,
+        sched_nice: 0,
+        sched_priority: 0,
+        sched_runtime: 0,
+        sched_deadline: 0,
+        sched_period: 0,
+    };
+    let (address, size) = ((&raw mut attributes) as usize, size_of_val(&attributes));
+    // SAFETY: the kernel writes no more than `size` octets to a live local of that size.
+    unsafe { call(libc::SYS_sched_getattr, [0, address, size, 0]) }?;
+    let policy = attributes.sched_policy.cast_signed();
+    if policy != libc::SCHED_OTHER || attributes.sched_nice < 0 {
+        return Ok(false);
+    }
+    attributes.sched_flags |= u64::from(libc::SCHED_FLAG_RESET_ON_FORK.unsigned_abs());
+    attributes.sched_runtime = SHORTEST_SLICE;
+    let address = (&raw const attributes) as usize;
+    // SAFETY: a live local whose first field is its true size, as the kernel has filled it in; only read.
+    unsafe { call(libc::SYS_sched_setattr, [0, address, 0]) }?;
+    Ok(true)
+}
