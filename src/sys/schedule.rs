@@ -5,6 +5,8 @@ use super::raw::{Errno, call, word};
 /// The shortest slice that sched_setattr(2) gives, in nanoseconds.
 const SHORTEST_SLICE: u64 = 100_000;
 
+const RESET_ON_FORK: u64 = libc::SCHED_FLAG_RESET_ON_FORK.unsigned_abs() as u64;
+
 /// setpriority(2) of this process.
 pub fn set_nice(nice: i32) -> Result<(), Errno> {
     // SAFETY: no pointers.
@@ -37,6 +39,21 @@ pub fn set_io_priority(priority: i32) -> Result<(), Errno> {
 /// Children get the ordinary slice, and would lose a negative nice value with the
 /// short one: then, and under another policy, nothing is done and `false` returned.
 pub fn shorten_slice() -> Result<bool, Errno> {
+    let mut attributes = attributes()?;
+    let policy = attributes.sched_policy.cast_signed();
+    if policy != libc::SCHED_OTHER || attributes.sched_nice < 0 {
+        return Ok(false);
+    }
+    attributes.sched_flags |= RESET_ON_FORK;
+    attributes.sched_runtime = SHORTEST_SLICE;
+    let address = (&raw const attributes) as usize;
+    // SAFETY: a live local whose first field is its true size, as the kernel has filled it in; only read.
+    unsafe { call(libc::SYS_sched_setattr, [0, address, 0]) }?;
+    Ok(true)
+}
+
+/// sched_getattr(2) of this thread.
+fn attributes() -> Result<libc::sched_attr, Errno> {
     let mut attributes = libc::sched_attr {
         size: 0,
         sched_policy: 0,
@@ -50,14 +67,51 @@ pub fn shorten_slice() -> Result<bool, Errno> {
     let (address, size) = ((&raw mut attributes) as usize, size_of_val(&attributes));
     // SAFETY: the kernel writes no more than `size` octets to a live local of that size.
     unsafe { call(libc::SYS_sched_getattr, [0, address, size, 0]) }?;
-    let policy = attributes.sched_policy.cast_signed();
-    if policy != libc::SCHED_OTHER || attributes.sched_nice < 0 {
-        return Ok(false);
+    Ok(attributes)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    /// The attributes are a thread's own.
+    fn alone<T: Send>(what: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| scope.spawn(what).join().unwrap())
     }
-    attributes.sched_flags |= u64::from(libc::SCHED_FLAG_RESET_ON_FORK.unsigned_abs());
-    attributes.sched_runtime = SHORTEST_SLICE;
-    let address = (&raw const attributes) as usize;
-    // SAFETY: a live local whose first field is its true size, as the kernel has filled it in; only read.
-    unsafe { call(libc::SYS_sched_setattr, [0, address, 0]) }?;
-    Ok(true)
+
+    #[test]
+    fn a_short_slice_is_for_the_process_and_not_for_its_children() {
+        let before = attributes().unwrap();
+        assert_eq!(before.sched_flags & RESET_ON_FORK, 0);
+        alone(|| {
+            assert!(shorten_slice().unwrap());
+            let after = attributes().unwrap();
+            assert_ne!(after.sched_flags & RESET_ON_FORK, 0);
+            assert_eq!(after.sched_nice, before.sched_nice);
+            // Zero where the kernel knows of no slices.
+            if before.sched_runtime != 0 {
+                assert_eq!(after.sched_runtime, SHORTEST_SLICE);
+            }
+            alone(|| {
+                let child = attributes().unwrap();
+                assert_eq!(child.sched_flags & RESET_ON_FORK, 0);
+                assert_eq!(child.sched_runtime, before.sched_runtime);
+            });
+        });
+    }
+
+    #[test]
+    fn nobody_loses_a_nice_value_by_it() {
+        alone(|| {
+            if set_nice(-1).is_err() {
+                eprintln!("skipped: needs CAP_SYS_NICE");
+                return;
+            }
+            assert!(!shorten_slice().unwrap());
+            assert_eq!(attributes().unwrap().sched_flags & RESET_ON_FORK, 0);
+        });
+    }
 }
