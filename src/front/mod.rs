@@ -18,8 +18,10 @@
 //! before the first peer is looked at.
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use crate::error::Exit;
+use crate::sys::schedule;
 use crate::table::LogSettings;
 
 pub mod accept;
@@ -67,6 +69,10 @@ use links::Link;
 /// Bytes that any part of the front may use within one call.
 const SCRATCH: usize = crate::demux::LIMIT;
 
+/// Before whatever else waits for the CPU, but not before the helper, which goes on with a request
+/// that the front is done with.
+const SLICE: Duration = Duration::from_micros(400);
+
 /// How the helper starts a front.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
@@ -80,6 +86,7 @@ pub fn run(link: OwnedFd, options: Options) -> Exit {
     // Started from /proc/self/exe, it would be "exe" to ps, top and ss.
     let _ = nix::sys::prctl::set_name(c"usherd-front");
     crate::sys::clock::prepare();
+    let _ = schedule::shorten_slice(SLICE); // it is served all the same
     let kept = match cage::give_up_rights(options.identity) {
         Ok(kept) => kept,
         Err(err) => {

@@ -189,7 +189,7 @@ fn serve(options: &Options, source: Source, mut table: Table, origin: Origin) ->
         log::warn!("unable to adopt orphans of servers: {err}");
     }
     // A request is in nobody's hands while the front, done with it, goes on to its own affairs.
-    if let Err(errno) = schedule::shorten_slice() {
+    if let Err(errno) = schedule::shorten_slice(schedule::SHORTEST_SLICE) {
         let err = std::io::Error::from_raw_os_error(errno);
         log::debug!("unable to ask for a short time slice: {err}");
     }

@@ -1,9 +1,11 @@
 //! When and where a process runs. May be called by a child that shares its parent's memory.
 
+use std::time::Duration;
+
 use super::raw::{Errno, call, word};
 
-/// The shortest slice that sched_setattr(2) gives, in nanoseconds.
-const SHORTEST_SLICE: u64 = 100_000;
+/// The shortest slice that sched_setattr(2) gives.
+pub const SHORTEST_SLICE: Duration = Duration::from_micros(100);
 
 const RESET_ON_FORK: u64 = libc::SCHED_FLAG_RESET_ON_FORK.unsigned_abs() as u64;
 
@@ -32,20 +34,20 @@ pub fn set_io_priority(priority: i32) -> Result<(), Errno> {
     unsafe { call(libc::SYS_ioprio_set, [OF_A_PROCESS, 0, word(priority)]) }.map(drop)
 }
 
-/// Asks for the shortest time slice of the ordinary policy (sched_setattr(2)), so that whoever
-/// has a longer one makes way as soon as this process wakes; its share of the
-/// CPU stays the same. Kernels before 6.12 take no notice.
+/// Asks for a time slice of this length under the ordinary policy (sched_setattr(2)), so that
+/// whoever has a longer one, as all have by default, makes way as soon as this process
+/// wakes; its share of the CPU stays the same. Kernels before 6.12 take no notice.
 ///
 /// Children get the ordinary slice, and would lose a negative nice value with the
 /// short one: then, and under another policy, nothing is done and `false` returned.
-pub fn shorten_slice() -> Result<bool, Errno> {
+pub fn shorten_slice(to: Duration) -> Result<bool, Errno> {
     let mut attributes = attributes()?;
     let policy = attributes.sched_policy.cast_signed();
     if policy != libc::SCHED_OTHER || attributes.sched_nice < 0 {
         return Ok(false);
     }
     attributes.sched_flags |= RESET_ON_FORK;
-    attributes.sched_runtime = SHORTEST_SLICE;
+    attributes.sched_runtime = u64::try_from(to.as_nanos()).unwrap_or(u64::MAX);
     let address = (&raw const attributes) as usize;
     // SAFETY: a live local whose first field is its true size, as the kernel has filled it in; only read.
     unsafe { call(libc::SYS_sched_setattr, [0, address, 0]) }?;
@@ -87,13 +89,14 @@ mod tests {
         let before = attributes().unwrap();
         assert_eq!(before.sched_flags & RESET_ON_FORK, 0);
         alone(|| {
-            assert!(shorten_slice().unwrap());
+            assert!(shorten_slice(SHORTEST_SLICE).unwrap());
             let after = attributes().unwrap();
             assert_ne!(after.sched_flags & RESET_ON_FORK, 0);
             assert_eq!(after.sched_nice, before.sched_nice);
             // Zero where the kernel knows of no slices.
             if before.sched_runtime != 0 {
-                assert_eq!(after.sched_runtime, SHORTEST_SLICE);
+                let slice = Duration::from_nanos(after.sched_runtime);
+                assert_eq!(slice, SHORTEST_SLICE);
             }
             alone(|| {
                 let child = attributes().unwrap();
@@ -110,7 +113,7 @@ mod tests {
                 eprintln!("skipped: needs CAP_SYS_NICE");
                 return;
             }
-            assert!(!shorten_slice().unwrap());
+            assert!(!shorten_slice(SHORTEST_SLICE).unwrap());
             assert_eq!(attributes().unwrap().sched_flags & RESET_ON_FORK, 0);
         });
     }
