@@ -1,4 +1,4 @@
-//! The helper's loop: signals, deadlines, then what the front asks for.
+//! The helper's loop: what the front asks for, then signals and deadlines.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
@@ -244,12 +244,16 @@ impl Helper {
             self.instances.flush_journal();
             self.wait(&mut events)?;
             let now = Instant::now();
-            self.handle_signals(now);
-            self.expire(now);
-            if events.iter().any(|event| event.token() == LINK) {
+            let is_told = |token| events.iter().any(|event| event.token() == token);
+            // Somebody waits for an answer; nobody waits to be reaped.
+            if is_told(LINK) {
                 self.answer_requests(now);
                 self.make_room(now);
             }
+            if is_told(SIGNALS) {
+                self.handle_signals(now);
+            }
+            self.expire(now);
             self.hear_keepers(&events, now);
             self.hear_closers(&events);
             self.hear_adopted(&events, now);

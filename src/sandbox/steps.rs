@@ -14,7 +14,7 @@ use super::Step;
 use super::plan::ExecPlan;
 use crate::sys::exec::LateEnvp;
 use crate::sys::raw::{self, Errno};
-use crate::sys::schedule;
+use crate::sys::schedule::{self, BriefSlice, SHORTEST_SLICE};
 use crate::table::Activation;
 
 /// Listeners live from this number on, so that none of them sits where
@@ -164,7 +164,9 @@ impl Steps<'_> {
         if self.plan.cage.cpus.is_empty() {
             go_home(self.cpus)?;
         }
+        let brief = BriefSlice::take(SHORTEST_SLICE);
         let socket = raw::receive_descriptor(CHANNEL)?;
+        brief.give_back()?;
         match self.plan.activation {
             Activation::Inetd => {
                 raw::place(socket, 0)?;

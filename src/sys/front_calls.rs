@@ -21,15 +21,18 @@ pub fn ignore_stop_signals() {
 pub fn drop_capability_bounds() -> u32 {
     let mut left = 0;
     for capability in 0..=63_u64 {
+        // SAFETY: PR_CAPBSET_DROP takes a number and no pointer.
+        let dropped =
+            unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0_u64, 0_u64, 0_u64) };
+        if dropped == 0 {
+            continue;
+        }
         // SAFETY: PR_CAPBSET_READ takes a number; unknown ones are EINVAL.
         let known = unsafe { libc::prctl(libc::PR_CAPBSET_READ, capability, 0_u64, 0_u64, 0_u64) };
         if known < 0 {
             break;
         }
-        // SAFETY: PR_CAPBSET_DROP takes a number and no pointer.
-        let dropped =
-            unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0_u64, 0_u64, 0_u64) };
-        left += u32::from(known == 1 && dropped != 0);
+        left += u32::from(known == 1);
     }
     let clear_all = libc::c_ulong::try_from(libc::PR_CAP_AMBIENT_CLEAR_ALL).unwrap_or(4);
     // SAFETY: PR_CAP_AMBIENT_CLEAR_ALL takes numbers only.

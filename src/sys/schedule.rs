@@ -42,16 +42,54 @@ pub fn set_io_priority(priority: i32) -> Result<(), Errno> {
 /// short one: then, and under another policy, nothing is done and `false` returned.
 pub fn shorten_slice(to: Duration) -> Result<bool, Errno> {
     let mut attributes = attributes()?;
-    let policy = attributes.sched_policy.cast_signed();
-    if policy != libc::SCHED_OTHER || attributes.sched_nice < 0 {
+    if !is_ordinary(&attributes) || attributes.sched_nice < 0 {
         return Ok(false);
     }
     attributes.sched_flags |= RESET_ON_FORK;
-    attributes.sched_runtime = u64::try_from(to.as_nanos()).unwrap_or(u64::MAX);
-    let address = (&raw const attributes) as usize;
-    // SAFETY: a live local whose first field is its true size, as the kernel has filled it in; only read.
-    unsafe { call(libc::SYS_sched_setattr, [0, address, 0]) }?;
+    attributes.sched_runtime = nanoseconds(to);
+    set(&attributes)?;
     Ok(true)
+}
+
+/// A slice for a while.
+#[derive(Debug)]
+pub struct BriefSlice(Option<libc::sched_attr>);
+
+impl BriefSlice {
+    /// As [`shorten_slice`], but only where the kernel knows of slices, and for somebody who
+    /// gives it back before there are children.
+    #[must_use]
+    pub fn take(length: Duration) -> Self {
+        let known = attributes().ok();
+        let Some(mut kept) = known.filter(|now| is_ordinary(now) && now.sched_runtime != 0) else {
+            return Self(None);
+        };
+        kept.sched_runtime = nanoseconds(length);
+        let taken = set(&kept).is_ok();
+        // Zero stands for the kernel's own choice.
+        kept.sched_runtime = 0;
+        Self(taken.then_some(kept))
+    }
+
+    /// The ordinary one again.
+    pub fn give_back(self) -> Result<(), Errno> {
+        self.0.as_ref().map_or(Ok(()), set)
+    }
+}
+
+fn is_ordinary(attributes: &libc::sched_attr) -> bool {
+    attributes.sched_policy.cast_signed() == libc::SCHED_OTHER
+}
+
+fn nanoseconds(length: Duration) -> u64 {
+    u64::try_from(length.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// sched_setattr(2) of this thread.
+fn set(attributes: &libc::sched_attr) -> Result<(), Errno> {
+    let address = std::ptr::from_ref(attributes) as usize;
+    // SAFETY: alive, and its first field is its true size, as the kernel has filled it in; only read.
+    unsafe { call(libc::SYS_sched_setattr, [0, address, 0]) }.map(drop)
 }
 
 /// sched_getattr(2) of this thread.
@@ -95,14 +133,31 @@ mod tests {
             assert_eq!(after.sched_nice, before.sched_nice);
             // Zero where the kernel knows of no slices.
             if before.sched_runtime != 0 {
-                let slice = Duration::from_nanos(after.sched_runtime);
-                assert_eq!(slice, SHORTEST_SLICE);
+                assert_eq!(after.sched_runtime, nanoseconds(SHORTEST_SLICE));
             }
             alone(|| {
                 let child = attributes().unwrap();
                 assert_eq!(child.sched_flags & RESET_ON_FORK, 0);
                 assert_eq!(child.sched_runtime, before.sched_runtime);
             });
+        });
+    }
+
+    #[test]
+    fn a_brief_slice_ends() {
+        alone(|| {
+            let before = attributes().unwrap();
+            let brief = BriefSlice::take(SHORTEST_SLICE);
+            let meanwhile = attributes().unwrap().sched_runtime;
+            match before.sched_runtime {
+                0 => assert!(brief.0.is_none(), "this kernel knows of no slices"),
+                _ => assert_eq!(meanwhile, nanoseconds(SHORTEST_SLICE)),
+            }
+            brief.give_back().unwrap();
+            let after = attributes().unwrap();
+            assert_eq!(after.sched_runtime, before.sched_runtime);
+            assert_eq!(after.sched_nice, before.sched_nice);
+            assert_eq!(after.sched_flags, before.sched_flags);
         });
     }
 

@@ -121,7 +121,7 @@ class Floor(Contestant):
 class Usherd(Contestant):
     name = "usherd"
     binary = None
-    # Of the server and of bwrap; the folder of the bench is in /tmp, which sandboxes do not show.
+    # Of the server and of bwrap; sandboxes do not show the folder of the bench.
     isolation = '"none"'
     wrapper = []
 
@@ -391,7 +391,8 @@ def main():
     a = ap.parse_args()
     if a.quick:
         a.rounds, a.seconds = 1, 0.5
-    folder = tempfile.mkdtemp(prefix="usherd-bench-")
+    # Not in /tmp, as no server is: a sandbox in which a part of it is to be seen has to be built from the ground.
+    folder = tempfile.mkdtemp(prefix="usherd-bench-", dir="/opt" if ROOT else None)
     os.chmod(folder, 0o755)
     contestants, usherd = [], None
     try:

@@ -1,7 +1,8 @@
 //! Memory that a sandbox has to itself, in parts that are put where they are needed.
 //!
 //! Before Linux 6.15 a part can be taken only of what is attached somewhere in
-//! the own mount namespace: each file system is attached for a moment.
+//! the own mount namespace: each file system is attached to [`ASIDE`]. To take it off
+//! there costs milliseconds, for which the kernel waits until nobody can be looking.
 #![forbid(unsafe_code)]
 
 use std::ffi::CString;
@@ -19,7 +20,7 @@ use crate::sys::mount::{self, Attributes};
 /// Where something can be for a while: every host has the directory, and nothing in it is needed then.
 pub const ASIDE: &str = "/proc";
 
-/// /tmp, /var/tmp and /dev/shm: of one size for the three.
+/// /tmp, /var/tmp and /dev/shm: of one size for the three. The whole is still at [`ASIDE`].
 pub struct Scratch {
     pub tmp: OwnedFd,
     pub var: OwnedFd,
@@ -68,7 +69,9 @@ impl Void {
         let flags = OFlag::O_CREAT | OFlag::O_CLOEXEC;
         openat(&whole, "f", flags, Mode::empty())?;
         mount::change(whole.as_fd(), how, Attributes::default(), false)?;
-        let [directory, file] = parts(&whole, ["d", "f"])?.map(|mount| Cover {
+        let parts = parts(&whole, ["d", "f"])?;
+        uncover()?;
+        let [directory, file] = parts.map(|mount| Cover {
             mount,
             is_attached: false,
         });
@@ -106,7 +109,11 @@ fn parts<const N: usize>(whole: &OwnedFd, names: [&str; N]) -> io::Result<[Owned
         .map(|name| mount::clone_tree(Some(whole.as_fd()), Path::new(name), false))
         .into_iter()
         .collect::<io::Result<Vec<_>>>();
-    umount2(ASIDE, MntFlags::MNT_DETACH)?;
     let copies = copies?.try_into();
     copies.map_err(|_| io::Error::from_raw_os_error(libc::EPROTO))
+}
+
+/// Takes off what was attached to [`ASIDE`] last.
+pub fn uncover() -> io::Result<()> {
+    Ok(umount2(ASIDE, MntFlags::MNT_DETACH)?)
 }

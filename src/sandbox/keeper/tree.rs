@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
-use super::scratch::{Scratch, Void};
+use super::scratch::{self, Scratch, Void};
 use super::{Failure, devices, minimal, place, to};
 use crate::sandbox::blueprint::{Shown, TMP, Tree};
 use crate::sys::mount::{self, Attributes};
@@ -40,7 +40,11 @@ pub enum Part {
 pub fn raise(tree: &Tree, privileged: bool, part: Part) -> Result<(), Failure> {
     to("make all mounts private", mount::make_all_private())?;
     let own = match part {
-        Part::All => Some(Own::make(tree)?),
+        Part::All => {
+            let own = Own::make(tree)?;
+            to(PRIVATE_TMP, scratch::uncover())?;
+            Some(own)
+        }
         Part::Common => None,
     };
     let copies = take(tree, privileged)?;
@@ -83,11 +87,16 @@ pub fn raise(tree: &Tree, privileged: bool, part: Part) -> Result<(), Failure> {
 /// Puts what is a sandbox's own on a tree that is common to several.
 pub fn add_own(tree: &Tree) -> Result<(), Failure> {
     let (own, base) = (Own::make(tree)?, Path::new("/"));
+    // Below a new /proc it may stay: nobody who comes in has the right to look there, and it is
+    // his own.
+    if own.proc.is_none() {
+        to(PRIVATE_TMP, scratch::uncover())?;
+    }
     own.attach_tmp(tree, base)?;
     own.attach_rest(tree, base)
 }
 
-/// What no two sandboxes share: /proc and memory for files.
+/// What no two sandboxes share: /proc and memory for files. Something lies on [`scratch::ASIDE`].
 struct Own {
     proc: Option<OwnedFd>,
     scratch: Scratch,
