@@ -3,8 +3,9 @@
 //! A request passes through both, one after the other, and whoever is asleep has
 //! to be woken. On a CPU of its own that is idle this takes longer than what either
 //! does then, so the two share one (`daemon.cpus = "one"`) as long as requests come one at a
-//! time. When several wait at once there is work for more CPUs, and both may run on
-//! any until that has been over for a while.
+//! time. The helper has a short time slice then, so that the front makes way for it instead of
+//! finishing what nobody waits for. When several wait at once there is work for more CPUs, and
+//! both may run on any, with the ordinary slice, until that has been over for a while.
 //!
 //! What we start gets the CPUs that usherd itself was started with, whatever we have.
 #![forbid(unsafe_code)]
@@ -16,7 +17,7 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu};
 use nix::unistd::Pid;
 
 use crate::sandbox::confinement::mask;
-use crate::sys::schedule;
+use crate::sys::schedule::{self, SHORTEST_SLICE};
 use crate::table::DaemonCpus;
 
 /// So many requests that are found waiting at once are a crowd.
@@ -85,6 +86,9 @@ impl Cpus {
             Ok(()) => {
                 self.together = *wanted == DaemonCpus::One;
                 self.ours = ours;
+                if self.together {
+                    hurry(true);
+                }
             }
             Err(errno) => {
                 let err = std::io::Error::from_raw_os_error(errno);
@@ -98,6 +102,7 @@ impl Cpus {
     pub fn leave(&mut self) {
         if !self.ours.is_empty() {
             let _ = schedule::set_affinity(&self.home);
+            hurry(false);
         }
         (self.ours, self.together, self.crowd) = (Vec::new(), false, None);
     }
@@ -147,6 +152,7 @@ impl Cpus {
         // Who may not move the front (without CAP_SYS_NICE) leaves it where it is.
         let _ = schedule::set_affinity_of(front, cpus);
         let _ = schedule::set_affinity(cpus);
+        hurry(self.crowd.is_none());
         true
     }
 
@@ -154,6 +160,18 @@ impl Cpus {
     fn here(&self) -> Option<u16> {
         let here = sched_getcpu().ok().and_then(|cpu| u16::try_from(cpu).ok());
         here.filter(|_| self.found.len() > 1)
+    }
+}
+
+/// With a short slice, or the ordinary one: in a crowd it does more at a time.
+fn hurry(short: bool) {
+    let done = match short {
+        true => schedule::shorten_slice(SHORTEST_SLICE),
+        false => schedule::lengthen_slice(),
+    };
+    if let Err(errno) = done {
+        let err = std::io::Error::from_raw_os_error(errno);
+        log::debug!("unable to ask for another time slice: {err}");
     }
 }
 

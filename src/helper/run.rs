@@ -34,7 +34,6 @@ use crate::logging;
 use crate::sandbox::cgroup::Cgroups;
 use crate::sandbox::launch::{Launcher, open_null};
 use crate::sys::process::reset_signals;
-use crate::sys::schedule;
 use crate::table::host::InheritedKind;
 use crate::table::{LogTarget, Table};
 
@@ -187,11 +186,6 @@ fn serve(options: &Options, source: Source, mut table: Table, origin: Origin) ->
     };
     if let Err(err) = nix::sys::prctl::set_child_subreaper(true) {
         log::warn!("unable to adopt orphans of servers: {err}");
-    }
-    // A request is in nobody's hands while the front, done with it, goes on to its own affairs.
-    if let Err(errno) = schedule::shorten_slice(schedule::SHORTEST_SLICE) {
-        let err = std::io::Error::from_raw_os_error(errno);
-        log::debug!("unable to ask for a short time slice: {err}");
     }
     let runtime_dir = pid_file.as_ref().map(|file| file.dir().to_owned());
     let mut cgroups = match before.cgroup.take() {

@@ -7,6 +7,9 @@ use super::raw::{Errno, call, word};
 /// The shortest slice that sched_setattr(2) gives.
 pub const SHORTEST_SLICE: Duration = Duration::from_micros(100);
 
+/// A slice as long as the kernel finds right.
+const BY_THE_KERNEL: u64 = 0;
+
 const RESET_ON_FORK: u64 = libc::SCHED_FLAG_RESET_ON_FORK.unsigned_abs() as u64;
 
 /// setpriority(2) of this process.
@@ -51,6 +54,17 @@ pub fn shorten_slice(to: Duration) -> Result<bool, Errno> {
     Ok(true)
 }
 
+/// The reverse of [`shorten_slice`], but for what children get.
+pub fn lengthen_slice() -> Result<bool, Errno> {
+    let mut attributes = attributes()?;
+    if attributes.sched_flags & RESET_ON_FORK == 0 {
+        return Ok(false);
+    }
+    attributes.sched_runtime = BY_THE_KERNEL;
+    set(&attributes)?;
+    Ok(true)
+}
+
 /// A slice for a while.
 #[derive(Debug)]
 pub struct BriefSlice(Option<libc::sched_attr>);
@@ -66,8 +80,7 @@ impl BriefSlice {
         };
         kept.sched_runtime = nanoseconds(length);
         let taken = set(&kept).is_ok();
-        // Zero stands for the kernel's own choice.
-        kept.sched_runtime = 0;
+        kept.sched_runtime = BY_THE_KERNEL;
         Self(taken.then_some(kept))
     }
 
@@ -140,6 +153,9 @@ mod tests {
                 assert_eq!(child.sched_flags & RESET_ON_FORK, 0);
                 assert_eq!(child.sched_runtime, before.sched_runtime);
             });
+            assert!(lengthen_slice().unwrap());
+            let after = attributes().unwrap();
+            assert_eq!(after.sched_runtime, before.sched_runtime);
         });
     }
 
@@ -169,6 +185,7 @@ mod tests {
                 return;
             }
             assert!(!shorten_slice(SHORTEST_SLICE).unwrap());
+            assert!(!lengthen_slice().unwrap());
             assert_eq!(attributes().unwrap().sched_flags & RESET_ON_FORK, 0);
         });
     }

@@ -248,6 +248,7 @@ fn a_crowd_gets_more_than_one_cpu() {
 /// more of it than this.
 fn usherd_runs_at_once_and_servers_as_ever() {
     const CHILDREN: &str = "SCHED_RESET_ON_FORK";
+    own_cpus();
     let run = std::process::Command::new("chrt")
         .arg("-p")
         .arg("1")
