@@ -60,7 +60,7 @@ pub struct Steps<'a> {
     pub sockets: &'a [i32],
     /// Where a parked child hears of its request.
     pub channel: Option<i32>,
-    /// Where it runs then, a bit for each; empty for where it is.
+    /// Where it runs then, a bit for each; empty for where it is, as in a crowd.
     pub cpus: &'a [u64],
     pub envp: &'a LateEnvp,
     /// What to execute instead of the plan's program, which may be out of reach.
@@ -164,9 +164,11 @@ impl Steps<'_> {
         if self.plan.cage.cpus.is_empty() {
             go_home(self.cpus)?;
         }
-        let brief = BriefSlice::take(SHORTEST_SLICE);
+        // In a crowd there is no order of who goes first.
+        let is_calm = !self.cpus.is_empty();
+        let brief = is_calm.then(|| BriefSlice::take(SHORTEST_SLICE));
         let socket = raw::receive_descriptor(CHANNEL)?;
-        brief.give_back()?;
+        brief.map_or(Ok(()), BriefSlice::give_back)?;
         match self.plan.activation {
             Activation::Inetd => {
                 raw::place(socket, 0)?;
