@@ -31,7 +31,9 @@ impl Helper {
             let Some(pidfd) = find(&noted) else {
                 // Nobody has seen its end; what it left goes as of any server.
                 let leaf = noted.instance.leaf.as_deref();
-                let leaf = leaf.and_then(|leaf| self.cgroups.adopt(&noted.instance.service, leaf));
+                let number = noted.instance.leaf_number;
+                let leaf =
+                    leaf.and_then(|leaf| self.cgroups.adopt(&noted.instance.service, leaf, number));
                 leaf.into_iter().for_each(|leaf| self.cgroups.retire(leaf));
                 continue;
             };

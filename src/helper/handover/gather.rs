@@ -24,6 +24,7 @@ use crate::helper::sandboxes::Sandbox;
 use crate::helper::timers::Due;
 use crate::helper::told::Told;
 use crate::ids::ServiceId;
+use crate::sandbox::cgroup::Leaf;
 use crate::sys::inherit::keep_over_exec;
 
 impl Helper {
@@ -207,6 +208,7 @@ impl Instance {
             stopping: self.phase == Phase::Stopping,
             alone: self.alone,
             leaf: self.leaf.as_ref().map(|leaf| leaf.name().to_owned()),
+            leaf_number: self.leaf.as_ref().map(Leaf::number),
             isolated: self.isolated,
         }
     }

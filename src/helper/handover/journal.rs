@@ -226,6 +226,7 @@ mod tests {
             stopping: false,
             alone: false,
             leaf: None,
+            leaf_number: None,
             isolated: true,
         }
     }

@@ -192,6 +192,9 @@ pub struct InstanceState {
     pub alone: bool,
     /// The name of its cgroup in that of the service.
     pub leaf: Option<String>,
+    /// That of the cgroup's directory; earlier programs do not tell it.
+    #[serde(default)]
+    pub leaf_number: Option<u64>,
     pub isolated: bool,
 }
 

@@ -218,7 +218,7 @@ impl Helper {
             None => state.service.into(),
         };
         let leaf = state.leaf.and_then(|leaf| {
-            let mut leaf = self.cgroups.adopt(&name, &leaf)?;
+            let mut leaf = self.cgroups.adopt(&name, &leaf, state.leaf_number)?;
             leaf.isolated = state.isolated;
             Some(leaf)
         });

@@ -21,6 +21,7 @@ pub struct Leaf {
     pub(super) dir: Dir,
     /// Of its directory in that of the service.
     pub(super) name: String,
+    number: u64,
     /// The name of the service.
     pub service: Rc<str>,
     /// What is in it has less rights than its user, be that root.
@@ -64,6 +65,7 @@ impl Leaf {
             let _ = dir.write("memory.oom.group", "1");
         }
         Self {
+            number: dir.stat().map_or(0, |stat| stat.st_ino),
             dir,
             name,
             service,
@@ -78,6 +80,12 @@ impl Leaf {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Of its directory: no other cgroup has had it since the boot.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// Whether it is the one of this name, of this service.

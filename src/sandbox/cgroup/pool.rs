@@ -136,12 +136,14 @@ impl Cgroups {
         }
     }
 
-    /// A leaf of a predecessor in which a server of its goes on.
-    pub fn adopt(&mut self, service: &str, name: &str) -> Option<Leaf> {
-        let at = self
-            .lingering
-            .iter()
-            .position(|leaf| leaf.is(service, name))?;
+    /// A leaf of a predecessor in which a server of its goes on. `number`: of its directory, if
+    /// that is known. Of two usherds that were gone at the same time either may have taken over
+    /// what the other one left, where services and leaves are called the same.
+    pub fn adopt(&mut self, service: &str, name: &str, number: Option<u64>) -> Option<Leaf> {
+        let is_it = |leaf: &Leaf| {
+            leaf.is(service, name) && number.is_none_or(|number| leaf.number() == number)
+        };
+        let at = self.lingering.iter().position(is_it)?;
         self.lingering.remove(at)
     }
 

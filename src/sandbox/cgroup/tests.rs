@@ -147,7 +147,7 @@ fn what_a_predecessor_left_goes_when_it_is_empty() {
         all.leaf(&x).unwrap().unwrap(),
         all.leaf(&x).unwrap().unwrap(),
     );
-    let mut child = inhabit(&kept);
+    let (mut child, number) = (inhabit(&kept), kept.number());
     drop((kept, empty));
     // As if it had died: nobody tidies up.
     all.tree.take().unwrap().forsake();
@@ -158,6 +158,15 @@ fn what_a_predecessor_left_goes_when_it_is_empty() {
     let next = all.leaf(&x).unwrap().unwrap();
     assert!(next.is("x", "i2"), "{next:?}");
     all.retire(next);
+    let foreign = all.adopt("x", "i1", Some(number + 1));
+    assert!(
+        foreign.is_none(),
+        "that of another usherd has the same name"
+    );
+    let own = all.adopt("x", "i1", Some(number)).unwrap();
+    all.retire(own);
+    let own = all.adopt("x", "i1", None);
+    all.retire(own.unwrap());
     child.kill().unwrap();
     child.wait().unwrap();
     while all.sweep() {}
