@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::helper::handover::journal::Journal;
-use crate::helper::sandboxes::Sandbox;
+use crate::helper::sandbox::Sandbox;
 use crate::helper::sessions::Session;
 use crate::ids::{ConnectionId, InstanceId, ListenerId, ServiceId};
 use crate::sandbox::cgroup::Leaf;

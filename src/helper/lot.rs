@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::helper::cgroups::leaf_for;
 use crate::helper::core::{Helper, Phase};
-use crate::helper::sandboxes::Sandbox;
+use crate::helper::sandbox::Sandbox;
 use crate::helper::start::stderr_of;
 use crate::ids::ServiceId;
 use crate::sandbox::cgroup::Leaf;

@@ -88,6 +88,7 @@ pub mod reap;
 pub mod reload;
 mod reserve;
 pub mod run;
+mod sandbox;
 mod sandboxes;
 pub mod services;
 pub mod sessions;

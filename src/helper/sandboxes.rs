@@ -13,15 +13,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::helper::handover::state::{Bag, Descriptors as Handed, SandboxState};
-use crate::helper::reserve;
+use crate::helper::sandbox::{Announced, Sandbox};
 use crate::helper::start::Ask;
 use crate::ids::ServiceId;
 use crate::sandbox::blueprint::Blueprint;
-use crate::sandbox::keeper::known::{Known, KnownFile};
+use crate::sandbox::keeper::known::KnownFile;
 use crate::sandbox::keeper::{Failure, MAX_REPORT, Report};
-use crate::sandbox::launch::{Door, FIRST_LISTENER};
-use crate::sys::inherit::raise_any;
+use crate::sandbox::launch::Door;
 use crate::sys::link;
 use crate::sys::process::{pidfd_open, pidfd_signal};
 
@@ -36,62 +34,6 @@ const MOST_READY: usize = 8;
 pub const MOST_WAITS: u8 = 8;
 /// A service that nobody has asked for as long has its sandboxes taken down.
 const IDLE: Duration = Duration::from_secs(60);
-
-/// One that stands. Dropping it tells its keeper to end when the last process
-/// in it has.
-#[derive(Debug)]
-pub struct Sandbox {
-    pub door: Door,
-    keeper: i32,
-    own_pids: bool,
-    files: Known,
-    link: OwnedFd,
-}
-
-impl Sandbox {
-    /// Whether what it shows and hides is what it was built for.
-    #[must_use]
-    pub fn is_current(&self, now: Instant) -> bool {
-        self.files.are_same(now)
-    }
-
-    /// For the next usherd, which starts nobody in it.
-    pub fn hand_over(&self, bag: &mut dyn Bag) -> io::Result<SandboxState> {
-        Ok(SandboxState {
-            keeper: self.keeper,
-            pidfd: bag.put(self.door.keeper.as_fd())?,
-            own_pids: self.own_pids,
-            link: bag.put(self.link.as_fd())?,
-        })
-    }
-
-    /// The reverse.
-    #[must_use]
-    pub fn taken_over(state: &SandboxState, descriptors: &mut Handed) -> Option<Self> {
-        Some(Self {
-            door: Door {
-                keeper: descriptors.take(state.pidfd)?,
-                namespaces: 0,
-                landlock: None,
-                users: None,
-            },
-            keeper: state.keeper,
-            own_pids: state.own_pids,
-            files: Known::default(),
-            link: descriptors.take(state.link)?,
-        })
-    }
-
-    /// Ends every process in it; without a pid namespace, of its own only the keeper.
-    pub fn kill(&self) {
-        if self.own_pids
-            && let Err(err) = pidfd_signal(self.door.keeper.as_fd(), libc::SIGKILL)
-            && err.raw_os_error() != Some(libc::ESRCH)
-        {
-            log::warn!(pid = self.keeper; "unable to end a sandbox: {err}");
-        }
-    }
-}
 
 /// The keeper that makes keepers for a service. It ends when the link is closed.
 #[derive(Debug)]
@@ -166,13 +108,6 @@ struct Work {
     /// Another one of the same template has failed, and was told of: whatever
     /// becomes of this one is no news.
     doomed: bool,
-}
-
-/// Which descriptors a keeper sends.
-#[derive(Clone, Copy, Debug)]
-struct Announced {
-    landlock: bool,
-    users: bool,
 }
 
 /// What came of a keeper.
@@ -402,7 +337,7 @@ impl Sandboxes {
             if let Some(keeper) = work.keeper
                 && let Some((descriptors, announced, files)) = work.ready.take()
             {
-                let door = open_door(work, keeper, descriptors, announced);
+                let door = announced.open_door(keeper, &work.blueprint, descriptors);
                 let stands = door
                     .map(|door| (door, keeper, files))
                     .map_err(|err| Failure {
@@ -427,13 +362,9 @@ impl Sandboxes {
         home.at_work = home.at_work.saturating_sub(1);
         let outcome = match result {
             Ok((door, keeper, files)) => {
-                home.ready.push(Rc::new(Sandbox {
-                    door,
-                    keeper,
-                    own_pids: work.blueprint.pid_namespace,
-                    files: Known::new(files),
-                    link: work.link,
-                }));
+                let own_pids = work.blueprint.pid_namespace;
+                let sandbox = Sandbox::new(door, keeper, own_pids, files, work.link);
+                home.ready.push(Rc::new(sandbox));
                 Outcome::Stands
             }
             Err(failure) => {
@@ -458,7 +389,7 @@ impl Sandboxes {
         let mut found = false;
         for home in self.homes.values_mut() {
             let before = home.ready.len();
-            home.ready.retain(|sandbox| sandbox.keeper != pid);
+            home.ready.retain(|sandbox| !sandbox.is_kept_by(pid));
             found |= home.ready.len() < before;
         }
         found
@@ -527,49 +458,6 @@ impl Sandboxes {
             let _ = pidfd_signal(template.pidfd.as_fd(), libc::SIGKILL);
         }
     }
-}
-
-fn open_door(
-    work: &Work,
-    keeper: i32,
-    descriptors: Vec<OwnedFd>,
-    announced: Announced,
-) -> io::Result<Door> {
-    let raise = |fd: BorrowedFd<'_>| {
-        let raised = raise_any(fd, FIRST_LISTENER)?;
-        match reserve::is_of_the_last(&raised) {
-            true => Err(io::Error::from_raw_os_error(libc::EMFILE)),
-            false => Ok(raised),
-        }
-    };
-    let mut descriptors = descriptors.into_iter();
-    let mut next = |announced: bool| match announced {
-        true => {
-            let fd = descriptors.next();
-            let fd = fd.ok_or(io::Error::from_raw_os_error(libc::EPROTO))?;
-            raise(fd.as_fd()).map(Some)
-        }
-        false => Ok(None),
-    };
-    Ok(Door {
-        landlock: next(announced.landlock)?,
-        users: next(announced.users)?,
-        keeper: raise(pidfd_open(keeper)?.as_fd())?,
-        namespaces: namespaces(&work.blueprint),
-    })
-}
-
-fn namespaces(of: &Blueprint) -> i32 {
-    let wanted = [
-        (of.pid_namespace, libc::CLONE_NEWPID),
-        (of.ipc_namespace, libc::CLONE_NEWIPC),
-        (of.uts_namespace.is_some(), libc::CLONE_NEWUTS),
-        (of.network.is_some(), libc::CLONE_NEWNET),
-        (of.tree.is_some(), libc::CLONE_NEWNS),
-        (of.own_user.is_some(), libc::CLONE_NEWUSER),
-    ];
-    let chosen = wanted.iter().filter(|(wanted, _)| *wanted);
-    chosen.fold(0, |all, (_, flag)| all | flag)
 }
 
 #[cfg(test)]

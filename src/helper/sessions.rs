@@ -16,7 +16,7 @@ use mio::{Events, Interest, Token};
 
 use crate::helper::core::Helper;
 use crate::helper::instances::{Instance, Phase};
-use crate::helper::sandboxes::Sandbox;
+use crate::helper::sandbox::Sandbox;
 use crate::sandbox::Step;
 use crate::sandbox::launch::NotStarted;
 use crate::sandbox::session::{Failure, MAX_REPORT, Report};

@@ -20,7 +20,7 @@ use super::takeover::VARIABLE;
 use crate::helper::core::Helper;
 use crate::helper::front_process::seal;
 use crate::helper::instances::{Instance, Phase};
-use crate::helper::sandboxes::Sandbox;
+use crate::helper::sandbox::Sandbox;
 use crate::helper::timers::Due;
 use crate::helper::told::Told;
 use crate::ids::ServiceId;

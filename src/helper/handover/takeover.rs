@@ -16,7 +16,7 @@ use crate::control::types;
 use crate::error::Fatal;
 use crate::helper::core::Helper;
 use crate::helper::instances::{Instance, Phase};
-use crate::helper::sandboxes::Sandbox;
+use crate::helper::sandbox::Sandbox;
 use crate::helper::services::StderrPipe;
 use crate::helper::sessions::Session;
 use crate::helper::sockets::inherited::Inherited;
