@@ -386,7 +386,8 @@ fn who_leaves_before_the_answer_changes_nothing() {
         caller.watch(&format!("{ADMIN}.{method}"), &asked).unwrap();
         drop(caller);
     }
-    // All of them are carried out, and the next caller is answered.
+    // All of them are carried out, in whatever order, and the next caller is answered.
+    daemon.log.wait_count(4, &["admin call taken"]);
     change(&dir, "Start", &json!({ "service": "cat" })).unwrap();
     drop(peer);
     daemon.wait_servers(0);

@@ -149,7 +149,7 @@ limits_hold() { # TOP: the cgroup that usherd divides
 }
 
 limits_change_while_servers_run() { # TOP
-    local dir
+    local dir own
     hold 7000 >/dev/null
     dir=$(of_service "$1" cat)
     check "a limit is set for a service" "$USHERCTL" run resource.set service=cat memory=30M tasks=50
@@ -164,9 +164,12 @@ limits_change_while_servers_run() { # TOP
     id=$("$USHERCTL" --json instances cat | python3 -c 'import json, sys; print(json.load(sys.stdin)["instances"][0]["id"])')
     check "a limit is set for an instance" "$USHERCTL" run resource.set service=cat instance="$id" memory=20M cpu=50
     check "the kernel has it" bash -c "grep -qx 20971520 $dir/i*/memory.max && grep -q '^50000 ' $dir/i*/cpu.max"
-    exec 3>&-
     check "a reload brings the table's back" "$USHERCTL" reload --yes
     check "no limit" grep -qx max "$dir/memory.max"
+    own=$(grep -lx 20971520 "$dir"/i*/memory.max)
+    check "the instance keeps its own" test -n "$own"
+    exec 3>&-
+    check "which nobody inherits" within 10 test ! -e "$own"
 }
 
 servers_stand_still() { # TOP: the kernel freezes all of a service's
