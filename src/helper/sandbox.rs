@@ -3,12 +3,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 use std::time::Instant;
 
 use crate::helper::handover::state::{Bag, Descriptors as Handed, SandboxState};
 use crate::helper::reserve;
 use crate::sandbox::blueprint::Blueprint;
-use crate::sandbox::keeper::known::{Known, KnownFile};
+use crate::sandbox::keeper::known::Known;
 use crate::sandbox::launch::{Door, FIRST_LISTENER};
 use crate::sys::inherit::raise_any;
 use crate::sys::process::{pidfd_open, pidfd_signal};
@@ -20,25 +21,19 @@ pub struct Sandbox {
     pub door: Door,
     keeper: i32,
     own_pids: bool,
-    files: Known,
+    files: Rc<Known>,
     link: OwnedFd,
 }
 
 impl Sandbox {
     /// `own_pids`: whether its keeper is the first process of a pid namespace.
     #[must_use]
-    pub fn new(
-        door: Door,
-        keeper: i32,
-        own_pids: bool,
-        files: Vec<KnownFile>,
-        link: OwnedFd,
-    ) -> Self {
+    pub fn new(door: Door, keeper: i32, own_pids: bool, files: Rc<Known>, link: OwnedFd) -> Self {
         Self {
             door,
             keeper,
             own_pids,
-            files: Known::new(files),
+            files,
             link,
         }
     }
@@ -77,7 +72,7 @@ impl Sandbox {
             },
             keeper: state.keeper,
             own_pids: state.own_pids,
-            files: Known::default(),
+            files: Rc::default(),
             link: descriptors.take(state.link)?,
         })
     }

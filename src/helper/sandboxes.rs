@@ -17,7 +17,7 @@ use crate::helper::sandbox::{Announced, Sandbox};
 use crate::helper::start::Ask;
 use crate::ids::ServiceId;
 use crate::sandbox::blueprint::Blueprint;
-use crate::sandbox::keeper::known::KnownFile;
+use crate::sandbox::keeper::known::{Known, KnownFile};
 use crate::sandbox::keeper::{Failure, MAX_REPORT, Report};
 use crate::sandbox::launch::Door;
 use crate::sys::link;
@@ -49,6 +49,8 @@ struct Home {
     per_instance: bool,
     template: Option<Template>,
     ready: Vec<Rc<Sandbox>>,
+    /// The files of the last sandbox, which are those of the next if nobody replaces one.
+    files: Option<(Vec<KnownFile>, Rc<Known>)>,
     at_work: usize,
     waiting: VecDeque<Ask>,
     /// So many are to stand ready.
@@ -78,6 +80,18 @@ impl Home {
             self.template = None;
         }
         None
+    }
+
+    /// What is known of these files already, if they are the same.
+    fn known(&mut self, files: Vec<KnownFile>) -> Rc<Known> {
+        match &self.files {
+            Some((same, known)) if *same == files => Rc::clone(known),
+            _ => {
+                let known = Rc::new(Known::new(files.clone()));
+                self.files = Some((files, Rc::clone(&known)));
+                known
+            }
+        }
     }
 
     /// `parked` children wait in sandboxes of their own, and are as good as one that stands.
@@ -149,6 +163,7 @@ impl Sandboxes {
             per_instance,
             template: None,
             ready: Vec::new(),
+            files: None,
             at_work: 0,
             waiting: VecDeque::new(),
             want: 0,
@@ -363,6 +378,7 @@ impl Sandboxes {
         let outcome = match result {
             Ok((door, keeper, files)) => {
                 let own_pids = work.blueprint.pid_namespace;
+                let files = home.known(files);
                 let sandbox = Sandbox::new(door, keeper, own_pids, files, work.link);
                 home.ready.push(Rc::new(sandbox));
                 Outcome::Stands

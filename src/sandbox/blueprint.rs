@@ -83,6 +83,8 @@ pub struct Blueprint {
     pub users: Option<Users>,
     /// Many of these are needed, one after the other: what they share is built once.
     pub template: bool,
+    /// Nobody in it can leave anything in its network namespace: the next one may have that.
+    pub network_again: bool,
 }
 
 /// Who exists in a user namespace.
@@ -179,10 +181,16 @@ impl Blueprint {
             landlock,
             users,
             template: false,
+            network_again: false,
         };
         let template = isolation.per_instance() && blueprint.has_common_parts();
+        // Nor gains one, whoever he is.
+        let has_no_right = use_of(Mechanism::NoNewPrivs)
+            && use_of(Mechanism::CapabilityBounds)
+            && isolation.capabilities.as_ref().is_some_and(Vec::is_empty);
         let blueprint = Self {
             template,
+            network_again: template && has_no_right && blueprint.leaves_its_network_alone(),
             ..blueprint
         };
         blueprint.makes_something().then_some(blueprint)
@@ -204,6 +212,15 @@ impl Blueprint {
             && tree.dev == Dev::Bare
             && shown.all(is_apart)
             && hidden.all(|path| is_apart(path))
+    }
+
+    /// Whether a server without any right finds nothing there that outlives it: no interface
+    /// that is up, so no connection that the kernel would have to see to its end, and no settings.
+    fn leaves_its_network_alone(&self) -> bool {
+        let proc = self.tree.as_ref().map(|tree| tree.proc);
+        self.pid_namespace
+            && self.network == Some(Network::None)
+            && matches!(proc, Some(Proc::Subset | Proc::None))
     }
 
     fn makes_something(&self) -> bool {
@@ -383,3 +400,7 @@ fn shown(isolation: &Isolation, around: &Surroundings, state: Option<&PathBuf>) 
     all.sort_by_key(|shown| shown.path.components().count());
     all
 }
+
+#[cfg(test)]
+#[path = "blueprint_tests.rs"]
+mod tests;

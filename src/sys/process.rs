@@ -127,6 +127,42 @@ pub fn fork_alone() -> io::Result<Option<i32>> {
     }
 }
 
+/// What [`fork_apart`] returns to who called it.
+#[derive(Debug)]
+pub struct Sibling {
+    pub pid: i32,
+    /// It keeps meaning the child when it has been reaped by its parent.
+    pub pidfd: OwnedFd,
+}
+
+/// fork(2) into namespaces of its own (`CLONE_NEW*`, clone(2)), for a process with one thread.
+/// The child's parent is ours, and the child is the first process where `namespaces` has that of
+/// pids. `None` in the child, which must not fork again by the library: that takes it for its
+/// parent.
+pub fn fork_apart(namespaces: c_int) -> io::Result<Option<Sibling>> {
+    let flags = namespaces | libc::CLONE_PARENT | libc::CLONE_PIDFD;
+    let mut pidfd: c_int = -1;
+    let no_stack = ptr::null_mut::<libc::c_void>();
+    let (first, second) = if cfg!(target_arch = "s390x") {
+        (no_stack as usize, flags.unsigned_abs() as usize)
+    } else {
+        (flags.unsigned_abs() as usize, no_stack as usize)
+    };
+    // SAFETY: without a stack and CLONE_VM the child goes on with a copy of ours, as after
+    // fork(2); there is no other thread that could hold a lock at this moment, see `fork_alone`.
+    // The third argument is where the pidfd goes, a live local; no flag asks for the others.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, first, second, &raw mut pidfd, 0, 0) };
+    match i32::try_from(pid) {
+        Ok(0) => Ok(None),
+        Ok(pid) if pid > 0 => Ok(Some(Sibling {
+            pid,
+            // SAFETY: the kernel just made this descriptor for us alone.
+            pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
+        })),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// The end of a forked child that must not run what its parent has registered.
 pub fn exit_at_once(status: i32) -> ! {
     // SAFETY: takes a number and does not return.

@@ -89,8 +89,23 @@ impl Dir {
     /// An empty folder for the test that runs on this thread.
     #[must_use]
     pub fn new() -> Self {
-        let name = runner::current_test().replace("::", "-");
-        let parent = std::env::temp_dir().join(format!("usherd-tests-{}", std::process::id()));
+        Self::below(&std::env::temp_dir(), "")
+    }
+
+    /// Another one, which is not in a /tmp if we are root: a sandbox that shows a part of that is
+    /// not made as others are.
+    #[must_use]
+    pub fn apart() -> Self {
+        let place = match as_root() {
+            true => PathBuf::from("/srv"),
+            false => std::env::temp_dir(),
+        };
+        Self::below(&place, "-apart")
+    }
+
+    fn below(place: &Path, ending: &str) -> Self {
+        let name = runner::current_test().replace("::", "-") + ending;
+        let parent = place.join(format!("usherd-tests-{}", std::process::id()));
         let path = parent.join(name);
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).expect("unable to create the folder of the test");

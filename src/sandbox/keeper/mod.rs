@@ -18,12 +18,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Exit;
 use crate::sandbox::blueprint::Blueprint;
+use crate::sys::front_calls::drop_capability_bounds;
 use crate::sys::link;
 
 pub(in crate::sandbox) mod build;
 mod devices;
 pub mod known;
 mod minimal;
+mod networks;
 pub mod place;
 mod rest;
 mod scratch;
@@ -110,8 +112,12 @@ fn stand_up(
     common: Option<&build::Common>,
     link: BorrowedFd<'_>,
 ) -> Result<Option<(build::Built, SignalFd)>, Failure> {
-    if !build::separate(blueprint, link)? {
-        return Ok(None);
+    // Who comes from a template is in its namespaces already, and has no bounds to drop.
+    if common.is_none() {
+        if !build::separate(blueprint, link)? {
+            return Ok(None);
+        }
+        let _ = drop_capability_bounds();
     }
     let built = build::furnish(blueprint, common)?;
     // Who is not root needs to look at a process to enter its namespaces.

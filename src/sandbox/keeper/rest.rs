@@ -10,7 +10,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::error::Exit;
-use crate::sys::front_calls::{drop_capabilities, drop_capability_bounds};
+use crate::sys::front_calls::drop_capabilities;
 use crate::sys::process;
 
 /// How often a keeper that is not needed any more looks whether it is alone,
@@ -32,8 +32,6 @@ pub fn give_up(hidden: bool) -> io::Result<SignalFd> {
     mask.thread_block()?;
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
     let children = SignalFd::with_flags(&mask, flags)?;
-    // Without the right to do so there are none to lose.
-    let _ = drop_capability_bounds();
     drop_capabilities()?;
     prctl::set_no_new_privs()?;
     if hidden {

@@ -20,8 +20,8 @@ tests![
 ];
 
 fn secrets_of_the_host_are_not_read() {
-    let stage = Stage::plain();
-    let outside = stage.dir.write("outside", "of the host\n");
+    let (stage, tmp) = (Stage::plain(), Dir::new());
+    let outside = tmp.write("outside", "of the host\n");
     let read = format!("cat {outside}");
     let cases: [Case<'_>; 5] = [
         (
@@ -143,8 +143,8 @@ fn nothing_but_what_is_listed_can_be_written() {
 }
 
 fn there_is_no_way_around_the_root() {
-    let stage = Stage::plain();
-    let outside = stage.dir.write("outside", "of the host\n");
+    let (stage, tmp) = (Stage::plain(), Dir::new());
+    let outside = tmp.write("outside", "of the host\n");
     let attempts = [
         format!("cat /proc/self/root/../../..{outside}"),
         format!("cat /proc/self/cwd/../../..{outside}"),

@@ -72,8 +72,7 @@ impl Stage {
     }
 
     pub fn new(services: &[Service<'_>]) -> Self {
-        let dir = Dir::new();
-        Self::in_folder(dir, services)
+        Self::in_folder(Dir::apart(), services)
     }
 
     pub fn in_folder(dir: Dir, services: &[Service<'_>]) -> Self {

@@ -5,13 +5,14 @@ use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
-use super::{Case, PRESETS, Service, Stage, all_come_to, presets};
+use super::{Case, Instance, PRESETS, Service, Stage, all_come_to, presets};
 use crate::common::*;
 use crate::tests;
 
 tests![
     the_network_of_the_host_is_not_reached,
     a_loopback_of_its_own_reaches_nobody_else,
+    a_network_is_one_instances_at_a_time,
     special_sockets_cannot_be_had,
     the_socket_of_a_connection_is_of_no_other_use,
     sockets_with_a_hidden_path_are_not_reached,
@@ -65,6 +66,51 @@ fn a_loopback_of_its_own_reaches_nobody_else() {
         listening.push(instance);
     }
     drop(listening);
+    stage.end();
+}
+
+/// One in which nothing can be left is used again, whole.
+fn a_network_is_one_instances_at_a_time() {
+    needs_root();
+    let again = Service {
+        name: "again",
+        preset: "strict",
+        refined: "",
+        keys: "",
+    };
+    let never = Service {
+        name: "never",
+        refined: "capabilities = [\"net_bind_service\"]",
+        ..again
+    };
+    let stage = Stage::new(&[again, never]);
+    let instance = |service| {
+        let mut instance = stage.instance(service);
+        let network = instance.gets("link /proc/self/ns/net");
+        (instance, network)
+    };
+    // A name that the one before had too.
+    let takes_the_name =
+        |instance: &mut Instance| assert_eq!(instance.gets("listen @name"), "listening");
+
+    let mut all: Vec<(Instance, String)> = (0..12).map(|_| instance("again")).collect();
+    all.iter_mut()
+        .for_each(|(instance, _)| takes_the_name(instance));
+    let mut known: Vec<String> = all.iter().map(|(_, network)| network.clone()).collect();
+    known.sort();
+    known.dedup();
+    assert_eq!(known.len(), all.len(), "some have the same");
+    drop(all);
+    until("a network that was used before", SOON, || {
+        let (mut instance, network) = instance("again");
+        takes_the_name(&mut instance);
+        known.contains(&network).then_some(())
+    });
+
+    // With a right over the network it is made anew, but the kernel may give its number to others.
+    let (one, mut two) = (instance("never"), instance("never"));
+    assert_ne!(one.1, two.1);
+    takes_the_name(&mut two.0);
     stage.end();
 }
 
