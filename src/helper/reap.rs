@@ -30,6 +30,7 @@ impl Helper {
                 self.front_ended(&reaped, now);
             } else if let Some(mut instance) = self.instances.remove(reaped.pid) {
                 self.instance_ended(&mut instance, &reaped, now);
+                self.sandboxes.let_go(instance.service);
                 self.close_session(&mut instance, now);
                 // What it left in a sandbox of its own would be counted by nobody.
                 instance.end_sandbox();

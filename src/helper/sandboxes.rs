@@ -32,6 +32,9 @@ const FEWEST_READY: usize = 2;
 const MOST_READY: usize = 8;
 /// A request that has waited so often is given up: whatever is built for it is out of date at once.
 pub const MOST_WAITS: u8 = 8;
+/// So long a server that was just started has the CPUs to itself, before what is only for later
+/// ones is built: many have answered by then.
+const HEAD_START: Duration = Duration::from_millis(2);
 /// A service that nobody has asked for as long has its sandboxes taken down.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -56,6 +59,8 @@ struct Home {
     /// So many are to stand ready.
     want: usize,
     last_asked: Instant,
+    /// Until then a server has its head start.
+    held_until: Option<Instant>,
     /// When its last keeper was started.
     last_began: Option<Instant>,
 }
@@ -96,7 +101,7 @@ impl Home {
 
     /// `parked` children wait in sandboxes of their own, and are as good as one that stands.
     fn lacks(&self, parked: usize) -> usize {
-        let spare = match self.per_instance {
+        let spare = match self.per_instance && self.held_until.is_none() {
             true => self.want.saturating_sub(parked),
             false => 0,
         };
@@ -168,6 +173,7 @@ impl Sandboxes {
             waiting: VecDeque::new(),
             want: 0,
             last_asked: now,
+            held_until: None,
             last_began: None,
         });
         if !Rc::ptr_eq(&home.blueprint, blueprint) {
@@ -200,6 +206,17 @@ impl Sandboxes {
     pub fn touch(&mut self, service: ServiceId, now: Instant) {
         if let Some(home) = self.homes.get_mut(&service) {
             home.last_asked = now;
+            if home.per_instance {
+                // The first of several decides: they must not put it off for ever.
+                home.held_until.get_or_insert(now + HEAD_START);
+            }
+        }
+    }
+
+    /// A server has ended.
+    pub fn let_go(&mut self, service: ServiceId) {
+        if let Some(home) = self.homes.get_mut(&service) {
+            home.held_until = None;
         }
     }
 
@@ -436,7 +453,8 @@ impl Sandboxes {
     pub fn next_due(&self) -> Option<Instant> {
         let work = self.work.values().map(|work| work.until);
         let idle = self.homes.values().map(|home| home.last_asked + IDLE);
-        work.chain(idle).min()
+        let held = self.homes.values().filter_map(|home| home.held_until);
+        work.chain(idle).chain(held).min()
     }
 
     /// Takes down what nobody has asked for, and gives up keepers that take too long.
@@ -444,6 +462,9 @@ impl Sandboxes {
         self.homes.retain(|_, home| {
             now < home.last_asked + IDLE || home.at_work > 0 || !home.waiting.is_empty()
         });
+        for home in self.homes.values_mut() {
+            home.held_until.take_if(|until| *until <= now);
+        }
         let late = self.work.iter().filter(|(_, work)| work.until <= now);
         let late: Vec<i32> = late.map(|(number, _)| *number).collect();
         let failed = late.into_iter().filter_map(|number| {

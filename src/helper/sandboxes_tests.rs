@@ -43,6 +43,29 @@ fn a_service_with_many_that_wait_holds_up_no_other() {
 }
 
 #[test]
+fn what_is_for_later_waits_for_the_server_that_just_began() {
+    let now = Instant::now();
+    let mut all = Sandboxes::default();
+    let (blueprint, service) = (Rc::new(Blueprint::default()), ServiceId(1));
+    all.take(service, &blueprint, true, now);
+    assert!(all.to_build(|_| 0).is_some());
+    all.touch(service, now);
+    assert!(all.to_build(|_| 0).is_none());
+    assert_eq!(all.next_due(), Some(now + HEAD_START));
+    all.let_go(service);
+    assert!(all.to_build(|_| 0).is_some(), "it has ended");
+
+    all.touch(service, now);
+    all.touch(service, now + HEAD_START / 2);
+    all.expire(now + HEAD_START);
+    assert!(all.to_build(|_| 0).is_some(), "it lasts");
+
+    all.touch(service, now);
+    all.wait(ask(service));
+    assert!(all.to_build(|_| 0).is_some(), "somebody waits");
+}
+
+#[test]
 fn a_template_that_hangs_is_killed() {
     let now = Instant::now();
     let mut all = Sandboxes::default();

@@ -65,6 +65,19 @@ pub fn lengthen_slice() -> Result<bool, Errno> {
     Ok(true)
 }
 
+/// From now on this process and its children take no CPU from anybody by waking up, but run when
+/// one is free or it is their turn (SCHED_BATCH, sched(7)); their share stays the same. Under
+/// another policy than the ordinary one nothing is done and `false` returned.
+pub fn make_way() -> Result<bool, Errno> {
+    let mut attributes = attributes()?;
+    if !is_ordinary(&attributes) {
+        return Ok(false);
+    }
+    attributes.sched_policy = libc::SCHED_BATCH.unsigned_abs();
+    set(&attributes)?;
+    Ok(true)
+}
+
 /// A slice for a while.
 #[derive(Debug)]
 pub struct BriefSlice(Option<libc::sched_attr>);

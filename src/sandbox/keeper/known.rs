@@ -79,11 +79,13 @@ struct Folder {
     seen: Cell<Option<Seen>>,
 }
 
+/// Of a directory: device, inode, and the time of the last change.
+type State = (u64, u64, (i64, i64));
+
 /// A directory, or the lack of one, when all its files were the same.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
-    /// Device, inode, and the time of the last change.
-    state: Option<(u64, u64, (i64, i64))>,
+    state: Option<State>,
     since: Instant,
     /// So long the same that whatever happens next gives it another time.
     vouches: bool,
@@ -136,7 +138,8 @@ impl Folder {
         let same = self.files.iter().all(KnownFile::is_same);
         let since = before.map_or(now, |seen| seen.since);
         // Where there is no directory there is no file.
-        let vouches = state.is_none() || now >= since + GRAIN && tells_changes(&self.path);
+        let vouches = state.is_none()
+            || (now >= since + GRAIN || state.is_some_and(is_old)) && tells_changes(&self.path);
         let seen = Seen {
             state,
             since,
@@ -145,6 +148,18 @@ impl Folder {
         self.seen.set(same.then_some(seen));
         same
     }
+}
+
+/// Whether the last change was so long ago that the next one has another time. Where the clock
+/// has been set back it is yet to come, and nothing is known.
+fn is_old((_, _, (seconds, nanoseconds)): State) -> bool {
+    let nanoseconds = u32::try_from(nanoseconds).unwrap_or(0);
+    let since_epoch = u64::try_from(seconds).map(|seconds| Duration::new(seconds, nanoseconds));
+    let changed = since_epoch
+        .ok()
+        .and_then(|since| UNIX_EPOCH.checked_add(since));
+    let age = changed.and_then(|changed| SystemTime::now().duration_since(changed).ok());
+    age.is_some_and(|age| age >= GRAIN)
 }
 
 /// Whether a directory has another time of change when a name in it comes, goes or is replaced. Who
@@ -234,6 +249,11 @@ mod tests {
         };
 
         let absent_too = known(&["shadow", "docker.sock", "no-such-folder/socket"]);
+        let old = Known::new(vec![KnownFile::at(Path::new("/usr/no-such-file")).unwrap()]);
+        if tells_changes(Path::new("/usr")) {
+            assert!(old.are_same(begin));
+            assert!(is_trusted(&old), "nothing has changed for long");
+        }
         assert!(absent_too.are_same(begin));
         assert!(!is_trusted(&absent_too), "too fresh");
         assert!(absent_too.are_same(begin + GRAIN));

@@ -15,10 +15,12 @@ use super::{Failure, Report, build, keep, report, rest, to};
 use crate::error::Exit;
 use crate::sandbox::blueprint::Blueprint;
 use crate::sys::front_calls::drop_capability_bounds;
-use crate::sys::{link, process};
+use crate::sys::{link, process, schedule};
 
 pub fn serve(blueprint: &Blueprint, link: OwnedFd) -> Exit {
     let _ = nix::sys::prctl::set_name(c"usherd-template");
+    // What is ordered now is for a later request: the server of this one goes first.
+    let _ = schedule::make_way();
     let mut stock = lay_in(blueprint);
     loop {
         rest::wait_for(link.as_fd());
