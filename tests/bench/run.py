@@ -417,9 +417,12 @@ def main():
             for c in contestants:
                 c.stop()
         if usherd and a.only in (None, "isolation"):
-            kinds = [Floor, Usherd, Standard, Strict] + ([Bwrap] if os.path.exists(Bwrap.program) else [])
-            if Bwrap not in kinds:
-                print("skipped: bwrap (not installed)")
+            kinds = [Floor, Usherd, Standard, Strict]
+            for kind, program in ((Bwrap, Bwrap.program), (Xinetd, Xinetd.binary)):
+                if os.path.exists(program) and (ROOT or kind is Bwrap):
+                    kinds.append(kind)
+                else:
+                    print("skipped: %s (not installed, or not for this user)" % kind.name)
             those = [kind(folder, PORTS + 8000 + 100 * n) for n, kind in enumerate(kinds)]
             contestants += those
             for c in those:
