@@ -151,7 +151,8 @@ impl Folder {
 }
 
 /// Whether the last change was so long ago that the next one has another time. Where the clock
-/// has been set back it is yet to come, and nothing is known.
+/// has been set back since, it is yet to come, and nothing is known; where it has been set
+/// forward, the next change is still at another time.
 fn is_old((_, _, (seconds, nanoseconds)): State) -> bool {
     let nanoseconds = u32::try_from(nanoseconds).unwrap_or(0);
     let since_epoch = u64::try_from(seconds).map(|seconds| Duration::new(seconds, nanoseconds));
