@@ -89,14 +89,14 @@ pub fn run(link: OwnedFd) -> Exit {
     }
 }
 
-/// Builds one sandbox and stays in it.
-fn keep(blueprint: &Blueprint, common: Option<&build::Common>, link: &OwnedFd) -> Exit {
-    match stand_up(blueprint, common, link.as_fd()) {
+/// Builds one sandbox and stays in it, with nothing but the link.
+fn keep(blueprint: &Blueprint, common: Option<build::Common>, link: &OwnedFd) -> Exit {
+    match stand_up(blueprint, common.as_ref(), link.as_fd()) {
         Ok(None) => Exit::Ok,
         Ok(Some((built, children))) => {
             let fds: Vec<BorrowedFd<'_>> = built.descriptors().collect();
             report(link.as_fd(), &built.ready(), &fds);
-            drop(built);
+            drop((built, common));
             rest::rest(link.as_fd(), &children)
         }
         Err(failure) => {

@@ -22,7 +22,7 @@ pub fn serve(blueprint: &Blueprint, link: OwnedFd) -> Exit {
     // What is ordered now is for a later request: the server of this one goes first.
     let _ = schedule::make_way();
     let mut stock = lay_in(blueprint);
-    loop {
+    let (common, theirs) = loop {
         rest::wait_for(link.as_fd());
         let mut buffer = [0; 16];
         let Ok(packet) = link::receive(link.as_fd(), &mut buffer) else {
@@ -32,24 +32,23 @@ pub fn serve(blueprint: &Blueprint, link: OwnedFd) -> Exit {
             // The helper has closed its end.
             return Exit::Ok;
         };
-        let (common, networks) = match &mut stock {
-            Ok((common, networks)) => (&*common, networks),
+        let (common, mut networks) = match stock {
+            Ok(stock) => stock,
             Err(failure) => {
-                report(theirs.as_fd(), &Report::Failed(failure.clone()), &[]);
+                report(theirs.as_fd(), &Report::Failed(failure), &[]);
                 // What is wrong may be put right until the next request.
                 return Exit::System;
             }
         };
-        match make_keeper(blueprint, networks) {
-            Ok(None) => {
-                drop(link);
-                *networks = None;
-                return keep(blueprint, Some(common), &theirs);
-            }
+        match make_keeper(blueprint, &mut networks) {
+            Ok(None) => break (common, theirs),
             Ok(Some(keeper)) => report(theirs.as_fd(), &Report::Born(keeper), &[]),
             Err(failure) => report(theirs.as_fd(), &Report::Failed(failure), &[]),
         }
-    }
+        stock = Ok((common, networks));
+    };
+    drop(link);
+    keep(blueprint, Some(common), &theirs)
 }
 
 /// What all keepers share, and what they have one after the other.
