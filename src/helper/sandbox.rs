@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Instant;
 
+use nix::sched::CloneFlags;
+
 use crate::helper::handover::state::{Bag, Descriptors as Handed, SandboxState};
 use crate::helper::reserve;
 use crate::sandbox::blueprint::Blueprint;
@@ -128,15 +130,9 @@ impl Announced {
     }
 }
 
+/// All that it has of its own.
 fn namespaces(of: &Blueprint) -> i32 {
-    let wanted = [
-        (of.pid_namespace, libc::CLONE_NEWPID),
-        (of.ipc_namespace, libc::CLONE_NEWIPC),
-        (of.uts_namespace.is_some(), libc::CLONE_NEWUTS),
-        (of.network.is_some(), libc::CLONE_NEWNET),
-        (of.tree.is_some(), libc::CLONE_NEWNS),
-        (of.own_user.is_some(), libc::CLONE_NEWUSER),
-    ];
-    let chosen = wanted.iter().filter(|(wanted, _)| *wanted);
-    chosen.fold(0, |all, (_, flag)| all | flag)
+    let mut all = of.namespaces();
+    all.set(CloneFlags::CLONE_NEWUSER, of.own_user.is_some());
+    all.bits()
 }

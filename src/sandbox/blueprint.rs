@@ -7,6 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
+use nix::sched::CloneFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::table::Exec;
@@ -229,11 +230,19 @@ impl Blueprint {
 
     #[must_use]
     pub fn has_namespaces(&self) -> bool {
-        self.pid_namespace
-            || self.ipc_namespace
-            || self.uts_namespace.is_some()
-            || self.network.is_some()
-            || self.tree.is_some()
+        !self.namespaces().is_empty()
+    }
+
+    /// Which ones a keeper makes, beside that of users.
+    #[must_use]
+    pub fn namespaces(&self) -> CloneFlags {
+        let mut flags = CloneFlags::empty();
+        flags.set(CloneFlags::CLONE_NEWPID, self.pid_namespace);
+        flags.set(CloneFlags::CLONE_NEWIPC, self.ipc_namespace);
+        flags.set(CloneFlags::CLONE_NEWUTS, self.uts_namespace.is_some());
+        flags.set(CloneFlags::CLONE_NEWNET, self.network.is_some());
+        flags.set(CloneFlags::CLONE_NEWNS, self.tree.is_some());
+        flags
     }
 }
 

@@ -1,28 +1,12 @@
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::expect_used, reason = "tests")]
 
 use super::*;
-use crate::table::{Host, Serve, Source, load};
+use crate::sandbox::sample::exec;
 
 /// Of `cat` with these keys, on a host that has all.
 fn blueprint(keys: &str) -> Blueprint {
-    let text =
-        format!("[service.a]\nlisten = \"tcp:127.0.0.1:7007\"\nexec = [\"/bin/cat\"]\n{keys}\n");
-    let source = Source::Text {
-        name: "t",
-        text: &text,
-    };
-    let host = Host {
-        root: true,
-        ..Host::probe()
-    };
-    let loaded = load(source, &host).unwrap_or_else(|complaints| panic!("{complaints}"));
-    match loaded.table.services.into_iter().next().unwrap().serve {
-        Serve::Exec(exec) => {
-            let around = Surroundings::default();
-            Blueprint::of(&exec, &around, None, |_| true).unwrap()
-        }
-        other => panic!("{other:?}"),
-    }
+    let around = Surroundings::default();
+    Blueprint::of(&exec(keys), &around, None, |_| true).expect("there is something to build")
 }
 
 #[test]

@@ -15,7 +15,7 @@
 //!    ([`calls`]), and what is blocked or degraded.
 //! 2. With the first request: a [`keeper`] builds the namespaces and the tree of
 //!    files, gives up all rights, and stays in it. With `"strict"` a template makes
-//!    one for each instance.
+//!    one for each instance, which may get the network of one that has ended.
 //! 3. For each instance: a [`cgroup`], and a child that takes the [`steps`] in
 //!    order, up to where it needs its request. It may wait there, parked.
 //! 4. Read back: [`effective`] asks /proc, [`report`] compares, [`exposure`] scores.
@@ -47,6 +47,8 @@ pub mod launch;
 pub mod plan;
 pub mod probe;
 pub mod report;
+#[cfg(test)]
+mod sample;
 pub mod session;
 pub mod single;
 pub mod steps;

@@ -1,27 +1,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
+use crate::sandbox::sample::exec;
 use crate::table::isolation::{Isolation, Network, Preset};
-use crate::table::{Host, Source, load};
-
-/// `cat` with more lines of table.
-fn exec(more: &str) -> Box<Exec> {
-    let text =
-        format!("[service.a]\nlisten = \"tcp:127.0.0.1:7007\"\nexec = [\"/bin/cat\"]\n{more}\n");
-    let source = Source::Text {
-        name: "t",
-        text: &text,
-    };
-    let host = Host {
-        root: true,
-        ..Host::probe()
-    };
-    let loaded = load(source, &host).unwrap_or_else(|complaints| panic!("{complaints}"));
-    match loaded.table.services.into_iter().next().unwrap().serve {
-        Serve::Exec(exec) => exec,
-        other => panic!("{other:?}"),
-    }
-}
 
 fn score(exec: &Exec) -> u32 {
     Exposure::of_exec(exec, |_| false).score().0

@@ -67,18 +67,7 @@ pub fn make_namespaces(blueprint: &Blueprint) -> Result<(), Failure> {
     if let Some((uid, gid)) = blueprint.own_user {
         enter_user_namespace(uid, gid)?;
     }
-    to("make namespaces", unshare(namespaces(blueprint)))
-}
-
-/// Which ones it makes, beside that of users.
-pub fn namespaces(blueprint: &Blueprint) -> CloneFlags {
-    let mut flags = CloneFlags::empty();
-    flags.set(CloneFlags::CLONE_NEWPID, blueprint.pid_namespace);
-    flags.set(CloneFlags::CLONE_NEWIPC, blueprint.ipc_namespace);
-    flags.set(CloneFlags::CLONE_NEWUTS, blueprint.uts_namespace.is_some());
-    flags.set(CloneFlags::CLONE_NEWNET, blueprint.network.is_some());
-    flags.set(CloneFlags::CLONE_NEWNS, blueprint.tree.is_some());
-    flags
+    to("make namespaces", unshare(blueprint.namespaces()))
 }
 
 /// Fills them. `common`: there is a tree already, which lacks what is our own.

@@ -117,6 +117,7 @@ fn stand_up(
         if !build::separate(blueprint, link)? {
             return Ok(None);
         }
+        // Without the right to do so there are none to lose.
         let _ = drop_capability_bounds();
     }
     let built = build::furnish(blueprint, common)?;

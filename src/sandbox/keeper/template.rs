@@ -65,7 +65,7 @@ fn make_keeper(
     blueprint: &Blueprint,
     networks: &mut Option<Networks>,
 ) -> Result<Option<i32>, Failure> {
-    let mut namespaces = build::namespaces(blueprint);
+    let mut namespaces = blueprint.namespaces();
     let network = networks.as_mut().map(Networks::enter).transpose()?;
     namespaces.set(
         CloneFlags::CLONE_NEWNET,
