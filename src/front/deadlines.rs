@@ -24,8 +24,8 @@ pub enum Timer {
     Service(ServiceId),
     /// A conversation in this slot.
     Talk(usize),
-    /// The stderr pipe in this slot.
-    Pipe(usize),
+    /// A line in the stderr of its servers has no end yet, or lines were dropped.
+    Pipe(ServiceId),
     /// The next connection whose service is not known.
     Pending,
     /// Callers of the status socket that say nothing.

@@ -55,7 +55,7 @@ pub struct Front {
     pub(super) instances: Instances,
     pub(super) slots: BTreeMap<SlotKey, Slot>,
     pub(super) talks: Slots<Talk>,
-    pub(super) pipes: Slots<Pipe>,
+    pub(super) pipes: BTreeMap<ServiceId, Pipe>,
     pub(super) pending: pending::Table,
     pub(super) pending_alarm: Alarm,
     pub(super) held: pending::Queues,
@@ -120,7 +120,7 @@ impl Front {
             instances: Instances::default(),
             slots: BTreeMap::new(),
             talks: Slots::default(),
-            pipes: Slots::default(),
+            pipes: BTreeMap::new(),
             pending: pending::Table::default(),
             pending_alarm: Alarm::default(),
             held: pending::Queues::default(),
@@ -223,7 +223,6 @@ impl Front {
 
     fn turn(&mut self, events: &Events, now: Instant) {
         self.talks.turn_over();
-        self.pipes.turn_over();
         self.pending.turn_over();
         self.status.turn_over();
         if events
@@ -303,7 +302,7 @@ impl Front {
             Source::Helper => {} // read at the top of the turn, flushed at its end
             Source::Listener(id) => self.listener_ready(id, now),
             Source::Talk(slot, side) => self.talk_ready(slot, side, now),
-            Source::Pipe(slot) => self.pipe_ready(slot, now),
+            Source::Pipe(service) => self.pipe_ready(service, now),
             Source::StatusSocket => self.status_ready(now),
             Source::Caller(place) => self.caller_ready(place, now),
             Source::Pending(_) => {} // needs more of the event than this
@@ -385,7 +384,7 @@ impl Front {
                 Timer::Refusals => self.tell_refusals(),
                 Timer::Service(id) => self.service_due(id, now),
                 Timer::Talk(slot) => self.talk_due(slot, now),
-                Timer::Pipe(slot) => self.pipe_due(slot, now),
+                Timer::Pipe(service) => self.pipe_due(service, now),
                 Timer::Pending => self.pending_due(now),
                 Timer::Callers => self.sweep_due(now),
                 Timer::Retire => {} // looked at in each turn

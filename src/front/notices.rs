@@ -215,6 +215,8 @@ impl Front {
             return;
         };
         let work = ended.work;
+        // What it said last comes before its end.
+        self.read_pipe(work.service, now);
         self.count_exited(work.service, ended.failed, outcome);
         if ended.failed {
             return self.end_failed(work, now);

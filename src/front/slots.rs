@@ -6,7 +6,7 @@
 
 use mio::Token;
 
-use crate::ids::ListenerId;
+use crate::ids::{ListenerId, ServiceId};
 
 /// So many places are kept for the next ones.
 const KEPT: usize = 256;
@@ -86,7 +86,9 @@ pub enum Source {
     Listener(ListenerId),
     /// A conversation, and which of its two descriptors.
     Talk(usize, usize),
-    Pipe(usize),
+    /// The stderr of a service's servers. A new pipe may take the place of an old one:
+    /// an event of the old one is but one look too many.
+    Pipe(ServiceId),
     /// A connection whose service is not known yet.
     Pending(usize),
     /// Where callers of the status socket arrive.
@@ -100,7 +102,7 @@ impl From<Source> for Token {
             Source::Helper => 0,
             Source::Listener(id) => (id.0 as usize) << 3 | 1,
             Source::Talk(slot, side) => (slot << 1 | side & 1) << 3 | 2,
-            Source::Pipe(slot) => slot << 3 | 3,
+            Source::Pipe(id) => (id.0 as usize) << 3 | 3,
             Source::Pending(slot) => slot << 3 | 4,
             Source::StatusSocket => 5,
             Source::Caller(slot) => slot << 3 | 6,
@@ -113,14 +115,19 @@ impl From<Token> for Source {
         let rest = token >> 3;
         match token & 7 {
             0 => Source::Helper,
-            1 => Source::Listener(ListenerId(u32::try_from(rest).unwrap_or(u32::MAX))),
+            1 => Source::Listener(ListenerId(number(rest))),
             2 => Source::Talk(rest >> 1, rest & 1),
-            3 => Source::Pipe(rest),
+            3 => Source::Pipe(ServiceId(number(rest))),
             4 => Source::Pending(rest),
             5 => Source::StatusSocket,
             _ => Source::Caller(rest),
         }
     }
+}
+
+/// The number of an id in a token that was made of it.
+fn number(rest: usize) -> u32 {
+    u32::try_from(rest).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -135,7 +142,7 @@ mod tests {
             Source::Listener(ListenerId(77_777)),
             Source::Talk(0, 0),
             Source::Talk(5, 1),
-            Source::Pipe(9),
+            Source::Pipe(ServiceId(9)),
             Source::Pending(65_537),
             Source::StatusSocket,
             Source::Caller(3),

@@ -30,7 +30,6 @@ const READS_PER_TURN: usize = 4;
 
 #[derive(Debug)]
 pub struct Pipe {
-    service: ServiceId,
     reader: OwnedFd,
     lines: Lines,
     alarm: Alarm,
@@ -136,96 +135,106 @@ fn escape(line: &[u8]) -> String {
 
 impl Front {
     pub(super) fn take_pipe(&mut self, service: ServiceId, reader: OwnedFd, now: Instant) {
-        let old = self.pipes.iter().find(|(_, pipe)| pipe.service == service);
-        if let Some(slot) = old.map(|(slot, _)| slot) {
-            self.close_pipe(slot, now);
-        }
+        self.close_pipe(service, now);
         if let Err(err) = fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)) {
             return log::error!("unable to ready a stderr pipe: {err}");
         }
         let raw = reader.as_raw_fd();
-        let slot = self.pipes.insert(Pipe {
-            service,
-            reader,
-            lines: Lines::default(),
-            alarm: Alarm::default(),
-        });
-        let token = Source::Pipe(slot).into();
+        let token = Source::Pipe(service).into();
         let done = self
             .registry
             .register(&mut SourceFd(&raw), token, Interest::READABLE);
         if let Err(err) = done {
-            log::error!("unable to poll a stderr pipe: {err}");
-            self.pipes.remove(slot);
+            return log::error!("unable to poll a stderr pipe: {err}");
+        }
+        let pipe = Pipe {
+            reader,
+            lines: Lines::default(),
+            alarm: Alarm::default(),
+        };
+        self.pipes.insert(service, pipe);
+    }
+
+    pub(super) fn pipe_ready(&mut self, service: ServiceId, now: Instant) {
+        if self.read_pipe(service, now) {
+            self.postponed.push_back(Source::Pipe(service));
         }
     }
 
-    pub(super) fn pipe_ready(&mut self, slot: usize, now: Instant) {
+    /// Tells what is there by now; true if a turn's share was not all of it.
+    pub(super) fn read_pipe(&mut self, service: ServiceId, now: Instant) -> bool {
         for _ in 0..READS_PER_TURN {
-            let Some(pipe) = self.pipes.get_mut(slot) else {
-                return;
+            let Some(pipe) = self.pipes.get_mut(&service) else {
+                return false;
             };
             match nix::unistd::read(&pipe.reader, &mut self.scratch).map_err(io::Error::from) {
-                Ok(0) => return self.close_pipe(slot, now),
+                Ok(0) => {
+                    self.close_pipe(service, now);
+                    return false;
+                }
                 Ok(count) => {
-                    let name = self.services.get(pipe.service).map_or("", |s| &s.name);
-                    let bytes = &self.scratch[..count];
-                    let (events, id) = (&mut self.events, pipe.service);
+                    let name = self.services.get(service).map_or("", |s| &s.name);
+                    let (bytes, events) = (&self.scratch[..count], &mut self.events);
                     pipe.lines
-                        .feed(bytes, now, &mut |line| tell(events, id, name, line));
+                        .feed(bytes, now, &mut |line| tell(events, service, name, line));
                 }
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => {
-                    return self.set_pipe_alarm(slot);
+                    self.set_pipe_alarm(service);
+                    return false;
                 }
                 Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return self.close_pipe(slot, now),
+                Err(_) => {
+                    self.close_pipe(service, now);
+                    return false;
+                }
             }
         }
-        self.set_pipe_alarm(slot);
-        self.postponed.push_back(Source::Pipe(slot));
+        self.set_pipe_alarm(service);
+        true
     }
 
-    fn set_pipe_alarm(&mut self, slot: usize) {
-        if let Some(pipe) = self.pipes.get_mut(slot)
+    fn set_pipe_alarm(&mut self, service: ServiceId) {
+        if let Some(pipe) = self.pipes.get_mut(&service)
             && let Some(at) = pipe.lines.next()
         {
-            pipe.alarm.set(at, Timer::Pipe(slot), &mut self.deadlines);
+            pipe.alarm
+                .set(at, Timer::Pipe(service), &mut self.deadlines);
         }
     }
 
-    pub(super) fn pipe_due(&mut self, slot: usize, now: Instant) {
-        let Some(pipe) = self.pipes.get_mut(slot) else {
+    pub(super) fn pipe_due(&mut self, service: ServiceId, now: Instant) {
+        let Some(pipe) = self.pipes.get_mut(&service) else {
             return;
         };
         if pipe.alarm.rings(now) {
-            let name = self.services.get(pipe.service).map_or("", |s| &s.name);
-            let (events, id) = (&mut self.events, pipe.service);
+            let name = self.services.get(service).map_or("", |s| &s.name);
+            let events = &mut self.events;
             pipe.lines
-                .due(now, &mut |line| tell(events, id, name, line));
-            self.set_pipe_alarm(slot);
+                .due(now, &mut |line| tell(events, service, name, line));
+            self.set_pipe_alarm(service);
         }
     }
 
-    fn close_pipe(&mut self, slot: usize, now: Instant) {
-        let Some(mut pipe) = self.pipes.remove(slot) else {
+    fn close_pipe(&mut self, service: ServiceId, now: Instant) {
+        let Some(mut pipe) = self.pipes.remove(&service) else {
             return;
         };
         let _ = self
             .registry
             .deregister(&mut SourceFd(&pipe.reader.as_raw_fd()));
-        let name = self.services.get(pipe.service).map_or("", |s| &s.name);
-        let (events, id) = (&mut self.events, pipe.service);
+        let name = self.services.get(service).map_or("", |s| &s.name);
+        let events = &mut self.events;
         pipe.lines
-            .flush(now, &mut |line| tell(events, id, name, line));
+            .flush(now, &mut |line| tell(events, service, name, line));
     }
 
     /// Tells what is left, before the front ends.
     pub(super) fn flush_pipes(&mut self) {
         let now = Instant::now();
-        let slots: Vec<usize> = self.pipes.iter().map(|(slot, _)| slot).collect();
-        for slot in slots {
-            self.pipe_ready(slot, now);
-            self.close_pipe(slot, now);
+        let services: Vec<ServiceId> = self.pipes.keys().copied().collect();
+        for service in services {
+            self.read_pipe(service, now);
+            self.close_pipe(service, now);
         }
     }
 }

@@ -521,6 +521,11 @@ fn events_are_told_as_they_happen() {
         assert!(more && reply.lost == 0);
         seen.extend(reply.events);
     }
+    assert_eq!(
+        seen[2].kind,
+        EventKind::Exited,
+        "what it said comes before its end"
+    );
     seen.sort_by_key(|event| event.kind);
     let kinds: Vec<EventKind> = seen.iter().map(|event| event.kind).collect();
     assert_eq!(
