@@ -19,6 +19,7 @@ pub mod steal;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -138,12 +139,10 @@ impl Dir {
     /// Writes a program: a script whose first line names its interpreter.
     pub fn script(&self, name: &str, content: &str) -> String {
         assert!(content.starts_with("#!"), "a script begins with #!");
-        // Made under another name and renamed: a descriptor still open for
-        // writing in another thread's child would make exec say ETXTBSY.
         let draft = self.write(&format!("{name}.draft"), content);
-        set_mode(Path::new(&draft), 0o755);
         let path = self.file(name);
-        fs::rename(draft, &path).expect("unable to rename a script of the test");
+        copy_program(draft.as_ref(), path.as_ref());
+        fs::remove_file(draft).expect("unable to remove a draft of the test");
         path
     }
 
@@ -172,6 +171,16 @@ impl Drop for Dir {
 
 pub fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("unable to set a mode");
+}
+
+/// Copies a program, for all to run. A process of its own writes it: what this one has
+/// open for writing, the children of other threads have too until they exec, and
+/// execve(2) of it says ETXTBSY meanwhile.
+pub fn copy_program(from: &Path, to: &Path) {
+    let mut install = Command::new("install");
+    let status = install.args(["-m", "755"]).arg(from).arg(to).status();
+    let status = status.expect("unable to run install(1)");
+    assert!(status.success(), "unable to copy {}", from.display());
 }
 
 /// A port that is free for TCP and UDP, on IPv4 and IPv6, below the ports the

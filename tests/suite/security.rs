@@ -1,6 +1,5 @@
 //! What can be seen of isolation: `doctor`, scores, and what a running server is really in.
 
-use std::fs;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
@@ -83,7 +82,7 @@ fn doctor_is_for_ordinary_users_too() {
     let dir = Dir::new();
     // Where an ordinary user finds it.
     let program = format!("{}/usherd", dir.open_folder("bin"));
-    fs::copy(USHERD, &program).unwrap();
+    copy_program(USHERD.as_ref(), program.as_ref());
     let mut command = Command::new(needs("setpriv", "util-linux"));
     command
         .args(["--reuid=65534", "--regid=65534", "--clear-groups", &program])

@@ -103,13 +103,14 @@ fn client(port: u16, number: u32) -> String {
 /// A copy of the binary under test, in the place of which another may come.
 pub fn own_program(dir: &Dir) -> String {
     let path = dir.file("usherd");
-    fs::copy(daemon::USHERD, &path).unwrap();
+    copy_program(daemon::USHERD.as_ref(), path.as_ref());
     path
 }
 
 /// Another file in its place, as a package manager does it.
 fn install(dir: &Dir, program: &str, content: &[u8], mode: u32) {
-    let new = dir.write("usherd.new", content);
+    let (draft, new) = (dir.write("usherd.draft", content), dir.file("usherd.new"));
+    copy_program(draft.as_ref(), new.as_ref());
     set_mode(new.as_ref(), mode);
     fs::rename(new, program).unwrap();
 }

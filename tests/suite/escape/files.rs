@@ -180,7 +180,7 @@ fn programs_with_the_set_uid_bit_give_nothing() {
     needs_root();
     let dir = Dir::new();
     let program = dir.file("set-uid");
-    fs::copy("/usr/bin/id", &program).unwrap();
+    copy_program("/usr/bin/id".as_ref(), program.as_ref());
     fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
     let refined = format!("visible = [\"{}\", \"{program}\"]", dir.file("attacker"));
     let stage = Stage::in_folder(dir, &presets(&refined, ""));

@@ -146,7 +146,7 @@ fn program(dir: &Dir) -> String {
     let path = dir.file(PROGRAM);
     let own = std::env::current_exe().unwrap();
     if std::fs::hard_link(&own, &path).is_err() {
-        std::fs::copy(&own, &path).unwrap();
+        copy_program(&own, path.as_ref());
     }
     path
 }

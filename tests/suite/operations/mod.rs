@@ -77,8 +77,7 @@ pub fn asking(dir: &Dir, name: &str, port: u16, isolation: &str, keys: &str) -> 
 pub fn program(dir: &Dir) -> String {
     let to = dir.path().join("asker");
     if !to.exists() {
-        std::fs::copy(std::env::current_exe().unwrap(), &to).unwrap();
-        set_mode(&to, 0o755);
+        copy_program(&std::env::current_exe().unwrap(), &to);
         set_mode(dir.path(), 0o755);
     }
     to.display().to_string()

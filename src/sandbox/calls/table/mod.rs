@@ -5,6 +5,9 @@
 //! differ where systemd puts a call into several groups or into none.
 #![forbid(unsafe_code)]
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 mod files;
 mod processes;
 mod restricted;
@@ -122,7 +125,12 @@ pub fn calls() -> impl Iterator<Item = (&'static Group, &'static Call)> {
 /// A call by its name.
 #[must_use]
 pub fn find(name: &str) -> Option<(&'static Group, &'static Call)> {
-    calls().find(|(_, call)| call.name == name)
+    type Found = (&'static Group, &'static Call);
+    static BY_NAME: LazyLock<HashMap<&str, Found>> = LazyLock::new(|| {
+        let named = calls().map(|found @ (_, call)| (call.name, found));
+        named.collect()
+    });
+    BY_NAME.get(name).copied()
 }
 
 /// Whether `name` is a call, or a group with its `@`.
