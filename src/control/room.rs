@@ -38,6 +38,8 @@ pub struct Standing {
     pub sees: Option<Sees>,
     /// A call of it is being answered.
     pub waits: bool,
+    /// It has asked something. Who has just come may be about to.
+    pub asked: bool,
     /// When bytes last moved.
     pub moved: Instant,
 }
@@ -71,8 +73,9 @@ pub fn who_goes(
         .iter()
         .filter(|caller| !has_its_share || caller.uid == uid);
     let goes = theirs.max_by_key(|caller| {
-        // A call that is being answered is worth more than one that may never come.
-        let idle = (!caller.waits, std::cmp::Reverse(caller.moved));
+        // A call that is being answered is worth more than one that may never come, and
+        // the first one of somebody more than a further one.
+        let idle = (!caller.waits, caller.asked, std::cmp::Reverse(caller.moved));
         (rank(caller.sees), share(caller.uid), idle)
     });
     goes.map(|caller| caller.place)
@@ -107,6 +110,7 @@ mod tests {
             uid,
             sees,
             waits: false,
+            asked: true,
             moved: Instant::now(),
         }
     }
@@ -137,6 +141,11 @@ mod tests {
         assert_eq!(goes(&own, 7), soonest.map(|c| c.place));
         assert_eq!(goes(&own, 8), None);
         assert_eq!(goes(&own[1..], 7), None);
+        // Its call is on the way, even where it came before the others had their answers.
+        if let Some(new) = soonest.map(|c| c.place) {
+            own[new].asked = false;
+            assert!(goes(&own, 7).is_some_and(|place| place != new && place != 6));
+        }
     }
 
     #[test]

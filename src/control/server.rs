@@ -68,10 +68,19 @@ struct Caller<T> {
     waits: Option<Waiting<T>>,
     /// Only what it has been told is still to be sent.
     leaving: bool,
-    /// Nobody has looked yet whether it says something.
-    unheard: bool,
+    heard: Heard,
     /// It was not accepted but brought: it takes nobody's room and may rest as long as it likes.
     brought: bool,
+}
+
+/// Whether a caller has said anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    /// Nobody has looked yet.
+    Unknown,
+    /// No whole call so far.
+    Nothing,
+    ACall,
 }
 
 #[derive(Debug)]
@@ -287,10 +296,13 @@ impl<T> Server<T> {
                 // Whoever leaves is noticed, and nothing else it says is listened to.
                 return caller.connection.check_for_end(now).map(|()| false);
             }
-            caller.unheard = false;
             let Some(message) = caller.connection.next_call(now)? else {
+                if caller.heard == Heard::Unknown {
+                    caller.heard = Heard::Nothing;
+                }
                 return Ok(false);
             };
+            caller.heard = Heard::ACall;
             if who.sees == Sees::Nothing {
                 // What it asks for makes no difference, so it is not parsed.
                 self.denied += 1;

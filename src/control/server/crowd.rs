@@ -9,7 +9,7 @@ use std::time::Instant;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
-use super::{ACCEPTS_PER_TURN, Caller, HALFWAY, IDLE, RETRY, SWEEP, Server};
+use super::{ACCEPTS_PER_TURN, Caller, HALFWAY, Heard, IDLE, RETRY, SWEEP, Server};
 use crate::control::caller::Who;
 use crate::control::connection::Connection;
 use crate::control::room::{self, Standing};
@@ -55,7 +55,7 @@ impl<T> Server<T> {
                 who: None,
                 waits: None,
                 leaving: false,
-                unheard: true,
+                heard: Heard::Unknown,
                 brought: false,
             });
             self.count += 1;
@@ -93,7 +93,7 @@ impl<T> Server<T> {
             who: Some(who),
             waits: None,
             leaving: false,
-            unheard: false,
+            heard: Heard::Unknown,
             brought: true,
         });
         self.serial = self.serial.wrapping_add(1);
@@ -140,7 +140,9 @@ impl<T> Server<T> {
     fn make_room(&mut self, uid: u32, registry: &Registry) -> bool {
         let accepted = || self.callers.iter().filter(|(_, caller)| !caller.brought);
         let apart = self.interface.waiting;
-        let waits = |caller: &Caller<T>| apart > 0 && (caller.waits.is_some() || caller.unheard);
+        let waits = |caller: &Caller<T>| {
+            apart > 0 && (caller.waits.is_some() || caller.heard == Heard::Unknown)
+        };
         let (mut waiting, mut of_his) = (0, 0);
         for (_, caller) in accepted().filter(|(_, caller)| waits(caller)) {
             waiting += 1;
@@ -155,6 +157,7 @@ impl<T> Server<T> {
             uid: caller.uid,
             sees: caller.who.map(|who| who.sees),
             waits: caller.waits.is_some(),
+            asked: caller.heard == Heard::ACall,
             moved: caller.connection.moved,
         });
         let count = self.count - waiting;

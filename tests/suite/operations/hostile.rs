@@ -1,10 +1,12 @@
 //! Callers who mean harm: what they say is refused, and nobody else notices.
 
 use std::io::{IoSlice, Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
 
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::sys::signal::Signal;
+use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg};
 use serde_json::{Value, json};
 
 use super::runtime::catalogue;
@@ -29,6 +31,7 @@ tests![
     a_server_whose_service_is_gone_is_no_operator,
     rights_of_usherd_are_not_given_away_by_group,
     nobody_but_its_process_speaks_for_an_operation,
+    whoever_has_a_number_by_now_is_not_who_called,
 ];
 
 const PROBE: &str = r#"
@@ -48,6 +51,9 @@ address = { type = "prefix", optional = true, description = "An address" }
 span = { type = "duration", max = "1h", optional = true, description = "A duration" }
 room = { type = "size", max = "1M", optional = true, description = "A size" }
 "#;
+
+/// A call that is right.
+const WELL: &[u8] = b"{\"method\":\"org.usherd.Admin.Run\",\"parameters\":{\"operation\":\"test.all\",\"parameters\":{\"text\":\"well\"}}}\0";
 
 fn start(dir: &Dir, services: &str) -> Daemon {
     catalogue(dir, PROBE);
@@ -239,7 +245,6 @@ fn descriptors_that_come_with_a_call_are_closed() {
     let (dir, port) = (Dir::new(), free_port());
     let daemon = start(&dir, &cat(port, ""));
     let stream = UnixStream::connect(socket(&dir, "admin.sock")).unwrap();
-    let call = b"{\"method\":\"org.usherd.Admin.Run\",\"parameters\":{\"operation\":\"test.all\",\"parameters\":{\"text\":\"well\"}}}\0";
     still_serves(&dir);
     let null = std::fs::File::open("/dev/null").unwrap();
     let many = [null.as_raw_fd(); 250];
@@ -248,12 +253,12 @@ fn descriptors_that_come_with_a_call_are_closed() {
         let with = [ControlMessage::ScmRights(&many)];
         let sent = sendmsg::<()>(
             stream.as_raw_fd(),
-            &[IoSlice::new(call)],
+            &[IoSlice::new(WELL)],
             &with,
             MsgFlags::empty(),
             None,
         );
-        assert_eq!(sent, Ok(call.len()));
+        assert_eq!(sent, Ok(WELL.len()));
         let (mut answer, mut octet) = (Vec::new(), [0]);
         while octet[0] != 0 || answer.is_empty() {
             (&stream).read_exact(&mut octet).unwrap();
@@ -279,10 +284,9 @@ fn callers_that_vanish_leave_nothing() {
     let daemon = start(&dir, &cat(port, ""));
     still_serves(&dir);
     let before = descriptors(daemon.pid).len();
-    let call = b"{\"method\":\"org.usherd.Admin.Run\",\"parameters\":{\"operation\":\"test.all\",\"parameters\":{\"text\":\"well\"}}}\0";
-    for cut in (0..=call.len()).step_by(3) {
+    for cut in (0..=WELL.len()).step_by(3) {
         let mut stream = UnixStream::connect(socket(&dir, "admin.sock")).unwrap();
-        stream.write_all(&call[..cut]).unwrap();
+        stream.write_all(&WELL[..cut]).unwrap();
     }
     until("as many descriptors as before", SOON * 2, || {
         (descriptors(daemon.pid).len() <= before).then_some(())
@@ -467,11 +471,10 @@ fn a_call_that_is_said_again_is_another_request() {
     needs_root();
     let (dir, port) = (Dir::new(), free_port());
     let _daemon = start(&dir, &cat(port, ""));
-    let call = "{\"method\":\"org.usherd.Admin.Run\",\"parameters\":{\"operation\":\"test.all\",\"parameters\":{\"text\":\"well\"}}}\0";
-    let twice = [call, call].concat();
-    let said = String::from_utf8(say(&dir, twice.as_bytes())).unwrap();
+    let twice = [WELL, WELL].concat();
+    let said = String::from_utf8(say(&dir, &twice)).unwrap();
     assert_eq!(said.matches("\"result\"").count(), 2, "{said}");
-    say(&dir, call.as_bytes());
+    say(&dir, WELL);
     let log = std::fs::read_to_string(format!("{}/audit/audit.log", dir.file("state"))).unwrap();
     let entries = log
         .lines()
@@ -522,4 +525,76 @@ fn a_connection_is_worth_no_more_than_its_instance() {
         said.contains("NotPermitted") && said.contains("has ended"),
         "{said}"
     );
+}
+
+/// Another process with the number of one that has been reaped.
+fn recycle(pid: u32) -> Child {
+    const LAST: &str = "/proc/sys/kernel/ns_last_pid";
+    until("the same number again", SOON, || {
+        if let Err(err) = std::fs::write(LAST, (pid - 1).to_string()) {
+            skip(format!("unable to say which number comes next: {err}"));
+        }
+        let mut next = Command::new("/bin/sleep").arg("600").spawn().unwrap();
+        if next.id() == pid {
+            return Some(next);
+        }
+        let _ = next.kill();
+        let _ = next.wait();
+        None
+    })
+}
+
+fn whoever_has_a_number_by_now_is_not_who_called() {
+    const CALL: &str = "import signal, socket, sys\n\
+        socket.socket(fileno=0).connect(sys.argv[1])\n\
+        print('called', flush=True)\n\
+        signal.pause()";
+    needs_root();
+    let python = needs("python3", "python3");
+    let (dir, port) = (Dir::new(), free_port());
+    let daemon = start(&dir, &cat(port, ""));
+    let (one, _other) = UnixStream::pair().unwrap();
+    if usherd::sys::peer::peer_pidfd(one.as_fd()).is_err() {
+        skip("needs SO_PEERPIDFD (Linux 6.5)");
+    }
+    for ended in [false, true] {
+        // The helper looks at who called only when all is done.
+        daemon.signal(Signal::SIGSTOP);
+        let kind = SockFlag::SOCK_CLOEXEC;
+        let ours = nix::sys::socket::socket(AddressFamily::Unix, SockType::Stream, kind, None);
+        let ours = ours.unwrap();
+        let mut caller = Command::new(&python)
+            .args(["-c", CALL])
+            .arg(socket(&dir, "admin.sock"))
+            .stdin(ours.try_clone().unwrap())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = [0; 7];
+        caller.stdout.take().unwrap().read_exact(&mut said).unwrap();
+        assert_eq!(&said, b"called\n");
+        let mut processes = Vec::new();
+        if ended {
+            caller.kill().unwrap();
+            caller.wait().unwrap();
+            // As much root as the caller was.
+            processes.push(recycle(caller.id()));
+        }
+        processes.push(caller);
+        daemon.signal(Signal::SIGCONT);
+        let mut stream = UnixStream::from(ours);
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        // It may be closed already.
+        let _ = stream.write_all(WELL);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        assert_eq!(answer.contains("\"result\""), !ended, "{answer}");
+        for mut process in processes {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+    daemon.log.wait_for("a call on admin.sock was denied");
+    still_serves(&dir);
 }
