@@ -31,8 +31,10 @@ pub struct Manifest {
     pub archive: Archive,
     /// In the order of the archive; the first is the directory itself.
     pub files: Vec<Entry>,
-    /// What is not in it, and why.
+    /// What is not in it, and why: the first of it,
     pub skipped: Vec<Skipped>,
+    /// and how much there was.
+    pub skipped_in_all: usize,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +91,7 @@ impl Manifest {
             archive: Archive::default(),
             files: Vec::new(),
             skipped: Vec::new(),
+            skipped_in_all: 0,
         }
     }
 
@@ -104,10 +107,10 @@ impl Manifest {
 
     /// The text of its file, and the hash in it.
     pub fn seal(&self) -> Result<(String, String), Failed> {
-        let body = super::to("write the manifest", serde_json::to_string(self))?;
-        let hash = hex(&Sha256::digest(&body));
-        let rest = body.get(1..).unwrap_or("}");
-        Ok((format!("{HEAD}{hash}\",{rest}"), hash))
+        let mut text = super::to("write the manifest", serde_json::to_string(self))?;
+        let hash = hex(&Sha256::digest(&text));
+        text.replace_range(..1, &format!("{HEAD}{hash}\","));
+        Ok((text, hash))
     }
 
     /// The reverse, of a text that somebody may have changed. Whatever it holds, its

@@ -61,7 +61,7 @@ fn create_in(states: &Path, most: usize, request: &Request, usherd: &mut dyn Ush
     let mut manifest = Manifest::new(id.to_string(), service, &state, note, now.0);
     if request.dry_run {
         pack(&root, &mut manifest, &mut pack::Nowhere)?;
-        return Ok(shown(&manifest, json!({ "would": true })));
+        return Ok(shown(&manifest, named(&manifest, json!({ "would": true }))));
     }
     let store = Store::new(&request.places);
     let _lock = store.lock(service)?;
@@ -92,7 +92,10 @@ fn create_in(states: &Path, most: usize, request: &Request, usherd: &mut dyn Ush
         });
     let kept = written.and_then(|()| store.keep(&id, &path, &manifest));
     let hash = kept.inspect_err(|_| drop(fs::remove_file(&path)))?;
-    Ok(shown(&manifest, json!({ "sha256": hash })))
+    Ok(shown(
+        &manifest,
+        named(&manifest, json!({ "sha256": hash })),
+    ))
 }
 
 /// Room for all of it, for nobody knows how small it gets; `manifest` is empty still.
@@ -331,6 +334,21 @@ fn open(path: &Path) -> Result<OwnedFd, Failed> {
     })
 }
 
+/// Adds the first of what was skipped, in a length that any caller can take.
+fn named(manifest: &Manifest, mut more: Value) -> Value {
+    const MOST: usize = 20;
+    const LONGEST: usize = 200;
+    let skipped = manifest.skipped.iter().take(MOST).map(|one| {
+        let mut path: String = one.path.chars().take(LONGEST).collect();
+        if path.len() < one.path.len() {
+            path.push('…');
+        }
+        json!({ "path": path, "why": one.why })
+    });
+    more["skipped_first"] = skipped.collect();
+    more
+}
+
 fn shown(manifest: &Manifest, more: Value) -> Value {
     let mut shown = json!({
         "id": manifest.id,
@@ -339,7 +357,7 @@ fn shown(manifest: &Manifest, more: Value) -> Value {
         "files": manifest.files.len(),
         "size": manifest.size(),
         "archive_size": manifest.archive.size,
-        "skipped": manifest.skipped,
+        "skipped": manifest.skipped_in_all,
     });
     if let (Some(shown), Value::Object(more)) = (shown.as_object_mut(), more) {
         shown.extend(

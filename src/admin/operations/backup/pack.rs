@@ -21,8 +21,16 @@ pub const MOST_FILES: usize = 500_000;
 pub const MOST_OCTETS: u64 = 256 << 30;
 /// Directories in directories.
 const DEEPEST: usize = 100;
-/// What is skipped is told up to here; the rest is counted as one.
+/// What is skipped is named up to here; the rest is counted.
 const MOST_SKIPPED: usize = 1000;
+/// Octets of a path, below the directory: `PATH_MAX` (limits.h), which nobody gets past
+/// who does not go from directory to directory.
+const LONGEST_PATH: usize = 4096;
+/// Octets of all paths and of what links point to. They are in memory here, some of them
+/// twice.
+const MOST_NAMES: usize = 64 << 20;
+/// Octets that a tar header has for where a link points.
+const SHORT_LINK: usize = 100;
 
 pub const DIRECTORY: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_DIRECTORY)
@@ -76,6 +84,27 @@ impl<W: Write> Tar<W> {
     }
 }
 
+impl<W: Write> Tar<W> {
+    /// An entry in front of the link's own that says where it points, with a NUL behind
+    /// (GNU tar, "The Extended Header for long names": type `K`).
+    fn long_link(&mut self, target: &str) -> io::Result<()> {
+        const NAME: &[u8] = b"././@LongLink";
+        let mut header = tar::Header::new_gnu();
+        if let Some(gnu) = header.as_gnu_mut() {
+            gnu.name[..NAME.len()].copy_from_slice(NAME);
+        }
+        header.set_entry_type(tar::EntryType::GNULongLink);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(target.len() as u64 + 1);
+        header.set_cksum();
+        let data = target.as_bytes().chain(&b"\0"[..]);
+        self.0.append(&header, data)
+    }
+}
+
 fn header(entry: &Entry, kind: tar::EntryType) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(kind);
@@ -92,9 +121,15 @@ impl<W: Write> Sink for Tar<W> {
         self.append(entry, tar::EntryType::Directory, None)
     }
 
+    /// Octet by octet: `append_link` would write `a//b` as `a/b`.
     fn link(&mut self, entry: &Entry, target: &str) -> io::Result<()> {
         let mut header = header(entry, tar::EntryType::Symlink);
-        self.0.append_link(&mut header, &entry.path, target)
+        if target.len() <= SHORT_LINK {
+            header.set_link_name_literal(target)?;
+        } else {
+            self.long_link(target)?;
+        }
+        self.0.append_data(&mut header, &entry.path, io::empty())
     }
 
     fn file(&mut self, entry: &Entry, size: u64, from: &mut dyn Read) -> io::Result<String> {
@@ -163,6 +198,8 @@ pub fn pack(root: &OwnedFd, manifest: &mut Manifest, sink: &mut dyn Sink) -> Res
         manifest,
         sink,
         octets: 0,
+        names: 0,
+        listed: 0,
     };
     walk.directory(root, "", 0)
 }
@@ -171,9 +208,32 @@ struct Walk<'a> {
     manifest: &'a mut Manifest,
     sink: &'a mut dyn Sink,
     octets: u64,
+    /// Octets of paths and of what links point to.
+    names: usize,
+    /// Names of directories that are not through yet, whose turn has not come.
+    listed: usize,
 }
 
 impl Walk<'_> {
+    /// The tree is a service's, and so is how much memory its names take.
+    fn name(&mut self, path: &str, target: &str) -> Result<(), Failed> {
+        let refuse = |why: String| Err(Failed::new(Kind::Forbidden, why));
+        if path.len() > LONGEST_PATH {
+            let start: String = path.chars().take(100).collect();
+            return refuse(format!(
+                "a path that begins with {start:?} has more than {LONGEST_PATH} octets"
+            ));
+        }
+        self.names += path.len() + target.len();
+        match self.names > MOST_NAMES {
+            true => refuse(format!(
+                "its paths have more than {} MiB together",
+                MOST_NAMES >> 20
+            )),
+            false => Ok(()),
+        }
+    }
+
     /// In the order of names, so that the same tree gives the same archive.
     fn directory(&mut self, dir: &OwnedFd, at: &str, depth: usize) -> Result<(), Failed> {
         if depth > DEEPEST {
@@ -188,16 +248,19 @@ impl Walk<'_> {
             if !matches!(name.to_bytes(), b"." | b"..") {
                 names.push(name);
             }
-            if self.manifest.files.len() + names.len() > MOST_FILES {
+            if self.manifest.files.len() + self.listed + names.len() > MOST_FILES {
                 let why = format!("there are more than {MOST_FILES} files");
                 return Err(Failed::new(Kind::Forbidden, why));
             }
         }
         drop(listing);
         names.sort_unstable();
+        self.listed += names.len();
         for name in names {
+            self.listed -= 1;
             let Ok(text) = name.to_str() else {
                 let path = format!("{at}{}", name.to_string_lossy());
+                self.name(&path, "")?;
                 self.skip(path, "its name is no UTF-8");
                 continue;
             };
@@ -214,6 +277,7 @@ impl Walk<'_> {
         path: String,
         depth: usize,
     ) -> Result<(), Failed> {
+        self.name(&path, "")?;
         let what = format!("read {path:?}");
         let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
         let about = to(&what, fstatat(dir, name.as_c_str(), flags))?;
@@ -237,6 +301,7 @@ impl Walk<'_> {
                     self.skip(path, "it points to a name that is no UTF-8");
                     return Ok(());
                 };
+                self.name("", &target)?;
                 let link = What::Link {
                     target: target.clone(),
                 };
@@ -284,6 +349,7 @@ impl Walk<'_> {
             let why = why.to_owned();
             skipped.push(Skipped { path, why });
         }
+        self.manifest.skipped_in_all += 1;
     }
 }
 

@@ -122,6 +122,12 @@ impl Store {
     /// Puts an archive and its manifest in their places, for good.
     pub fn keep(&self, id: &Id, archive: &Path, manifest: &Manifest) -> Result<String, Failed> {
         let (text, hash) = manifest.seal()?;
+        if text.len() as u64 > LONGEST_MANIFEST {
+            let most = LONGEST_MANIFEST >> 20;
+            let why =
+                format!("its manifest would have more than {most} MiB: there are too many files");
+            return Err(Failed::new(Kind::Forbidden, why));
+        }
         let beside = self.of(&id.service).join(format!("{id}.json.new"));
         let written = (|| {
             let mut file = make(&beside)?;

@@ -53,6 +53,14 @@ impl World {
         fs::set_permissions(state.join("tool"), mode(0o4750)).unwrap();
         fs::set_permissions(state.join("spool"), mode(0o2500)).unwrap();
         symlink("/etc/shadow", state.join("away")).unwrap();
+        for (name, target) in [
+            ("again", "spool//./deep/../deep/".to_owned()),
+            ("long", "/x//".repeat(30)),
+            ("long-to-short", "/".repeat(300) + "x"),
+            ("exact", "x".repeat(100)),
+        ] {
+            symlink(target, state.join(name)).unwrap();
+        }
         nix::unistd::mkfifo(&state.join("pipe"), Mode::S_IRUSR).unwrap();
         let usherd = Fake {
             running: 0,
@@ -157,7 +165,8 @@ fn what_was_backed_up_comes_back_whole_and_the_old_state_is_kept() {
     let made = world.create();
     assert_eq!(made["files"], before.len());
     assert_eq!(made["note"], "first");
-    assert_eq!(made["skipped"][0]["path"], "pipe");
+    assert_eq!(made["skipped_first"][0]["path"], "pipe");
+    assert_eq!(made["skipped"], 1);
     assert_eq!(world.usherd.called, ["Describe", "Freeze", "Thaw"]);
     for file in world.files(&made["id"]) {
         assert_eq!(fs::metadata(file).unwrap().mode() & 0o777, 0o600);
@@ -444,4 +453,47 @@ fn an_error_never_takes_the_old_state() {
     assert_eq!(swap(&parent, "new", "none", "3").unwrap(), None);
     assert_eq!(who("none"), "new");
     assert!(!dir.path().join("none.usherd-old-3").exists());
+}
+
+/// Goes down from `root`, making `depth` directories whose names are as long as can be.
+fn deep(root: &Path, depth: usize) -> OwnedFd {
+    let name = "d".repeat(255);
+    let mut dir = open(root).unwrap();
+    for _ in 0..depth {
+        mkdirat(&dir, name.as_str(), Mode::S_IRWXU).unwrap();
+        dir = openat(&dir, name.as_str(), DIRECTORY, Mode::empty()).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn names_take_no_more_memory_than_they_may() {
+    use nix::fcntl::OFlag;
+    let make = |dir: &OwnedFd, name: &str| {
+        let flags = OFlag::O_CREAT | OFlag::O_WRONLY;
+        openat(dir, name, flags, Mode::S_IRWXU).map(drop).unwrap();
+    };
+    let looked = |world: &World| {
+        let root = open(&world.state()).unwrap();
+        let mut manifest = Manifest::new("x@1".into(), "x", "x", None, 0);
+        pack(&root, &mut manifest, &mut pack::Nowhere)
+    };
+    let world = World::new();
+    // Fifteen and a slash behind each are 3,840; with a name behind them as many as a path may have.
+    let deepest = deep(&world.state(), 15);
+    make(&deepest, &"f".repeat(255));
+    assert!(looked(&world).is_ok());
+    mkdirat(&deepest, "g", Mode::S_IRWXU).unwrap();
+    let below = openat(&deepest, "g", DIRECTORY, Mode::empty()).unwrap();
+    make(&below, &"f".repeat(255));
+    let failed = looked(&world).unwrap_err();
+    assert_eq!(failed.kind, Kind::Forbidden);
+    assert!(failed.reason.contains("4096 octets"), "{}", failed.reason);
+
+    let world = World::new();
+    let deepest = deep(&world.state(), 15);
+    (0..17_500).for_each(|nth| make(&deepest, &nth.to_string()));
+    let failed = looked(&world).unwrap_err();
+    assert_eq!(failed.kind, Kind::Forbidden);
+    assert!(failed.reason.contains("64 MiB"), "{}", failed.reason);
 }
