@@ -8,6 +8,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::admin::catalogue::Operation;
 use crate::helper::core::Helper;
 use crate::helper::instances::{Instance, Phase};
 use crate::helper::operations::CGROUP as OPERATIONS;
@@ -97,7 +98,8 @@ pub fn kill_all(instances: &[&Instance]) {
 /// Says at the start what is not to be had, once; louder if the table counts on it.
 pub fn tell_state(state: &State, table: &Table) {
     let wanted = table.daemon.resources != Default::default()
-        || confined(table).any(|(_, exec)| exec.resources != Default::default());
+        || confined(table).any(|(_, exec)| exec.resources != Default::default())
+        || limited(table).next().is_some();
     let level = if wanted {
         log::Level::Warn
     } else {
@@ -125,6 +127,12 @@ fn confined(table: &Table) -> impl Iterator<Item = (&str, &Exec)> {
     })
 }
 
+/// Operations of the catalogue that have limits of their own.
+fn limited(table: &Table) -> impl Iterator<Item = &Operation> {
+    let operations = table.catalogue.operations.iter();
+    operations.filter(|one| one.exec.resources != Resources::default())
+}
+
 /// Tells the kernel of the limits of a table.
 pub fn put_in_force(cgroups: &mut Cgroups, table: &Table) {
     if let Err(trouble) = cgroups.limit_all(&table.daemon.resources) {
@@ -142,6 +150,14 @@ pub fn put_in_force(cgroups: &mut Cgroups, table: &Table) {
             log::warn!(service = name; "resources are not in force: {lack}");
         }
         names.push(name);
+    }
+    for operation in limited(table) {
+        for lack in cgroups.lacks(&operation.exec.resources) {
+            log::warn!(
+                "operation {}: resources are not in force: {lack}",
+                operation.name
+            );
+        }
     }
     if let Err(trouble) = cgroups.prepare(&Rc::from(OPERATIONS), &Resources::default()) {
         log::error!("operations get no cgroups: {trouble}");

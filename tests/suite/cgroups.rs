@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 use crate::common::peer::{ask, hear};
 use crate::common::*;
 use crate::control::{change, socket};
+use crate::operations::run;
+use crate::operations::runtime::catalogue;
 use crate::tests;
 
 tests![
@@ -27,6 +29,7 @@ tests![
     a_root_of_an_isolated_server_is_none_to_the_daemon,
     a_service_without_a_cgroup_is_in_that_of_the_daemon,
     a_limit_that_cannot_be_kept_is_told_and_each_process_gets_its_share,
+    an_operation_has_limits_of_its_own,
     too_much_memory_is_told_as_such,
 ];
 
@@ -388,6 +391,27 @@ fn a_limit_that_cannot_be_kept_is_told_and_each_process_gets_its_share() {
         .log
         .count(&["resources are not in force", "service=data"]);
     assert_eq!(told, 2);
+}
+
+fn an_operation_has_limits_of_its_own() {
+    if !as_root() || has_controller(&mounted(), "memory") {
+        skip(
+            "needs root, and a host that cannot keep the limit: tests/vm/cgroups.sh is for the others",
+        );
+    }
+    let dir = Dir::new();
+    catalogue(
+        &dir,
+        "[operation.\"test.limits\"]\ndescription = \"Its limits\"\nresult = \"output\"\n\
+         exec = [\"/bin/cat\", \"/proc/self/limits\"]\nresources = { memory = \"64M\" }\n",
+    );
+    let daemon = Daemon::start(&dir, "");
+    let said = run(&dir, "test.limits", &json!({})).unwrap();
+    let said = said["output"].as_str().unwrap();
+    let line = said.lines().find(|line| line.starts_with("Max data size"));
+    assert!(line.unwrap().contains(&(64 << 20).to_string()), "{said}");
+    let told = ["operation test.limits: resources are not in force"];
+    assert_eq!(daemon.log.count(&told), 1);
 }
 
 fn too_much_memory_is_told_as_such() {

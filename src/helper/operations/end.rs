@@ -120,8 +120,12 @@ impl Helper {
         task.outcome = Some(Err(failed));
         if let Some(leaf) = &mut task.leaf {
             leaf.spend();
-            if let Err(err) = leaf.kill() {
-                log::warn!(pid = task.pid; "unable to kill a cgroup: {err}");
+            // With its process in it, that is its whole tree, and /proc need not be searched.
+            let is_there = leaf.has(task.pid);
+            match leaf.kill() {
+                Ok(_) if is_there => return,
+                Ok(_) => {}
+                Err(err) => log::warn!(pid = task.pid; "unable to kill a cgroup: {err}"),
             }
         }
         tree::kill_all(&[task.pid]);

@@ -21,13 +21,14 @@ use crate::helper::core::Helper;
 use crate::helper::front_process::seal;
 use crate::helper::reserve;
 use crate::sandbox::blueprint::STATE;
+use crate::sandbox::cgroup::{Leaf, NotSet, Trouble, fallback};
 use crate::sandbox::confinement::{Confinement, Ground};
 use crate::sandbox::launch::{Descriptors, NotStarted};
 use crate::sandbox::plan::ExecPlan;
 use crate::sandbox::single::Orders;
 use crate::sys::exec::Environment;
 use crate::table::Exec;
-use crate::table::isolation::{Level, Mechanism};
+use crate::table::isolation::{Level, Mechanism, Resources};
 
 /// Octets of a message beyond the result in it.
 const ENVELOPE: u64 = 64 * 1024;
@@ -87,7 +88,7 @@ impl Helper {
         let (ours, theirs) = pair().map_err(failed("make its link"))?;
         let leaf = match exec.isolation.level(Mechanism::Cgroup) {
             Level::Off => None,
-            _ => self.leaf_for_operation(),
+            _ => self.leaf_for_operation(&exec.resources)?,
         };
         let argv = vec![c"usherd-operation".to_owned(), c"--operation".to_owned()];
         let plan = ExecPlan::of_ourselves(argv, self.fronts.inheritance().files, 0o022);
@@ -153,13 +154,31 @@ impl Helper {
         number.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    fn leaf_for_operation(&mut self) -> Option<crate::sandbox::cgroup::Leaf> {
+    /// A cgroup of its own, with limits of its own. What these lack was told when the
+    /// catalogue was loaded; the rest may not be missed, for outside of it nothing would hold.
+    fn leaf_for_operation(&mut self, resources: &Resources) -> Result<Option<Leaf>, Failed> {
+        let is_limited = *resources != Resources::default();
+        let refuse = |trouble: Trouble| {
+            let why = format!("unable to limit its resources: {trouble}");
+            Failed::new(Kind::Unavailable, why)
+        };
         let name: Rc<str> = CGROUP.into();
-        match self.cgroups.leaf(&name) {
+        let mut leaf = match self.cgroups.leaf(&name) {
             Ok(leaf) => leaf,
+            Err(trouble) if is_limited => return Err(refuse(trouble)),
             Err(trouble) => {
                 log::warn!("an operation has no cgroup of its own: {trouble}");
                 None
+            }
+        };
+        let Some(ours) = leaf.as_mut().filter(|_| is_limited) else {
+            return Ok(leaf);
+        };
+        match self.cgroups.set_leaf(ours, resources) {
+            Ok(()) | Err(NotSet::Lack(_)) => Ok(leaf),
+            Err(NotSet::Trouble(trouble)) => {
+                leaf.into_iter().for_each(|leaf| self.cgroups.retire(leaf));
+                Err(refuse(trouble))
             }
         }
     }
@@ -280,7 +299,9 @@ impl Helper {
             inheritance.files,
             confinement.cage,
         );
-        let plan = plan.map_err(|err| wrong(err.to_string()))?;
+        let mut plan = plan.map_err(|err| wrong(err.to_string()))?;
+        plan.limits
+            .extend(fallback::limits(exec, inheritance.controllers));
         Ok(Orders {
             blueprint: confinement.blueprint.map(|blueprint| {
                 let mut blueprint = (*blueprint).clone();

@@ -220,6 +220,11 @@ impl Cgroups {
         }
     }
 
+    /// What would not be in force of these.
+    pub fn lacks(&mut self, resources: &Resources) -> Vec<Lack> {
+        self.look_up(resources).1
+    }
+
     /// Puts the limits of all servers together in force.
     pub fn limit_all(&mut self, resources: &Resources) -> Result<(), Trouble> {
         let (limits, lacks) = self.look_up(resources);
