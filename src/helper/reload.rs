@@ -30,11 +30,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Change {
     table: Table,
-    compiled: Compiled,
+    /// `None`: servers are as they were, and so is what stands ready for them.
+    compiled: Option<Compiled>,
     prepared: Prepared,
     warnings: Vec<String>,
     /// When a front that has not taken it is replaced.
     overdue: Instant,
+}
+
+/// Whether a change is one for servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Servers {
+    New,
+    AsTheyWere,
 }
 
 impl Change {
@@ -49,8 +57,14 @@ impl Helper {
     pub(super) fn replace_sockets(&mut self, now: Instant) {
         let idle = self.phase != Phase::Draining && self.change.is_none();
         if idle && self.registry.lacks_sockets() {
-            self.change_to(self.table.clone(), Vec::new(), now);
+            self.renew(now);
         }
+    }
+
+    /// The table in force again, with other sockets or lists: no server notices, and what
+    /// operators have set since it was read stays.
+    pub(super) fn renew(&mut self, now: Instant) {
+        self.change_to(self.table.clone(), Vec::new(), Servers::AsTheyWere, now);
     }
 
     /// Any complaint keeps everything as it is; the log tells, and whoever asked
@@ -73,7 +87,7 @@ impl Helper {
             Ok(loaded) => {
                 loaded.warnings.log_warnings();
                 let warnings = loaded.warnings.rendered().collect();
-                self.change_to(loaded.table, warnings, now);
+                self.change_to(loaded.table, warnings, Servers::New, now);
             }
             Err(complaints) => {
                 for complaint in complaints.lines() {
@@ -93,7 +107,13 @@ impl Helper {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     }
 
-    pub(super) fn change_to(&mut self, mut table: Table, warnings: Vec<String>, now: Instant) {
+    fn change_to(
+        &mut self,
+        mut table: Table,
+        warnings: Vec<String>,
+        servers: Servers,
+        now: Instant,
+    ) {
         self.control.fill_lists(&mut table, Some(&self.table), now);
         let numbered: Vec<_> = table
             .services
@@ -113,9 +133,16 @@ impl Helper {
             let error = CallError::admin("CannotBind", json!({ "troubles": troubles }));
             return self.refuse("not every address can be bound", error, now);
         }
-        let inheritance = self.fronts.inheritance().clone();
-        let ground = self.foundation.ground(&table);
-        let compiled = match self.services.compile(&table, &inheritance, &ground) {
+        let compiled = match servers {
+            Servers::AsTheyWere => Ok(None),
+            Servers::New => {
+                let inheritance = self.fronts.inheritance().clone();
+                let ground = self.foundation.ground(&table);
+                let compiled = self.services.compile(&table, &inheritance, &ground);
+                compiled.map(Some)
+            }
+        };
+        let compiled = match compiled {
             Ok(compiled) => compiled,
             Err(err) => {
                 self.registry.abandon(prepared);
@@ -156,11 +183,14 @@ impl Helper {
         let Some(front) = &mut self.front else {
             return Ok(());
         };
+        let known = self.services.all_blocked();
+        let blocked = |id| match &change.compiled {
+            Some(compiled) => compiled.blocked(id),
+            None => known.get(&id).cloned(),
+        };
         let plan = self
             .services
-            .plan(&change.table, change.prepared.iter(), age, |id| {
-                change.compiled.blocked(id)
-            });
+            .plan(&change.table, change.prepared.iter(), age, blocked);
         front.order(Order::Plan, Some(seal_plan(&plan)?));
         front.give_listeners(change.prepared.new_ones())
     }
@@ -208,13 +238,17 @@ impl Helper {
         if new_cpus {
             self.settle();
         }
-        let instances = &self.instances;
-        self.services
-            .put(compiled, |service| instances.of_service(service) > 0);
-        self.clear_lot(None);
-        self.sandboxes.drop_all();
-        self.tell_confinement();
-        put_in_force(&mut self.cgroups, &self.table);
+        if let Some(compiled) = compiled {
+            let instances = &self.instances;
+            self.services
+                .put(compiled, |service| instances.of_service(service) > 0);
+            self.clear_lot(None);
+            self.sandboxes.drop_all();
+            self.tell_confinement();
+            put_in_force(&mut self.cgroups, &self.table);
+        } else {
+            self.services.put_rules(&self.table);
+        }
         self.registry.commit(prepared);
         self.stale_store();
         self.services.attach(&self.registry);

@@ -237,6 +237,16 @@ impl Services {
             .retain(|id, _| active.contains_key(id) || runs(*id));
     }
 
+    /// Who may come in, of a table whose servers are those in force.
+    pub fn put_rules(&mut self, table: &Table) {
+        for service in table.services.iter().filter(|service| service.enabled) {
+            let id = self.id(&service.name);
+            if let Some(active) = self.active.get_mut(&id) {
+                active.rules = service.rules.clone();
+            }
+        }
+    }
+
     /// Takes note of which listeners each service has.
     pub fn attach(&mut self, registry: &Registry) {
         for service in self.active.values_mut() {

@@ -114,6 +114,16 @@ exec = ["/bin/sh", "-c", "echo here; exec cat"]
 resources = { io = { "/" = { write = "2M" } } }
 T
 
+mkdir "$DIR/operations.d"
+cat >"$DIR/operations.d/test.toml" <<T
+[operation."test.long"]
+description = "Takes its time"
+result = "output"
+exec = ["/bin/sleep", "600"]
+time_limit = "1h"
+resources = { memory = "64M" }
+T
+
 none_of() { local one; for one in $1; do kill -0 "$one" 2>/dev/null && return 1; done; return 0; }
 leaf() { sed -n 's/^0:://p' "/proc/$1/cgroup"; }
 of_service() { echo "$1/usherd/servers/s-$2"; }
@@ -155,6 +165,8 @@ limits_change_while_servers_run() { # TOP
     check "a limit is set for a service" "$USHERCTL" run resource.set service=cat memory=30M tasks=50
     check "the kernel has its memory" grep -qx 31457280 "$dir/memory.max"
     check "and its tasks" grep -qx 50 "$dir/pids.max"
+    check "a line in a list of addresses" "$USHERCTL" run spam.block list=spam prefix=192.0.2.1
+    check "leaves it" grep -qx 31457280 "$dir/memory.max"
     check "it is told" bash -c "$USHERCTL --json run resource.get service=cat | grep -q 31457280"
     check "no more than the table gives" bash -c "! $USHERCTL run resource.set service=bomb memory=41M"
     check "less than that" "$USHERCTL" run resource.set service=bomb memory=30M
@@ -170,6 +182,14 @@ limits_change_while_servers_run() { # TOP
     check "the instance keeps its own" test -n "$own"
     exec 3>&-
     check "which nobody inherits" within 10 test ! -e "$own"
+}
+
+operations_have_limits() { # TOP
+    "$USHERCTL" run test.long >/dev/null 2>&1 &
+    local asker=$!
+    check "an operation has the limit of its own" within 20 grep -qx 67108864 "$(of_service "$1" @operations)"/i*/memory.max
+    kill $asker
+    check "which ends with who asked for it" within 20 bash -c "! grep -qx 67108864 '$(of_service "$1" @operations)'/i*/memory.max 2>/dev/null"
 }
 
 servers_stand_still() { # TOP: the kernel freezes all of a service's
@@ -231,6 +251,7 @@ top=$CG/system.slice/usherd.service
 check "the helper is in a cgroup of its own" [ "$(leaf "$(main_pid)")" = /system.slice/usherd.service/usherd/helper ]
 limits_hold "$top"
 limits_change_while_servers_run "$top"
+operations_have_limits "$top"
 servers_stand_still "$top"
 usage_is_of_the_whole
 check "systemctl status shows the tree" bash -c 'systemctl status usherd --no-pager | grep -q helper'

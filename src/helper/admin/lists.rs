@@ -36,8 +36,4 @@ impl Helper {
             }); // never too many
         }
     }
-
-    pub(super) fn reload_lists(&mut self, now: Instant) {
-        self.change_to(self.table.clone(), Vec::new(), now);
-    }
 }

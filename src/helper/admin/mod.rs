@@ -439,7 +439,7 @@ impl Helper {
             let lists = asked.lists;
             self.control.current = Some(asked);
             if lists {
-                self.reload_lists(now);
+                self.renew(now);
                 continue;
             }
             self.reload(token.as_deref(), now);

@@ -34,8 +34,23 @@ fn serves(port: u16) -> bool {
 fn who_is_blocked_is_kept_out_without_a_restart_and_let_in_again() {
     needs_root();
     let (dir, port) = (Dir::new(), free_port());
-    let _daemon = Daemon::start(&dir, &cat(port, "deny = [\"list:spam\"]"));
+    let daemon = Daemon::start(
+        &dir,
+        &cat(port, "deny = [\"list:spam\"]\nisolation = \"strict\""),
+    );
     assert!(serves(port));
+    // What stands ready for servers stays: only who may come in is another.
+    let ready = || {
+        let all = process::children(daemon.pid).into_iter();
+        let is_one = |pid: &Pid| {
+            let name = process::status(*pid, "Name");
+            name.is_some_and(|name| name == "usherd-template")
+        };
+        all.filter(is_one).collect::<Vec<_>>()
+    };
+    let templates = until("what stands ready", SOON, || {
+        Some(ready()).filter(|found| !found.is_empty())
+    });
     let mut before = Peer::tcp(port);
     before.send("x\n");
     assert_eq!(before.read_line(), "x\n");
@@ -43,6 +58,7 @@ fn who_is_blocked_is_kept_out_without_a_restart_and_let_in_again() {
     let done = run(&dir, "spam.block", &whom).unwrap();
     assert_eq!(done["entries"], 1, "{done}");
     assert!(!serves(port));
+    assert_eq!(ready(), templates);
     before.send("y\n");
     assert_eq!(before.read_line(), "y\n");
     let listed = run(&dir, "spam.list", &json!({ "list": "spam" })).unwrap();
