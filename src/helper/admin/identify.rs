@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
@@ -67,9 +68,15 @@ impl Helper {
 
     /// Who calls on the admin socket. Who may ask for nothing here, such as a server
     /// without an `admin` list, is refused unread, and counted.
-    pub(super) fn identify_operator(&self, socket: BorrowedFd<'_>) -> (Who, Asker) {
-        let (mut who, origin) = self.identify(socket, &self.status_groups());
+    pub(super) fn identify_operator(
+        &self,
+        socket: BorrowedFd<'_>,
+        known: Option<&Asker>,
+    ) -> (Who, Asker) {
+        let mut pidfd = known.and_then(|asker| asker.pidfd.clone());
+        let (mut who, origin) = self.identify(socket, &self.status_groups(), &mut pidfd);
         let asker = Asker {
+            pidfd,
             groups: groups_of(socket),
             instance: match origin {
                 Some(Origin::Server { instance, .. }) => instance,
@@ -105,28 +112,41 @@ impl Helper {
 
     /// Answers the front about a caller of the status socket.
     pub(in crate::helper) fn tell_caller(&mut self, caller: u64, socket: &OwnedFd) {
-        let (who, _) = self.identify(socket.as_fd(), &self.status_groups());
+        let (who, _) = self.identify(socket.as_fd(), &self.status_groups(), &mut None);
         if let Some(front) = &mut self.front {
             front.link.notify(&Notice::Caller { caller, who });
         }
     }
 
     /// What the kernel says of the peer of a Unix socket, what that peer may see, and
-    /// where it comes from; that is not known of one that is gone.
-    fn identify(&self, socket: BorrowedFd<'_>, groups: &[u32]) -> (Who, Option<Origin>) {
+    /// where it comes from; that is not known of one that is gone. `kept`: its process, where
+    /// the kernel does not keep it for us.
+    fn identify(
+        &self,
+        socket: BorrowedFd<'_>,
+        groups: &[u32],
+        kept: &mut Option<Rc<OwnedFd>>,
+    ) -> (Who, Option<Origin>) {
         let Ok(peer) = getsockopt(&socket, sockopt::PeerCredentials) else {
             return (nobody(), None);
         };
         let (uid, pid) = (peer.uid(), peer.pid());
-        let pidfd = match peer_pidfd(socket) {
-            // Before Linux 6.5: the number alone, which may be another's by now.
-            Err(err) if err.raw_os_error() == Some(libc::ENOPROTOOPT) => pidfd_open(pid),
+        let pidfd = match (peer_pidfd(socket), &*kept) {
+            (Ok(pidfd), _) => Some(Rc::new(pidfd)),
+            // Before Linux 6.5: the number alone. It may be another's by now, so at least it
+            // is asked for only once, and of one with other credentials it is not taken.
+            (Err(err), None) if err.raw_os_error() == Some(libc::ENOPROTOOPT) => {
+                let opened = pidfd_open(pid).ok().map(Rc::new);
+                *kept = opened.filter(|_| ids_of(pid) == Some((uid, peer.gid())));
+                kept.clone()
+            }
+            (Err(err), Some(_)) if err.raw_os_error() == Some(libc::ENOPROTOOPT) => kept.clone(),
             // Any other error says that the process is gone.
-            known => known,
+            (Err(_), _) => None,
         };
         let origin = self.origin_of(pid);
         // Only now: had the process ended before, the number could have been another's.
-        let is_there = pidfd.is_ok_and(|pidfd| is_alive(pidfd.as_fd()));
+        let is_there = pidfd.is_some_and(|pidfd| is_alive(pidfd.as_fd()));
         let has_rights = has_rights(socket, groups);
         let sees = match origin {
             _ if !is_there => Sees::Nothing,
@@ -216,6 +236,16 @@ impl Helper {
         }
         Origin::Orphan
     }
+}
+
+/// The effective uid and gid of a process, which it had when it connected (unix(7)).
+fn ids_of(pid: i32) -> Option<(u32, u32)> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let effective = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    };
+    Some((effective("Uid:")?, effective("Gid:")?))
 }
 
 /// Whether a process sees the host as we do.

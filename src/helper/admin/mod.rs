@@ -255,12 +255,7 @@ impl Helper {
         let (places, more) = self.control.server.accept(registry, token_of, now);
         self.control.more_callers = more;
         for place in places {
-            let connection = self.control.server.connection(place);
-            let who = connection.map(|connection| self.identify_operator(connection.as_fd()));
-            let number = self.control.server.number(place);
-            if let (Some((who, asker)), Some(number)) = (who, number) {
-                self.control.server.know(number, who);
-                self.operations.know(number, asker);
+            if self.identify_place(place) {
                 self.admin_ready(place, now);
             }
         }
@@ -270,14 +265,22 @@ impl Helper {
     pub(super) fn identify_again(&mut self) {
         let places: Vec<usize> = self.control.server.accepted().collect();
         for place in places {
-            let connection = self.control.server.connection(place);
-            let who = connection.map(|connection| self.identify_operator(connection.as_fd()));
-            let number = self.control.server.number(place);
-            if let (Some((who, asker)), Some(number)) = (who, number) {
-                self.control.server.know(number, who);
-                self.operations.know(number, asker);
-            }
+            self.identify_place(place);
         }
+    }
+
+    /// Whether somebody is there.
+    fn identify_place(&mut self, place: usize) -> bool {
+        let server = &self.control.server;
+        let (Some(connection), Some(number)) = (server.connection(place), server.number(place))
+        else {
+            return false;
+        };
+        let known = self.operations.asker(number);
+        let (who, asker) = self.identify_operator(connection.as_fd(), known);
+        self.control.server.know(number, who);
+        self.operations.know(number, asker);
+        true
     }
 
     fn admin_ready(&mut self, place: usize, now: Instant) {

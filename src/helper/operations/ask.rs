@@ -11,8 +11,8 @@ use super::link::cut;
 use super::{Asker, MOST_WAITING, MOST_WAITING_OF_ONE, Order, Source};
 use crate::admin::audit::What;
 use crate::admin::authorise::{self, Standing};
+use crate::admin::catalogue::Operation;
 use crate::admin::catalogue::request::{self, Asking, Wrong};
-use crate::admin::catalogue::{self, Operation, Parameter};
 use crate::admin::operations::{Caller, Parameters};
 use crate::control::caller::{Sees, Who};
 use crate::control::message::{Call, CallError};
@@ -127,7 +127,7 @@ impl Helper {
             let why = "usherd is being upgraded or restarted; ask again in a moment";
             return Err(CallError::failed(why));
         }
-        let asker = self.operations.askers.get(&number).cloned();
+        let asker = self.operations.asker(number).cloned();
         let mut asker = asker.unwrap_or_default();
         let runs = |id: &InstanceId| self.instances.find(*id).is_some();
         asker.instance = asker.instance.filter(runs);
@@ -142,47 +142,6 @@ impl Helper {
         self.no_power(&operation, &parameters, who)?;
         self.has_room(&operation, who, now)?;
         Ok((operation, parameters, rule, asker))
-    }
-
-    /// Groups and users that usherd's own rights go by are not for others to give away.
-    fn no_power(
-        &self,
-        operation: &Operation,
-        parameters: &Parameters,
-        who: Who,
-    ) -> Result<(), CallError> {
-        if who.sees == Sees::Everything {
-            return Ok(());
-        }
-        let daemon = &self.table.daemon;
-        let own = [&daemon.admin_group, &daemon.status_group];
-        let own = own.into_iter().flatten().map(|group| group.gid);
-        let operators = self
-            .table
-            .catalogue
-            .operations
-            .iter()
-            .map(|one| &one.operators);
-        let gids: Vec<u32> = own
-            .chain(operators.clone().flat_map(|one| one.groups.iter().copied()))
-            .collect();
-        let mut uids = operators.flat_map(|one| one.users.iter().copied());
-        let is_group = |one: &&Parameter| one.kind == catalogue::Kind::Group;
-        for parameter in operation.parameters.iter().filter(is_group) {
-            let name = &parameter.name;
-            let one = parameters.some_text(name).into_iter();
-            let mut named = one.chain(parameters.texts(name));
-            if named.any(|group| gid_of(group).is_some_and(|gid| gids.contains(&gid))) {
-                let why = format!("{name}: rights of usherd go by this group");
-                return Err(not_permitted(&operation.name, &why));
-            }
-        }
-        let uid = parameters.some_number("uid");
-        if uid.is_some_and(|uid| uids.any(|one| i64::from(one) == uid)) {
-            let why = "uid: rights of usherd go by this number";
-            return Err(not_permitted(&operation.name, why));
-        }
-        Ok(())
     }
 
     /// The operation, and the rule by which he may.
@@ -378,17 +337,9 @@ fn cut_name(mut name: String) -> String {
     name
 }
 
-fn not_permitted(operation: &str, reason: &str) -> CallError {
+pub(super) fn not_permitted(operation: &str, reason: &str) -> CallError {
     let parameters = json!({ "operation": operation, "reason": reason });
     CallError::admin("NotPermitted", parameters)
-}
-
-/// From group(5) itself: to ask the name service could take as long as it likes.
-fn gid_of(group: &str) -> Option<u32> {
-    let text = std::fs::read_to_string("/etc/group").ok()?;
-    let mut lines = text.lines().map(|line| line.split(':'));
-    let mut fields = lines.find(|fields| fields.clone().next() == Some(group))?;
-    fields.nth(2)?.parse().ok()
 }
 
 /// What is there at this moment.

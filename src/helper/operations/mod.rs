@@ -13,6 +13,7 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,7 @@ mod ask;
 mod end;
 mod launch;
 mod link;
+mod power;
 mod tell;
 
 /// Where their processes are among the cgroups of services: no service has such a name.
@@ -90,6 +92,8 @@ pub struct Asker {
     pub groups: Vec<u32>,
     /// Which of its service's instances it belongs to, if that runs.
     pub instance: Option<InstanceId>,
+    /// Its process, where the socket itself cannot tell of it later on.
+    pub pidfd: Option<Rc<OwnedFd>>,
 }
 
 /// Whose requests are counted together.
@@ -164,6 +168,11 @@ impl Operations {
         let new = || Pace::new(REFUSALS_TOLD, Duration::from_secs(60));
         let pace = self.refusals.entry(Source::of(who)).or_insert_with(new);
         pace.admit(now)
+    }
+
+    /// What is known of the caller with this number.
+    pub fn asker(&self, number: u64) -> Option<&Asker> {
+        self.askers.get(&number)
     }
 
     pub fn know(&mut self, number: u64, asker: Asker) {

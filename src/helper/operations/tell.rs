@@ -35,7 +35,7 @@ impl Helper {
         mut call: Call,
     ) -> Result<Reply, CallError> {
         let _: super::Nothing = call.take()?;
-        let asker = self.operations.askers.get(&number).cloned();
+        let asker = self.operations.asker(number).cloned();
         let asker = asker.unwrap_or_default();
         let enabled = self.table.catalogue.operations.iter();
         let operations = enabled

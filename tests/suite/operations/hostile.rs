@@ -29,7 +29,7 @@ tests![
     a_connection_is_worth_no_more_than_its_instance,
     a_service_names_only_what_is_its_own,
     a_server_whose_service_is_gone_is_no_operator,
-    rights_of_usherd_are_not_given_away_by_group,
+    rights_of_usherd_are_not_given_away,
     nobody_but_its_process_speaks_for_an_operation,
     whoever_has_a_number_by_now_is_not_who_called,
 ];
@@ -435,29 +435,35 @@ fn a_server_whose_service_is_gone_is_no_operator() {
     );
 }
 
-fn rights_of_usherd_are_not_given_away_by_group() {
+fn rights_of_usherd_are_not_given_away() {
     needs_root();
     let (dir, port) = (Dir::new(), free_port());
     let operations = "[operation.\"test.group\"]\ndescription = \"Names a group\"\nresult = \"output\"\n\
          exec = [\"/bin/true\"]\nservices = true\noperators = { groups = [\"games\"] }\n\
          [operation.\"test.group\".parameters]\n\
-         group = { type = \"group\", list = true, description = \"Which\" }\n";
+         group = { type = \"group\", list = true, description = \"Which\" }\n\
+         [operation.\"test.user\"]\ndescription = \"Names a user\"\nresult = \"output\"\n\
+         exec = [\"/bin/true\"]\nservices = true\n\
+         [operation.\"test.user\".parameters]\n\
+         user = { type = \"user\", description = \"Whom\" }\n";
     catalogue(&dir, operations);
     let table = asking(
         &dir,
         "mail",
         port,
         "standard",
-        "admin = [\"test.group\"]\nuser = \"mail\"",
+        "admin = [\"test.group\", \"test.user\"]\nuser = \"mail\"",
     );
     let _daemon = Daemon::start(&dir, &table);
     let mut server = Peer::tcp(port);
-    let mut ask = |groups: Value| {
-        order(
-            &mut server,
-            &format!("run test.group {}", json!({ "group": groups })),
-        )
+    let mut ask_for = |operation: &str, parameters: Value| {
+        order(&mut server, &format!("run {operation} {parameters}"))
     };
+    // One is in the group that has rights, by the entry that it has in passwd(5).
+    assert!(ask_for("test.user", json!({ "user": "man" }))["result"].is_object());
+    let said = ask_for("test.user", json!({ "user": "games" }));
+    assert_eq!(said["error"], "NotPermitted", "{said}");
+    let mut ask = |groups: Value| ask_for("test.group", json!({ "group": groups }));
     assert!(ask(json!(["tape"]))["result"].is_object());
     let said = ask(json!(["tape", "games"]));
     assert_eq!(said["error"], "NotPermitted", "{said}");
