@@ -352,6 +352,7 @@ pub struct Upgrade {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Describe {
     pub keys: Vec<Key>,
+    pub sharing: Vec<String>,
 }
 
 /// The parameter of methods that are about one service.

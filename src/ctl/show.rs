@@ -69,7 +69,7 @@ pub fn show(console: &Console, name: String) -> Result<(), Failure> {
 }
 
 fn describe(console: &Console, asked: &OfService) -> Result<Vec<Key>, Failure> {
-    let Describe { keys } = console.admin()?.call("Describe", asked)?;
+    let Describe { keys, .. } = console.admin()?.call("Describe", asked)?;
     Ok(keys)
 }
 

@@ -31,9 +31,14 @@ const ETC_DIRECTORIES: [&str; 2] = ["/etc/alternatives", "/etc/ssl/certs"];
 /// Where state directories are.
 pub const STATE: &str = "/var/lib";
 
+/// Where states are that a backup has taken the place of, and new ones until they are whole:
+/// a state is its own service's, whatever it is named.
+pub const FORMER_STATES: &str = "/var/lib/usherd-old";
+
 /// What no server needs to see unless its table says so: secrets, and what is
 /// usherd's own.
-const SECRETS: [&str; 6] = [
+const SECRETS: [&str; 7] = [
+    FORMER_STATES,
     "/etc/shadow",
     "/etc/shadow-",
     "/etc/gshadow",

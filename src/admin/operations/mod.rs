@@ -197,6 +197,11 @@ pub trait Usherd {
 /// What the table in force says of a service, key by key.
 fn described_all(usherd: &mut dyn Usherd, service: &str) -> Result<toml::Table, Failed> {
     let told = usherd.call("Describe", serde_json::json!({ "service": service }))?;
+    keys_of(&told)
+}
+
+/// Of a reply to `Describe`.
+fn keys_of(told: &Value) -> Result<toml::Table, Failed> {
     let keys = told["keys"].as_array().into_iter().flatten();
     let mut all = toml::Table::new();
     for one in keys {

@@ -213,8 +213,10 @@ impl Helper {
             key: key.to_owned(),
             value,
         });
+        let sharing = service.iter().flat_map(|name| self.sharing(name));
         Ok(Reply::last(&types::Describe {
             keys: keys.collect(),
+            sharing: sharing.map(str::to_owned).collect(),
         }))
     }
 

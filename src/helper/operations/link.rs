@@ -134,7 +134,8 @@ impl Helper {
             return CallError::failed("a dry run changes nothing").into();
         }
         let is_listed = operation.calls.iter().any(|known| known == method);
-        if !is_listed || !is_ours(&task.order.parameters, &call) {
+        let shares = |one: &str, other: &str| self.sharing(one).any(|name| name == other);
+        if !is_listed || !is_ours(&task.order.parameters, &call, &shares) {
             // None of ours does so: it is not what it was any more.
             let mut shown = method.to_owned();
             cut(&mut shown, 64);
@@ -149,13 +150,20 @@ impl Helper {
 }
 
 /// Whether a call that changes something is about what was asked for, and nothing else.
-fn is_ours(order: &Parameters, call: &Call) -> bool {
+/// Whoever `shares` a state stands still with it.
+fn is_ours(order: &Parameters, call: &Call, shares: &dyn Fn(&str, &str) -> bool) -> bool {
     const SERVICES: [&str; 3] = ["service", "from", "to"];
     let given = call.parameters.iter().flatten();
     // A backup's number begins with whose it is: `git@2026...`.
     let of_id = || {
         let id = order.some_text("id")?;
         id.rsplit_once('@').map(|(service, _)| service)
+    };
+    let is_frozen_too = |value: &Value| {
+        let (_, method) = call.target();
+        let service = order.some_text("service").or_else(of_id);
+        let names = service.zip(value.as_str());
+        matches!(method, "Freeze" | "Thaw") && names.is_some_and(|(one, other)| shares(one, other))
     };
     let is_service = |value: &Value| {
         let named = SERVICES.iter().any(|key| order.0.contains_key(*key));
@@ -165,7 +173,7 @@ fn is_ours(order: &Parameters, call: &Call) -> bool {
         }
     };
     let is_asked = |name: &str, value: &Value| match name {
-        "service" => is_service(value),
+        "service" => is_service(value) || is_frozen_too(value),
         "instance" | "key" | "value" | "signal" => {
             value.is_null() && !order.0.contains_key(name) || order.0.get(name) == Some(value)
         }
@@ -204,7 +212,13 @@ mod tests {
             upgrade: false,
         };
         let ours = json!({ "service": "git", "key": "nice", "value": "5" });
-        assert!(is_ours(&order, &call("SetKey", ours)));
+        let alone = |_: &str, _: &str| false;
+        let mates = |one: &str, other: &str| (one, other) == ("git", "hooks");
+        assert!(is_ours(&order, &call("SetKey", ours), &alone));
+        let other = json!({ "service": "hooks" });
+        assert!(is_ours(&order, &call("Freeze", other.clone()), &mates));
+        assert!(!is_ours(&order, &call("Freeze", other.clone()), &alone));
+        assert!(!is_ours(&order, &call("Stop", other), &mates));
         for other in [
             json!({ "service": "ssh", "key": "nice", "value": "5" }),
             json!({ "service": "git", "key": "user", "value": "5" }),
@@ -212,11 +226,22 @@ mod tests {
             json!({ "service": "git", "key": "nice", "value": null }),
             json!({ "service": ["git"], "key": "nice", "value": "5" }),
         ] {
-            assert!(!is_ours(&order, &call("SetKey", other.clone())), "{other}");
+            assert!(
+                !is_ours(&order, &call("SetKey", other.clone()), &mates),
+                "{other}"
+            );
         }
-        assert!(!is_ours(&order, &call("Kill", json!({ "instance": 7 }))));
+        assert!(!is_ours(
+            &order,
+            &call("Kill", json!({ "instance": 7 })),
+            &alone
+        ));
         assert!(
-            is_ours(&order, &call("Describe", json!({ "service": "ssh" }))),
+            is_ours(
+                &order,
+                &call("Describe", json!({ "service": "ssh" })),
+                &alone
+            ),
             "it changes nothing"
         );
     }

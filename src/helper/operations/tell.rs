@@ -4,6 +4,7 @@
 use nix::unistd::Uid;
 use serde_json::{Map, Value, json};
 
+use super::ask::exec_of;
 use crate::admin::authorise::{self, Standing};
 use crate::control::caller::Who;
 use crate::control::message::{Call, CallError, Reply};
@@ -107,5 +108,16 @@ impl Helper {
             Serve::Exec(exec) => Some((service.name.as_str(), &**exec)),
             Serve::Builtin(_) | Serve::Forward(_) => None,
         })
+    }
+    /// Other services that write to the state directory of this one.
+    pub(in crate::helper) fn sharing(&self, name: &str) -> impl Iterator<Item = &str> {
+        let own = exec_of(self, name).and_then(|exec| exec.state.as_ref());
+        let others = self.table.services.iter();
+        let others = others.filter(move |other| match &other.serve {
+            Serve::Exec(exec) => own.is_some() && exec.state.as_ref() == own,
+            Serve::Builtin(_) | Serve::Forward(_) => false,
+        });
+        let others = others.filter(move |other| other.enabled && other.name != name);
+        others.map(|other| other.name.as_str())
     }
 }

@@ -336,10 +336,18 @@ fn io(r: &mut Reader<'_>, v: &Value<'_>) -> Option<Vec<IoLimit>> {
     Some(limits)
 }
 
+/// Below /var/lib: what usherd keeps, and the states that backups have taken the place of.
+const OWN_STATES: [&str; 2] = ["usherd", "usherd-old"];
+
 /// `state`: one name, which becomes a directory under /var/lib.
 pub fn state(r: &mut Reader<'_>, v: &Value<'_>) -> Option<String> {
     let name = r.word(v, "the name of a directory under /var/lib")?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    if OWN_STATES.contains(&name.as_str()) {
+        let fault =
+            Fault::new(format!("/var/lib/{name} is usherd's own")).help("take another name");
+        return r.complain(v, fault);
+    }
     if name.bytes().all(plain) && !name.starts_with('.') && name.len() <= 64 {
         return Some(name);
     }

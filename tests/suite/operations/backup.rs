@@ -49,12 +49,16 @@ impl State {
 impl Drop for State {
     fn drop(&mut self) {
         let name = self.0.file_name().unwrap().to_string_lossy().into_owned();
-        for entry in fs::read_dir("/var/lib").unwrap().flatten() {
+        let _ = fs::remove_dir_all(&self.0);
+        let former = fs::read_dir("/var/lib/usherd-old").into_iter().flatten();
+        for entry in former.flatten() {
             let found = entry.file_name().to_string_lossy().into_owned();
-            if found == name || found.starts_with(&format!("{name}.usherd-old-")) {
+            if found.starts_with(&format!("{name}@")) {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
+        // Unless others have some there.
+        let _ = fs::remove_dir("/var/lib/usherd-old");
     }
 }
 

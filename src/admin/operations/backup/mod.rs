@@ -3,42 +3,42 @@
 //! - `store`: where backups are
 //! - `manifest`: what is in one
 //! - `pack`, `unpack`: from a directory to an archive, and back
+//! - `standstill`: of all servers that write to it
+//! - `former`: where states go that a backup takes the place of
 //! - `room`: how much of the disk all that may take
 //!
 //! The state is read while the service's servers stand still, and is replaced in
 //! one step: at every moment its name stands for the whole old or the whole new one.
 #![forbid(unsafe_code)]
 
-use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use nix::fcntl::openat;
-use nix::sys::stat::{Mode, fstat, mkdirat};
+use nix::sys::stat::{Mode, fstat};
 use serde_json::{Value, json};
 
-use super::{Failed, Kind, Outcome, Request, Usherd, described_all, to};
+use super::{Failed, Kind, Outcome, Request, Usherd, keys_of, to};
 use crate::sandbox::blueprint::STATE;
-use crate::sys::rename::{exchange, rename_new};
+use former::Former;
 use manifest::Manifest;
 use pack::{DIRECTORY, Hashed, Tar, pack};
+use standstill::Standstill;
 use store::{Id, Store};
 use unpack::{Into, Owners, unpack};
 
+mod former;
 mod manifest;
 mod pack;
 mod room;
+mod standstill;
 mod store;
 #[cfg(test)]
 mod tests;
 mod unpack;
 
-/// What has replaced a state directory leaves the old one under its name and this.
-const OLD: &str = "usherd-old";
-const NEW: &str = "usherd-new";
 /// Of zstd: fast, and about as small as gzip at its best.
 const LEVEL: i32 = 3;
 
@@ -53,12 +53,13 @@ pub fn restore(request: &Request, usherd: &mut dyn Usherd) -> Outcome {
 /// `states`: where state directories are; `most`: backups of a service.
 fn create_in(states: &Path, most: usize, request: &Request, usherd: &mut dyn Usherd) -> Outcome {
     let service = request.parameters.text("service")?;
-    let state = state_of(service, usherd)?;
-    let root = open(&states.join(&state))?;
+    let whose = Whose::ask(service, usherd)?;
+    let state = &whose.state;
+    let root = open(&states.join(state))?;
     let now = now();
     let id = Id::new(service, stamp(now.0, now.1));
     let note = request.parameters.some_text("note");
-    let mut manifest = Manifest::new(id.to_string(), service, &state, note, now.0);
+    let mut manifest = Manifest::new(id.to_string(), service, state, note, now.0);
     if request.dry_run {
         pack(&root, &mut manifest, &mut pack::Nowhere)?;
         return Ok(shown(&manifest, named(&manifest, json!({ "would": true }))));
@@ -74,22 +75,20 @@ fn create_in(states: &Path, most: usize, request: &Request, usherd: &mut dyn Ush
     )?;
     let (path, file) = store.begin(&id)?;
     usherd.progress("waiting for the servers to stand still");
-    let written = usherd
-        .call("Freeze", json!({ "service": service }))
-        .and_then(|_| {
-            usherd.progress("reading");
-            let written = has_room(&root, manifest.clone(), &store.of(service))
-                .and_then(|()| write(&root, file, &mut manifest));
-            let thawed = usherd.call("Thaw", json!({ "service": service }));
-            written?;
-            match thawed?["was_frozen"].as_bool() {
-                Some(true) => Ok(()),
-                _ => Err(Failed::new(
-                    Kind::Busy,
-                    "its servers were let go while their state was read; ask again",
-                )),
-            }
-        });
+    let written = Standstill::begin(&whose.services, usherd).and_then(|still| {
+        usherd.progress("reading");
+        let written = has_room(&root, manifest.clone(), &store.of(service))
+            .and_then(|()| write(&root, file, &mut manifest));
+        let thawed = still.end(false, usherd);
+        written?;
+        match thawed? {
+            true => Ok(()),
+            false => Err(Failed::new(
+                Kind::Busy,
+                "its servers were let go while their state was read; ask again",
+            )),
+        }
+    });
     let kept = written.and_then(|()| store.keep(&id, &path, &manifest));
     let hash = kept.inspect_err(|_| drop(fs::remove_file(&path)))?;
     Ok(shown(
@@ -183,7 +182,7 @@ fn restore_in(states: &Path, most: usize, request: &Request, usherd: &mut dyn Us
     let id = Id::parse(request.parameters.text("id")?, &request.caller)?;
     let service = request.parameters.some_text("service");
     let service = service.unwrap_or(&id.service);
-    let state = state_of(service, usherd)?;
+    let whose = Whose::ask(service, usherd)?;
     let store = Store::new(&request.places);
     let (manifest, _) = store.read(&id)?;
     if request.dry_run {
@@ -191,36 +190,24 @@ fn restore_in(states: &Path, most: usize, request: &Request, usherd: &mut dyn Us
         return Ok(shown(&manifest, json!({ "would": true })));
     }
     let _lock = store.lock(service)?;
-    let parent = open(states)?;
+    let former = Former::of(states, &whose.state)?;
     // Whoever holds the lock is alone here: these are of one that was ended.
-    for left in begin_with(&format!(".{state}.{NEW}-"), states)? {
-        to(format!("remove {left}"), unpack::remove(&parent, &left))?;
-    }
-    let kept = begin_with(&format!("{state}.{OLD}-"), states)?.len();
-    let place = states.join(format!("{state}.{OLD}-*"));
-    let cure = format!("remove some of {}", place.display());
-    room::count(
-        kept,
-        most,
-        &format!("former states of \"{service}\""),
-        &cure,
-    )?;
+    former.clear()?;
+    let cure = format!("remove some of {}", former.shown("*"));
+    let what = format!("former states of \"{service}\"");
+    room::count(former.count()?, most, &what, &cure)?;
     room::space(states, manifest.size())?;
     let now = now();
     let stamp = stamp(now.0, now.1);
-    let beside = format!(".{state}.{NEW}-{stamp}");
-    to(
-        "make a directory beside the old one",
-        mkdirat(&parent, beside.as_str(), Mode::S_IRWXU),
-    )?;
+    let root = former.begin(&stamp)?;
     usherd.progress("unpacking");
     let is_other = service != manifest.service;
-    let done = fill(&parent, &beside, &state, is_other, (&store, &id, &manifest)).and_then(|()| {
+    let done = fill(root, &former, is_other, (&store, &id, &manifest)).and_then(|()| {
         usherd.progress("waiting for the servers to stand still");
-        let frozen = usherd.call("Freeze", json!({ "service": service }))?;
-        let running = frozen["instances"].as_u64().unwrap_or(0);
+        let still = Standstill::begin(&whose.services, usherd)?;
+        let running = still.running;
         let swapped = match running == 0 || request.parameters.flag("while_running") {
-            true => swap(&parent, &beside, &state, &stamp),
+            true => former.swap(&stamp),
             false => Err(Failed::new(
                 Kind::Busy,
                 format!(
@@ -229,39 +216,31 @@ fn restore_in(states: &Path, most: usize, request: &Request, usherd: &mut dyn Us
                 ),
             )),
         };
-        let renewed = json!({ "service": service, "renewed": swapped.is_ok() });
-        let thawed = usherd.call("Thaw", renewed);
+        let thawed = still.end(swapped.is_ok(), usherd);
         let old = swapped?;
         thawed?;
         Ok((old, running))
     });
-    let (old, running) = done.inspect_err(|_| drop(unpack::remove(&parent, &beside)))?;
-    let old = old.map(|name| states.join(name).display().to_string());
+    let (old, running) = done.inspect_err(|_| drop(former.clear()))?;
     Ok(shown(
         &manifest,
         json!({ "old": old, "running_with_old": running, "restored": service }),
     ))
 }
 
-/// Unpacks into `beside`, whole on the disk and with its owners.
+/// Unpacks into `root`, whole on the disk and with its owners.
 fn fill(
-    parent: &OwnedFd,
-    beside: &str,
-    state: &str,
+    root: OwnedFd,
+    former: &Former,
     is_other: bool,
     (store, id, manifest): (&Store, &Id, &Manifest),
 ) -> Result<(), Failed> {
-    let root = to(
-        "open it again",
-        openat(parent, beside, DIRECTORY, Mode::empty()),
-    )?;
     let mut owners = Owners {
         plain: is_other,
         ..Owners::default()
     };
     // The server's user may have another number by now: that of the directory it has.
-    let first = manifest.files.first();
-    if let (Ok(there), Some(first)) = (openat(parent, state, DIRECTORY, Mode::empty()), first) {
+    if let (Some(there), Some(first)) = (former.replaced(), manifest.files.first()) {
         let there = to("look at the state directory", fstat(&there))?;
         owners.uid = Some((first.uid, there.st_uid));
         owners.gid = Some((first.gid, there.st_gid));
@@ -273,36 +252,6 @@ fn fill(
     to("write it to the disk", nix::unistd::syncfs(synced.as_fd()))
 }
 
-/// The new state takes the name of the old one. Returns the name that the old one has now.
-///
-/// The new one first has the name that is to be the old one's, so that one step is enough.
-/// After an error nothing has happened: `new` stands for the new state.
-fn swap(parent: &OwnedFd, new: &str, state: &str, stamp: &str) -> Result<Option<String>, Failed> {
-    let c = |name: &str| to("name it", CString::new(name));
-    let old = format!("{state}.{OLD}-{stamp}");
-    let (new, name, aside) = (c(new)?, c(state)?, c(&old)?);
-    let what = "put the new state in the place of the old one";
-    to(what, rename_new(parent.as_fd(), &new, &aside))?;
-    let kept = match exchange(parent.as_fd(), &aside, &name) {
-        Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
-            rename_new(parent.as_fd(), &aside, &name).map(|()| None)
-        }
-        exchanged => exchanged.map(|()| Some(old)),
-    };
-    if kept.is_err() {
-        let _ = rename_new(parent.as_fd(), &aside, &new);
-    }
-    let _ = nix::unistd::fsync(parent);
-    to(what, kept)
-}
-
-/// Names in a directory.
-fn begin_with(start: &str, dir: &Path) -> Result<Vec<String>, Failed> {
-    let entries = to(format!("look at {}", dir.display()), fs::read_dir(dir))?;
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    Ok(names.filter(|name| name.starts_with(start)).collect())
-}
-
 fn archive(store: &Store, id: &Id) -> Result<BufReader<File>, Failed> {
     let path = store.archive(id);
     let file = File::open(&path);
@@ -310,17 +259,32 @@ fn archive(store: &Store, id: &Id) -> Result<BufReader<File>, Failed> {
     Ok(BufReader::new(file))
 }
 
-/// The name of a service's directory under /var/lib.
-fn state_of(service: &str, usherd: &mut dyn Usherd) -> Result<String, Failed> {
-    let keys = described_all(usherd, service)?;
-    let state = keys.get("state").and_then(toml::Value::as_str);
-    let state = state.map(str::to_owned);
-    state.ok_or_else(|| {
-        let why = format!(
-            "service \"{service}\" has no `state` in the table, so there is nothing to keep"
-        );
-        Failed::new(Kind::NotFound, why)
-    })
+/// A state directory, and who writes to it.
+struct Whose {
+    /// Its name under /var/lib.
+    state: String,
+    /// The service that was named, and those that have the same.
+    services: Vec<String>,
+}
+
+impl Whose {
+    fn ask(service: &str, usherd: &mut dyn Usherd) -> Result<Self, Failed> {
+        let told = usherd.call("Describe", json!({ "service": service }))?;
+        let sharing = told["sharing"].as_array().into_iter().flatten();
+        let sharing = sharing.filter_map(|name| name.as_str().map(str::to_owned));
+        let keys = keys_of(&told)?;
+        let state = keys.get("state").and_then(toml::Value::as_str);
+        let state = state.ok_or_else(|| {
+            let why = format!(
+                "service \"{service}\" has no `state` in the table, so there is nothing to keep"
+            );
+            Failed::new(Kind::NotFound, why)
+        })?;
+        Ok(Self {
+            state: state.to_owned(),
+            services: std::iter::once(service.to_owned()).chain(sharing).collect(),
+        })
+    }
 }
 
 fn open(path: &Path) -> Result<OwnedFd, Failed> {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
 
+use nix::fcntl::openat;
+use nix::sys::stat::mkdirat;
 use tempfile::TempDir;
 
 use super::manifest::{Archive, What, hex};
@@ -15,18 +17,29 @@ struct Fake {
     running: u64,
     /// Somebody thaws it behind our back.
     lets_go: bool,
+    /// Other services with the same state.
+    sharing: Vec<&'static str>,
+    /// Whose servers cannot be stopped.
+    busy: Option<&'static str>,
     called: Vec<String>,
 }
 
 impl Usherd for Fake {
     fn call(&mut self, method: &str, parameters: Value) -> Result<Value, Failed> {
-        self.called.push(method.to_owned());
+        let about = parameters["service"].as_str().unwrap_or_default();
+        self.called.push(match about {
+            "mail" => method.to_owned(),
+            other => format!("{method} {other}"),
+        });
+        if method == "Freeze" && self.busy == Some(about) {
+            return Err(Failed::new(Kind::Busy, "somebody else has frozen it"));
+        }
         Ok(match method {
             "Describe" if parameters["service"] == "stateless" => json!({ "keys": [] }),
             "Describe" => json!({ "keys": [
                 { "key": "user", "value": "\"mail\"" },
                 { "key": "state", "value": "\"mail-state\"" },
-            ] }),
+            ], "sharing": self.sharing }),
             "Freeze" => json!({ "instances": self.running }),
             "Thaw" => json!({ "was_frozen": !self.lets_go }),
             other => panic!("{other} is none of its calls"),
@@ -46,6 +59,7 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("lib/mail-state");
         fs::create_dir_all(state.join("spool/deep")).unwrap();
+        Former::of(&dir.path().join("lib"), "mail-state").unwrap();
         fs::write(state.join("spool/deep/one"), "one\n".repeat(10_000)).unwrap();
         fs::write(state.join("spool/empty"), "").unwrap();
         fs::write(state.join("tool"), "#!/bin/sh\n").unwrap();
@@ -65,6 +79,8 @@ impl World {
         let usherd = Fake {
             running: 0,
             lets_go: false,
+            sharing: Vec::new(),
+            busy: None,
             called: Vec::new(),
         };
         Self { dir, usherd }
@@ -76,6 +92,12 @@ impl World {
 
     fn state(&self) -> PathBuf {
         self.states().join("mail-state")
+    }
+
+    /// How many there are, with former and new ones.
+    fn all_states(&self) -> usize {
+        let count = |dir: PathBuf| fs::read_dir(dir).unwrap().count();
+        count(self.states()) - 1 + count(self.states().join("usherd-old"))
     }
 
     fn request(&self, parameters: Value) -> Request {
@@ -180,11 +202,7 @@ fn what_was_backed_up_comes_back_whole_and_the_old_state_is_kept() {
     assert_eq!(picture(&world.state()), before);
     let old = PathBuf::from(restored["old"].as_str().unwrap());
     assert_eq!(picture(&old), changed);
-    assert_eq!(
-        fs::read_dir(world.states()).unwrap().count(),
-        2,
-        "nothing else is left"
-    );
+    assert_eq!(world.all_states(), 2, "nothing else is left");
 }
 
 #[test]
@@ -207,7 +225,7 @@ fn servers_that_run_are_not_left_with_the_old_state_unasked() {
     let failed = world.restore(json!({ "id": made["id"] })).unwrap_err();
     assert_eq!(failed.kind, Kind::Busy);
     assert_eq!(picture(&world.state()), before);
-    assert_eq!(fs::read_dir(world.states()).unwrap().count(), 1);
+    assert_eq!(world.all_states(), 1);
     assert_eq!(world.usherd.called.last().unwrap(), "Thaw");
     let asked = json!({ "id": made["id"], "while_running": true });
     assert_eq!(world.restore(asked).unwrap()["running_with_old"], 2);
@@ -256,7 +274,7 @@ fn every_flipped_octet_is_found() {
     fs::write(archive, "no archive at all").unwrap();
     world.restore(json!({ "id": made["id"] })).unwrap_err();
     assert_eq!(picture(&world.state()), before);
-    assert_eq!(fs::read_dir(world.states()).unwrap().count(), 1);
+    assert_eq!(world.all_states(), 1);
 }
 
 /// An archive with one entry more, its manifest as `change` has it.
@@ -419,9 +437,10 @@ fn there_is_an_end_to_what_is_kept() {
 fn what_a_restore_left_that_was_ended_goes_with_the_next() {
     let mut world = World::new();
     let id = world.create()["id"].clone();
-    let beside = |name: &str| world.states().join(name);
-    let left = beside(".mail-state.usherd-new-20200101T000000.000000Z");
-    let others = beside(".mail-state2.usherd-new-20200101T000000.000000Z");
+    Former::of(&world.states(), "mail-state").unwrap();
+    let beside = |name: &str| world.states().join("usherd-old").join(name);
+    let left = beside(".new-mail-state@20200101T000000.000000Z");
+    let others = beside(".new-mail-state2@20200101T000000.000000Z");
     for dir in [&left, &others] {
         fs::create_dir_all(dir.join("deep")).unwrap();
         fs::write(dir.join("deep/x"), "x").unwrap();
@@ -429,30 +448,6 @@ fn what_a_restore_left_that_was_ended_goes_with_the_next() {
     world.restore(json!({ "id": id })).unwrap();
     assert!(!left.exists());
     assert!(others.join("deep/x").exists());
-}
-
-#[test]
-fn an_error_never_takes_the_old_state() {
-    let dir = tempfile::tempdir().unwrap();
-    let parent = open(dir.path()).unwrap();
-    let put = |name: &str| {
-        fs::create_dir(dir.path().join(name)).unwrap();
-        fs::write(dir.path().join(name).join("who"), name).unwrap();
-    };
-    let who = |name: &str| fs::read_to_string(dir.path().join(name).join("who")).unwrap();
-    put("new");
-    put("state");
-    // The name that the old one is to have is somebody's.
-    put("state.usherd-old-1");
-    assert!(swap(&parent, "new", "state", "1").is_err());
-    assert_eq!((who("new"), who("state")), ("new".into(), "state".into()));
-    let old = swap(&parent, "new", "state", "2").unwrap().unwrap();
-    assert_eq!((who("state"), who(&old)), ("new".into(), "state".into()));
-    // None was there.
-    put("new");
-    assert_eq!(swap(&parent, "new", "none", "3").unwrap(), None);
-    assert_eq!(who("none"), "new");
-    assert!(!dir.path().join("none.usherd-old-3").exists());
 }
 
 /// Goes down from `root`, making `depth` directories whose names are as long as can be.
@@ -496,4 +491,32 @@ fn names_take_no_more_memory_than_they_may() {
     let failed = looked(&world).unwrap_err();
     assert_eq!(failed.kind, Kind::Forbidden);
     assert!(failed.reason.contains("64 MiB"), "{}", failed.reason);
+}
+
+#[test]
+fn all_that_write_to_a_state_stand_still() {
+    let mut world = World::new();
+    world.usherd.sharing = vec!["lists", "web"];
+    let made = world.create();
+    let all = [
+        "Freeze",
+        "Freeze lists",
+        "Freeze web",
+        "Thaw",
+        "Thaw lists",
+        "Thaw web",
+    ];
+    assert_eq!(world.usherd.called[1..], all);
+    world.usherd.called.clear();
+    world.restore(json!({ "id": made["id"] })).unwrap();
+    assert_eq!(world.usherd.called[1..], all);
+    // Those who stood still already go on.
+    world.usherd.called.clear();
+    world.usherd.busy = Some("web");
+    let before = picture(&world.state());
+    let failed = world.restore(json!({ "id": made["id"] })).unwrap_err();
+    assert_eq!(failed.kind, Kind::Busy);
+    let some = ["Freeze", "Freeze lists", "Freeze web", "Thaw", "Thaw lists"];
+    assert_eq!(world.usherd.called[1..], some);
+    assert_eq!(picture(&world.state()), before);
 }
