@@ -25,6 +25,7 @@ use crate::ids::{InstanceId, ServiceId};
 use crate::logging::Pace;
 use crate::sandbox::calls;
 use crate::sandbox::cgroup::Leaf;
+use crate::table::Rate;
 
 mod ask;
 mod end;
@@ -42,6 +43,13 @@ const MOST_AT_WORK: usize = 64;
 const MOST_WAITING: usize = 2048;
 /// and of one caller, if that is a service or may not do everything.
 const MOST_WAITING_OF_ONE: usize = 64;
+/// Requests of one caller for one operation whose entry says nothing of it, unless he may
+/// do everything.
+const USUAL_RATE: Rate = Rate {
+    count: 300,
+    per: Duration::from_secs(60),
+    burst: 100,
+};
 /// Refusals of one caller in the logs per minute.
 const REFUSALS_TOLD: u32 = 10;
 
