@@ -528,7 +528,7 @@ fn who_may_can_be_asked_beforehand() {
         (json!({ "user": "root" }), true),
         (json!({ "user": "nobody" }), false),
         (
-            json!({ "service": "mail", "parameters": "{\"word\":\"mum\"}" }),
+            json!({ "service": "mail", "parameters": "{\"word\":\"mumbles\"}" }),
             true,
         ),
         (
@@ -549,6 +549,10 @@ fn who_may_can_be_asked_beforehand() {
         let (answer, why) = may(asked);
         assert_eq!(answer, expected, "{who}: {why}");
     }
+    // Secrets of the other operation may be among its parameters.
+    let log = fs::read_to_string(dir.file("state/audit/audit.log")).unwrap();
+    assert!(log.contains("\"parameters\":\"***\""), "{log}");
+    assert!(!log.contains("mumbles"), "{log}");
     let (answer, why) = may(json!({ "operation": "test.status", "service": "mail" }));
     assert!(!answer && why.contains("`admin` list"), "{why}");
     let (kind, _) = failed(run(
