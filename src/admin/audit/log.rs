@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -118,28 +118,47 @@ impl AuditLog {
         Ok(entry.n)
     }
 
-    /// Sets the file aside and begins a new one, which goes on with the same chain.
+    /// Sets the file aside and begins a new one, which goes on with the same chain. If
+    /// there is no room for a new one, the next try goes on from there.
     fn rotate(&mut self) -> io::Result<()> {
         let Some(first) = self.first_here else {
             return Ok(());
         };
-        fs::rename(self.dir.join(CURRENT), set_aside(&self.dir, first))?;
+        // Once alone: what a try that failed left behind is not to take the place of the entries.
+        if self.is_current()? {
+            fs::rename(self.dir.join(CURRENT), set_aside(&self.dir, first))?;
+        }
         self.file = open_current(&self.dir)?;
-        (self.length, self.first_here) = (0, None);
+        (self.length, self.first_here) = (self.file.metadata()?.len(), None);
         let aside = files(&self.dir)?;
         let old = aside.len().saturating_sub(self.bounds.keep + 1);
         for (file, next) in aside.iter().zip(aside.iter().skip(1)).take(old) {
             // Told first: a file that is gone without a word would look like theft.
             let last = first_entry(next)?.map_or(self.head.last, |first| first - 1);
             let name = file.file_name().unwrap_or_default().to_string_lossy();
-            self.head.first = last + 1;
-            self.write(What::Dropped {
+            let first = std::mem::replace(&mut self.head.first, last + 1);
+            let told = self.write(What::Dropped {
                 file: name.into_owned(),
                 last,
-            })?;
+            });
+            if let Err(err) = told {
+                self.head.first = first;
+                return Err(err);
+            }
             fs::remove_file(file)?;
         }
         Ok(())
+    }
+
+    /// Whether the file that is open is still the one of the name [`CURRENT`].
+    fn is_current(&self) -> io::Result<bool> {
+        let named = match fs::symlink_metadata(self.dir.join(CURRENT)) {
+            Ok(named) => named,
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(err) => return Err(err),
+        };
+        let open = self.file.metadata()?;
+        Ok((named.dev(), named.ino()) == (open.dev(), open.ino()))
     }
 
     /// Finds the last whole entry. Returns the octets of half an entry after it, which are cut off.

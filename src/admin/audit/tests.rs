@@ -1,6 +1,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::fs;
+use std::{fs, io, thread};
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 
 use super::log::Bounds;
 use super::verify::walk;
@@ -8,6 +11,12 @@ use super::*;
 
 const ROOMY: Bounds = Bounds {
     max_size: 1 << 20,
+    keep: 2,
+};
+
+/// Small enough that an entry or two fill a file.
+const SMALL: Bounds = Bounds {
+    max_size: 600,
     keep: 2,
 };
 
@@ -165,11 +174,7 @@ fn entries_that_went_while_nobody_wrote_stay_missed() {
 #[test]
 fn a_rotation_does_not_break_the_chain_and_a_file_that_goes_is_told_of() {
     let dir = tempfile::tempdir().unwrap();
-    let small = Bounds {
-        max_size: 600,
-        keep: 2,
-    };
-    let mut log = AuditLog::open(dir.path(), small).unwrap();
+    let mut log = AuditLog::open(dir.path(), SMALL).unwrap();
     for _ in 0..40 {
         log.append(asked("x")).unwrap();
     }
@@ -187,9 +192,79 @@ fn a_rotation_does_not_break_the_chain_and_a_file_that_goes_is_told_of() {
     fs::remove_file(&kept[0]).unwrap();
     assert_eq!(told(dir.path()).len(), 1);
     drop(log);
-    let mut log = AuditLog::open(dir.path(), small).unwrap();
+    let mut log = AuditLog::open(dir.path(), SMALL).unwrap();
     log.append(asked("y")).unwrap();
     assert_eq!(told(dir.path()).len(), 1);
+}
+
+/// Appends until the file is full; the next entry takes a new one.
+fn fill(log: &mut AuditLog, dir: &Path) {
+    while fs::metadata(dir.join(CURRENT)).unwrap().len() < SMALL.max_size {
+        log.append(asked("x")).unwrap();
+    }
+}
+
+#[test]
+fn a_rotation_that_found_no_room_goes_on_when_there_is_some() {
+    // A thread of its own, for what it mounts nobody else sees.
+    let done = thread::spawn(|| {
+        let dir = tempfile::tempdir().unwrap();
+        if let Err(errno) = unshare(CloneFlags::CLONE_NEWNS) {
+            eprintln!("skipped: needs root for a mount namespace: {errno}");
+            return;
+        }
+        let (none, private) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
+        mount(none, "/", none, private, none).unwrap();
+        let inodes = Some("nr_inodes=16");
+        let tmpfs = Some("tmpfs");
+        mount(tmpfs, dir.path(), tmpfs, MsFlags::empty(), inodes).unwrap();
+        let dir = dir.path();
+        let mut log = AuditLog::open(dir, SMALL).unwrap();
+        fill(&mut log, dir);
+        let stuff = |number: u32| dir.join(format!("stuff{number}"));
+        let last = (0..).find(|number| fs::write(stuff(*number), "").is_err());
+        for _ in 0..3 {
+            let err = log.append(asked("y")).unwrap_err();
+            assert_eq!(err.kind(), io::ErrorKind::StorageFull, "{err}");
+            assert_eq!(told(dir), [""; 0]);
+        }
+        // Room for the file, and none for the head that is written beside the old one.
+        fs::remove_file(stuff(0)).unwrap();
+        log.append(asked("y")).unwrap_err();
+        assert_eq!(told(dir), [""; 0]);
+        for number in 1..last.unwrap() {
+            fs::remove_file(stuff(number)).unwrap();
+        }
+        for _ in 0..10 {
+            log.append(asked("z")).unwrap();
+        }
+        assert_eq!(told(dir), [""; 0]);
+    });
+    done.join().unwrap();
+}
+
+#[test]
+fn what_a_failed_rotation_left_does_not_take_the_place_of_entries() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = AuditLog::open(dir.path(), SMALL).unwrap();
+    fill(&mut log, dir.path());
+    let current = dir.path().join(CURRENT);
+    fs::rename(&current, set_aside(dir.path(), 1)).unwrap();
+    // It cannot be opened.
+    fs::create_dir(&current).unwrap();
+    log.append(asked("y")).unwrap_err();
+    fs::remove_dir(&current).unwrap();
+    // It could be made, and no more than that.
+    fs::write(&current, "").unwrap();
+    log.append(asked("y")).unwrap();
+    assert_eq!(told(dir.path()), [""; 0]);
+    // Somebody who starts anew meanwhile goes on as well.
+    fill(&mut log, dir.path());
+    let first = Entry::open(&lines(dir.path())[0]).unwrap().0.n;
+    fs::rename(&current, set_aside(dir.path(), first)).unwrap();
+    drop(log);
+    drop(AuditLog::open(dir.path(), SMALL).unwrap());
+    assert_eq!(told(dir.path()), [""; 0]);
 }
 
 #[test]
