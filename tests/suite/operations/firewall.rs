@@ -224,7 +224,7 @@ fn a_firewall_is_changed_by_many_at_once() {
 fn a_service_lifts_its_own_bans_alone() {
     let _ = needs("nft", "nftables");
     let (dir, wire, port) = (Dir::new(), Wire::new(), 4008);
-    let keys = "user = \"nobody\"\nadmin = [\"firewall.ban\", { operation = \"firewall.unban\", with = { prefix = \"192.0.2.*/32\" } }]";
+    let keys = "user = \"nobody\"\nadmin = [\"firewall.ban\", \"firewall.open\", { operation = \"firewall.unban\", with = { prefix = \"192.0.2.*/32\" } }]";
     let services = asking(&dir, "mail", port, "standard", keys);
     let through = ["ip", "netns", "exec", &wire.ours];
     let _daemon = Setup::new(&dir, &services).through(&through).start();
@@ -280,6 +280,17 @@ fn a_service_lifts_its_own_bans_alone() {
         "its list does not have it: {beyond}"
     );
     assert!(ask("firewall.list", json!({}))["error"].is_string());
+    // Nor is half of the world let in where others closed.
+    done(run(&dir, "firewall.close", &json!({ "port": 4009 })));
+    for from in ["0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1"] {
+        let opened = ask("firewall.open", json!({ "port": 4009, "from": from }));
+        assert_eq!(opened["parameters"]["kind"], json!("forbidden"), "{opened}");
+    }
+    let opened = ask(
+        "firewall.open",
+        json!({ "port": 4009, "from": "10.0.0.0/8" }),
+    );
+    assert_eq!(opened["error"], Value::Null, "{opened}");
     assert_eq!(ask("firewall.unban", of("192.0.2.1"))["error"], Value::Null);
     done(run(&dir, "firewall.unban", &of("192.0.2.2")));
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::super::{Failed, Kind, Outcome, Request, Usherd};
 use super::table::{self, Element, What};
-use super::{change, is_host, prefix, seconds, show};
+use super::{change, is_host, prefix, seconds, show, widest};
 use crate::table::Prefix;
 
 /// Of the operation's `env`: addresses that are never banned.
@@ -21,9 +21,6 @@ const NEVER: [&str; 5] = [
     "fe80::/10",
     "ff00::/8",
 ];
-
-/// The widest networks: a typing error is not to cut off half of the world.
-const WIDEST: (u8, u8) = (8, 16);
 
 /// `firewall.ban`
 pub fn ban(request: &Request, _: &mut dyn Usherd) -> Outcome {
@@ -137,11 +134,7 @@ fn kept(list: &str) -> Result<Vec<Prefix>, Failed> {
 
 fn permit(who: &Prefix, kept: &[Prefix]) -> Result<(), Failed> {
     let forbid = |reason: String| Err(Failed::new(Kind::Forbidden, reason));
-    let widest = if who.addr.is_ipv4() {
-        WIDEST.0
-    } else {
-        WIDEST.1
-    };
+    let widest = widest(who);
     if who.bits < widest {
         return forbid(format!("{who} is too wide: at least /{widest}"));
     }

@@ -5,8 +5,12 @@ use serde_json::{Value, json};
 
 use super::super::{Caller, Failed, Kind, Outcome, Request, Usherd};
 use super::table::{self, Element, Gate, What};
-use super::{change, prefix, seconds, show};
+use super::{change, prefix, seconds, show, widest};
 use crate::table::Prefix;
+
+/// What a service's exceptions for one port come to at most, in the widest networks there
+/// are: else it opens piece by piece for everybody what others closed.
+const MOST_FROM: u128 = 4;
 
 /// `firewall.close`: nobody gets a new connection to the port any more, not even who had
 /// an exception; with `from`, only that exception goes.
@@ -71,6 +75,9 @@ fn opening(
     seconds: Option<u64>,
     caller: &Caller,
 ) -> Result<Vec<Value>, Failed> {
+    if let (Some(from), Some(_)) = (&from, &caller.service) {
+        bound(now, gate, from, caller)?;
+    }
     let exception = What::Open(gate.clone(), from);
     let mut commands = Vec::new();
     for element in now {
@@ -118,6 +125,35 @@ fn permit(element: &Element, gate: &Gate, caller: &Caller) -> Result<(), Failed>
     };
     let reason = format!("{protocol} {port} is {what} as {by} wanted, not this service");
     Err(Failed::new(Kind::Forbidden, reason))
+}
+
+/// Fails if `from`, with what the service has excepted already, is too much of the world.
+fn bound(now: &[Element], gate: &Gate, from: &Prefix, caller: &Caller) -> Result<(), Failed> {
+    let Gate { protocol, port } = gate;
+    let widest = widest(from);
+    if from.bits < widest {
+        let reason = format!("{from} is too wide for a service: at least /{widest}");
+        return Err(Failed::new(Kind::Forbidden, reason));
+    }
+    // Shares of all addresses that there are.
+    let share = |bits: u8| u128::MAX.checked_shr(bits.into()).unwrap_or(0);
+    let by = caller.name();
+    let known = now.iter().filter_map(|element| match &element.what {
+        What::Open(one, Some(known)) if one == gate && element.by() == Some(&*by) => Some(known),
+        _ => None,
+    });
+    // The same once more takes its own place.
+    let other = known.filter(|known| *known != from && known.addr.is_ipv4() == from.addr.is_ipv4());
+    let all = other.fold(share(from.bits), |sum, known| {
+        sum.saturating_add(share(known.bits))
+    });
+    if all > MOST_FROM * share(widest) {
+        let reason = format!(
+            "{protocol} {port} would be open for too many: what a service excepts for a port              is together no more than {MOST_FROM} networks of /{widest}"
+        );
+        return Err(Failed::new(Kind::Forbidden, reason));
+    }
+    Ok(())
 }
 
 /// The set holds none that is within another one.
@@ -244,6 +280,47 @@ mod tests {
             exception[0]["add"]["element"]["elem"][0]["elem"]["comment"],
             "service mail"
         );
+    }
+
+    #[test]
+    fn a_service_does_not_open_for_everybody_what_others_closed() {
+        let mail = caller(Some("mail"));
+        let mut now = vec![there(What::Closed(tcp(22)))];
+        let mut open = |from: &str, caller: &Caller| {
+            let from = Some(from.parse().unwrap());
+            let opened = super::opening(&now, &tcp(22), from, None, caller);
+            let kind = opened.map_err(|failed| failed.kind);
+            if kind.is_ok() {
+                now.push(Element {
+                    comment: Some(caller.name()),
+                    ..there(What::Open(tcp(22), from))
+                });
+            }
+            kind.map(|commands| commands.len())
+        };
+        let no = Err(Kind::Forbidden);
+        for wide in [
+            "0.0.0.0/1",
+            "128.0.0.0/1",
+            "10.0.0.0/7",
+            "::/1",
+            "8000::/1",
+            "2000::/15",
+        ] {
+            assert_eq!(open(wide, &mail), no, "{wide}");
+        }
+        // Nor in pieces.
+        for number in 1..=4 {
+            assert_eq!(open(&format!("{number}.0.0.0/8"), &mail), Ok(1));
+            assert_eq!(open(&format!("200{number}::/16"), &mail), Ok(1));
+        }
+        for more in ["5.0.0.0/8", "5.0.0.1", "2005::/16", "2005::/64"] {
+            assert_eq!(open(more, &mail), no, "{more}");
+        }
+        // What it has may get a new time, and others are not bound by it.
+        assert_eq!(open("4.0.0.0/8", &mail), Ok(2));
+        assert_eq!(open("5.0.0.0/8", &caller(Some("ftp"))), Ok(1));
+        assert_eq!(open("128.0.0.0/1", &caller(None)), Ok(1));
     }
 
     #[test]

@@ -20,6 +20,10 @@ pub use gates::{close, open};
 
 const NFT: Tool = Tool::new(&["/usr/sbin/nft", "/sbin/nft"], "nftables");
 
+/// The widest networks, of IPv4 and of IPv6: a typing error is not to cut off half of the
+/// world, nor is a service to let it in.
+const WIDEST: (u8, u8) = (8, 16);
+
 /// Times that something is begun anew because another one changed the table meanwhile.
 const ATTEMPTS: u32 = 5;
 
@@ -139,6 +143,13 @@ fn show(prefix: &Prefix) -> String {
     match is_host(prefix) {
         true => prefix.addr.to_string(),
         false => prefix.to_string(),
+    }
+}
+
+fn widest(prefix: &Prefix) -> u8 {
+    match prefix.addr.is_ipv4() {
+        true => WIDEST.0,
+        false => WIDEST.1,
     }
 }
 
