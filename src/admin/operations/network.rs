@@ -110,7 +110,7 @@ fn addresses(interface: Option<&str>) -> Result<Vec<Value>, Failed> {
     if said.code != 0 {
         return Err(IP.failed(&said));
     }
-    let listing: Value = to("read what ip says", serde_json::from_str(&said.out))?;
+    let listing: Value = to("read what ip says", serde_json::from_str(IP.whole(&said)?))?;
     let all = listing.as_array().into_iter().flatten();
     // Older ones print an empty object for what they were not asked for.
     let named = all.filter(|one| one["ifname"].is_string());

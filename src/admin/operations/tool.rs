@@ -11,7 +11,8 @@ use std::thread;
 
 use super::{Failed, Kind, to};
 
-/// Octets of either output that are kept; the rest is read and forgotten.
+/// Octets of either output that are kept, unless a tool says otherwise; the rest is read
+/// and forgotten.
 const LONGEST_OUTPUT: u64 = 4 << 20;
 
 /// Characters of an error output that a caller is told.
@@ -24,6 +25,8 @@ pub struct Tool {
     places: &'static [&'static str],
     /// What Debian calls the package.
     package: &'static str,
+    /// Octets of its output that are kept.
+    longest: u64,
 }
 
 /// What a program said as it ended.
@@ -33,12 +36,24 @@ pub struct Said {
     pub code: i32,
     pub out: String,
     pub err: String,
+    /// Something of `out` is missing: it did not fit.
+    pub cut: bool,
 }
 
 impl Tool {
     #[must_use]
     pub const fn new(places: &'static [&'static str], package: &'static str) -> Self {
-        Self { places, package }
+        Self {
+            places,
+            package,
+            longest: LONGEST_OUTPUT,
+        }
+    }
+
+    /// The same tool, of whose output so many octets are kept.
+    #[must_use]
+    pub const fn longest(self, longest: u64) -> Self {
+        Self { longest, ..self }
     }
 
     /// Fails with [`Kind::Unavailable`] where the host has none.
@@ -96,13 +111,30 @@ impl Tool {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let child = to(format!("start {path}"), command.spawn())?;
-        to(format!("run {path}"), attend(child, input, line))
+        let ran = attend(child, input, self.longest, line);
+        to(format!("run {path}"), ran)
+    }
+
+    /// All of its output, for what makes no sense in part.
+    pub fn whole<'a>(&self, said: &'a Said) -> Result<&'a str, Failed> {
+        match said.cut {
+            false => Ok(&said.out),
+            true => {
+                let (name, longest) = (self.name(), self.longest);
+                let reason = format!("{name} had more to say than {longest} octets");
+                Err(Failed::new(Kind::Failed, reason))
+            }
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        self.places[0].rsplit('/').next().unwrap_or_default()
     }
 
     /// What it had to say, as the reason for a caller.
     #[must_use]
     pub fn failed(&self, said: &Said) -> Failed {
-        let name = self.places[0].rsplit('/').next().unwrap_or_default();
+        let name = self.name();
         let text = match said.err.trim() {
             "" => said.out.trim(),
             err => err,
@@ -119,16 +151,21 @@ impl Tool {
 }
 
 /// Gives it its input and hears it out, all at once: any of the pipes may be full first.
-fn attend(mut child: Child, input: &[u8], line: &mut dyn FnMut(&str) -> bool) -> io::Result<Said> {
+fn attend(
+    mut child: Child,
+    input: &[u8],
+    longest: u64,
+    line: &mut dyn FnMut(&str) -> bool,
+) -> io::Result<Said> {
     let (stdin, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (Some(mut stdin), Some(out), Some(err)) = (stdin, out, err) else {
         unreachable!("all three are pipes");
     };
-    let (out, err) = thread::scope(|scope| {
+    let ((out, cut), (err, _)) = thread::scope(|scope| {
         // Who does not want all of it has closed his end.
         scope.spawn(move || stdin.write_all(input));
-        let err = scope.spawn(move || hear(err, &mut |_| true));
-        let out = hear(out, line);
+        let err = scope.spawn(move || hear(err, LONGEST_OUTPUT, &mut |_| true));
+        let out = hear(out, longest, line);
         (out, err.join().unwrap_or_default())
     });
     let status = child.wait()?;
@@ -137,24 +174,30 @@ fn attend(mut child: Child, input: &[u8], line: &mut dyn FnMut(&str) -> bool) ->
         code: code.unwrap_or(128),
         out,
         err,
+        cut,
     })
 }
 
-/// To the end of it; what does not fit or is unreadable is left out.
-fn hear(from: impl Read, line: &mut dyn FnMut(&str) -> bool) -> String {
+/// To the end of it; what does not fit or is unreadable is left out. Whether something
+/// did not fit is told.
+fn hear(from: impl Read, longest: u64, line: &mut dyn FnMut(&str) -> bool) -> (String, bool) {
     let (mut from, mut kept, mut buffer) = (BufReader::new(from), String::new(), Vec::new());
+    let mut cut = false;
     loop {
         buffer.clear();
-        let mut piece = (&mut from).take(LONGEST_OUTPUT);
+        let mut piece = (&mut from).take(longest);
         match piece.read_until(b'\n', &mut buffer) {
             Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
-            Ok(0) | Err(_) => return kept,
+            Ok(0) | Err(_) => return (kept, cut),
             Ok(_) => {}
         }
         let text = String::from_utf8_lossy(&buffer);
-        let fits = kept.len() as u64 + text.len() as u64 <= LONGEST_OUTPUT;
-        if line(text.trim_end_matches('\n')) && fits {
-            kept.push_str(&text);
+        if !line(text.trim_end_matches('\n')) {
+            continue;
+        }
+        match kept.len() as u64 + text.len() as u64 <= longest {
+            true => kept.push_str(&text),
+            false => cut = true,
         }
     }
 }
@@ -191,7 +234,23 @@ mod tests {
     #[test]
     fn an_endless_output_is_cut() {
         let said = shell("head -c 9000000 /dev/zero | tr '\\0' '\\n'", b"");
-        assert_eq!(said.out.len() as u64, LONGEST_OUTPUT);
+        assert_eq!((said.out.len() as u64, said.cut), (LONGEST_OUTPUT, true));
+        let err = SHELL.whole(&said).unwrap_err();
+        assert_eq!(err.reason, "sh had more to say than 4194304 octets");
+    }
+
+    #[test]
+    fn a_tool_that_may_say_more_is_heard_out() {
+        let script = "head -c 9000000 /dev/zero";
+        for (longest, fits) in [(9_000_000, true), (8_999_999, false)] {
+            let tool = SHELL.longest(longest);
+            let said = tool.run(&["-c", script], b"").unwrap();
+            assert_eq!((said.out.len() as u64, said.cut), (longest, !fits));
+            assert_eq!(tool.whole(&said).is_ok(), fits);
+        }
+        // What nobody wanted is not missing.
+        let said = SHELL.follow(&["-c", script], &[], b"", &mut |_| false);
+        assert!(!said.unwrap().cut);
     }
 
     #[test]

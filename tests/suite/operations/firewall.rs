@@ -1,6 +1,8 @@
 //! `firewall.*`: on a network of the test's own, with real packets.
 
-use std::io;
+use std::fs;
+use std::io::{self, BufRead, Write};
+use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ tests![
     whoever_is_kept_is_never_banned,
     a_firewall_is_changed_by_many_at_once: 120,
     a_service_lifts_its_own_bans_alone,
+    a_full_table_is_told_and_changed_and_no_service_fills_it: 120,
 ];
 
 fn who_is_banned_is_dropped_until_the_ban_ends() {
@@ -170,7 +173,11 @@ fn a_closed_port_is_open_for_exceptions_alone() {
         done(open(json!({})));
         wire.is_served(server, port);
         let listed = done(run(&dir, "firewall.list", &json!({})));
-        assert_eq!(listed, json!({ "bans": [], "closed": [], "open": [] }));
+        let none = json!({ "bans": 0, "closed": 0, "open": 0 });
+        assert_eq!(
+            listed,
+            json!({ "bans": [], "closed": [], "open": [], "entries": none })
+        );
     }
 }
 
@@ -221,6 +228,79 @@ fn a_firewall_is_changed_by_many_at_once() {
     );
 }
 
+/// Asks for an operation as the server behind `server`.
+fn ask_by(server: &TcpStream, operation: &str, parameters: &Value) -> Value {
+    let mut server = server;
+    writeln!(server, "run {operation} {parameters}").unwrap();
+    let mut said = String::new();
+    io::BufReader::new(server).read_line(&mut said).unwrap();
+    serde_json::from_str(&said).unwrap_or_else(|err| panic!("{err}: {said}"))
+}
+
+fn a_full_table_is_told_and_changed_and_no_service_fills_it() {
+    let nft = needs("nft", "nftables");
+    let (dir, wire, port) = (Dir::new(), Wire::new(), 4008);
+    let keys = "user = \"nobody\"\nadmin = [\"firewall.ban\", \"firewall.unban\"]";
+    let services = asking(&dir, "mail", port, "standard", keys);
+    let through = ["ip", "netns", "exec", &wire.ours];
+    let _daemon = Setup::new(&dir, &services).through(&through).start();
+    let server = wire.from(&wire.ours, "127.0.0.1", port).unwrap();
+    server.set_read_timeout(Some(SOON)).unwrap();
+    let ban = |prefix: &str| json!({ "prefix": prefix, "for": "1h" });
+    done(run(&dir, "firewall.ban", &ban("198.51.100.1")));
+    // 10.0.0.0 and so on, as if they had been banned one by one.
+    let fill = |numbers: std::ops::Range<u32>, by: &str| {
+        let reason = "guesses passwords, and more than once a minute since yesterday at noon, too";
+        let elements: Vec<String> = numbers
+            .map(|number| {
+                let addr = std::net::Ipv4Addr::from((10 << 24) + number);
+                format!("{addr} timeout 1h comment \"{by}: {reason}\"")
+            })
+            .collect();
+        let commands = dir.file("full.nft");
+        let elements = elements.join(", ");
+        let text = format!("add element inet usherd hosts4 {{ {elements} }}\n");
+        fs::write(&commands, text).unwrap();
+        let nft = nft.to_string_lossy();
+        let words = ["netns", "exec", &wire.ours, &*nft, "-f", &commands];
+        assert!(super::wire::ip(&words));
+    };
+    fill(0..8_191, "service mail");
+    let last = ask_by(&server, "firewall.ban", &ban("192.0.2.1"));
+    assert_eq!(last["error"], Value::Null, "{last}");
+    let beyond = ask_by(&server, "firewall.ban", &ban("192.0.2.2"));
+    assert_eq!(beyond["parameters"]["kind"], json!("forbidden"), "{beyond}");
+    let reason = beyond["parameters"]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("service mail has 8192"), "{reason}");
+    // One of its own may get a new time, and one that it lifts makes room.
+    for (operation, parameters) in [
+        ("firewall.ban", ban("192.0.2.1")),
+        ("firewall.unban", json!({ "prefix": "192.0.2.1" })),
+        ("firewall.ban", ban("192.0.2.2")),
+    ] {
+        let said = ask_by(&server, operation, &parameters);
+        assert_eq!(said["error"], Value::Null, "{said}");
+    }
+    // Others have all that is left.
+    fill(8_191..65_533, "uid 0");
+    done(run(&dir, "firewall.ban", &ban("198.51.100.2")));
+    let (_, reason) = failed(run(&dir, "firewall.ban", &ban("198.51.100.3")));
+    assert!(reason.starts_with("the table is full"), "{reason}");
+    let listed = done(run(&dir, "firewall.list", &json!({})));
+    assert_eq!(listed["bans"].as_array().unwrap().len(), 10_000);
+    let entries = json!({ "bans": 65_536, "closed": 0, "open": 0 });
+    assert_eq!(listed["entries"], entries);
+    let rest = json!({ "offset": 65_530, "limit": 20_000 });
+    let rest = done(run(&dir, "firewall.list", &rest));
+    assert_eq!(rest["bans"].as_array().unwrap().len(), 6);
+    done(run(
+        &dir,
+        "firewall.unban",
+        &json!({ "prefix": "10.0.0.0" }),
+    ));
+    done(run(&dir, "firewall.ban", &ban("198.51.100.3")));
+}
+
 fn a_service_lifts_its_own_bans_alone() {
     let _ = needs("nft", "nftables");
     let (dir, wire, port) = (Dir::new(), Wire::new(), 4008);
@@ -228,15 +308,9 @@ fn a_service_lifts_its_own_bans_alone() {
     let services = asking(&dir, "mail", port, "standard", keys);
     let through = ["ip", "netns", "exec", &wire.ours];
     let _daemon = Setup::new(&dir, &services).through(&through).start();
-    let mut server = wire.from(&wire.ours, "127.0.0.1", port).unwrap();
+    let server = wire.from(&wire.ours, "127.0.0.1", port).unwrap();
     server.set_read_timeout(Some(SOON)).unwrap();
-    let mut ask = |operation: &str, parameters: Value| {
-        use io::{BufRead, Write};
-        writeln!(server, "run {operation} {parameters}").unwrap();
-        let mut said = String::new();
-        io::BufReader::new(&server).read_line(&mut said).unwrap();
-        serde_json::from_str::<Value>(&said).unwrap_or_else(|err| panic!("{err}: {said}"))
-    };
+    let ask = |operation: &str, parameters: Value| ask_by(&server, operation, &parameters);
     let of = |prefix: &str| json!({ "prefix": prefix });
     let banned = ask(
         "firewall.ban",

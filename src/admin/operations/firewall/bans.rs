@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::super::{Failed, Kind, Outcome, Request, Usherd};
 use super::table::{self, Element, What};
-use super::{change, is_host, prefix, seconds, show, widest};
+use super::{change, has_room, is_host, prefix, seconds, show, widest};
 use crate::table::Prefix;
 
 /// Of the operation's `env`: addresses that are never banned.
@@ -43,6 +43,10 @@ pub fn ban(request: &Request, _: &mut dyn Usherd) -> Outcome {
                 Vec::new()
             }
             Plan::Replace(old) => {
+                let gone =
+                    |one: &&Element| matches!(one.what, What::Ban(known) if old.contains(&known));
+                let stays = now.iter().filter(|one| !gone(one));
+                has_room(stays, &What::Ban(who), &request.caller)?;
                 let old = old.into_iter().map(|old| table::delete(&What::Ban(old)));
                 let new = table::add(&What::Ban(who), seconds, Some(&comment));
                 old.chain([new]).collect()

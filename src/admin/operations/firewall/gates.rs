@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::super::{Caller, Failed, Kind, Outcome, Request, Usherd};
 use super::table::{self, Element, Gate, What};
-use super::{change, prefix, seconds, show, widest};
+use super::{change, has_room, prefix, seconds, show, widest};
 use crate::table::Prefix;
 
 /// What a service's exceptions for one port come to at most, in the widest networks there
@@ -62,8 +62,9 @@ fn closing(
         }
     }
     if from.is_none() {
-        let by = caller.name();
-        commands.push(table::add(&What::Closed(gate.clone()), seconds, Some(&by)));
+        let (closed, by) = (What::Closed(gate.clone()), caller.name());
+        has_room(now.iter().filter(|one| one.what != closed), &closed, caller)?;
+        commands.push(table::add(&closed, seconds, Some(&by)));
     }
     Ok(commands)
 }
@@ -105,6 +106,8 @@ fn opening(
         }
     }
     if from.is_some() || seconds.is_some() {
+        let stays = now.iter().filter(|one| one.what != exception);
+        has_room(stays, &exception, caller)?;
         commands.push(table::add(&exception, seconds, Some(&caller.name())));
     }
     Ok(commands)

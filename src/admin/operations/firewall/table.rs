@@ -21,7 +21,14 @@ pub const NAME: &str = "usherd";
 const PRIORITY: i32 = -10;
 
 /// Elements of a set: what a caller who bans all he can may cost.
-const SIZE: u32 = 65_536;
+pub const SIZE: u32 = 65_536;
+
+/// Those that one service may have in a set: it is not to leave the others no room.
+pub const MOST_OF_A_SERVICE: usize = 8_192;
+
+/// Octets of a listing of eight full sets: an element with an exception for a network of
+/// IPv6 and a comment of 128 octets, the kernel's most, takes fewer than 400.
+pub const LONGEST_LISTING: u64 = 8 * SIZE as u64 * 400;
 
 /// A port that is closed or has an exception.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,19 +100,30 @@ fn element(set: &str, value: &Value) -> Value {
     json!({ "element": { "family": FAMILY, "table": NAME, "name": set, "elem": [value] } })
 }
 
-/// The set that it is in, and how it is written there.
-fn place(what: &What) -> (&'static str, Value) {
+/// The set that it is in.
+pub fn set(what: &What) -> &'static str {
     let pick = |prefix: &Prefix, v4, v6| if prefix.addr.is_ipv4() { v4 } else { v6 };
     match what {
-        What::Ban(prefix) if is_host(prefix) => (pick(prefix, "hosts4", "hosts6"), address(prefix)),
-        What::Ban(prefix) => (pick(prefix, "nets4", "nets6"), address(prefix)),
-        What::Closed(gate) => ("closed", json!({ "concat": [gate.protocol, gate.port] })),
-        What::Open(gate, None) => ("open", json!({ "concat": [gate.protocol, gate.port] })),
-        What::Open(gate, Some(from)) => (
-            pick(from, "open4", "open6"),
-            json!({ "concat": [gate.protocol, gate.port, address(from)] }),
-        ),
+        What::Ban(prefix) if is_host(prefix) => pick(prefix, "hosts4", "hosts6"),
+        What::Ban(prefix) => pick(prefix, "nets4", "nets6"),
+        What::Closed(_) => "closed",
+        What::Open(_, None) => "open",
+        What::Open(_, Some(from)) => pick(from, "open4", "open6"),
     }
+}
+
+/// The set that it is in, and how it is written there.
+fn place(what: &What) -> (&'static str, Value) {
+    let value = match what {
+        What::Ban(prefix) => address(prefix),
+        What::Closed(gate) | What::Open(gate, None) => {
+            json!({ "concat": [gate.protocol, gate.port] })
+        }
+        What::Open(gate, Some(from)) => {
+            json!({ "concat": [gate.protocol, gate.port, address(from)] })
+        }
+    };
+    (set(what), value)
 }
 
 fn address(prefix: &Prefix) -> Value {

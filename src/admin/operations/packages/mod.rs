@@ -247,7 +247,7 @@ fn simulate(args: &[&str]) -> Result<Plan, Failed> {
     all.extend(with_options(args));
     let said = APT.follow(&all, &ENVIRONMENT, b"", &mut |_| true)?;
     match said.code {
-        0 => Ok(Plan::read(&said.out)),
+        0 => Ok(Plan::read(APT.whole(&said)?)),
         _ => Err(tell(&APT, &said)),
     }
 }
@@ -255,7 +255,8 @@ fn simulate(args: &[&str]) -> Result<Plan, Failed> {
 /// Every package that is there, and its version.
 fn versions() -> Result<Versions, Failed> {
     let format = "--showformat=${binary:Package}\t${Version}\t${db:Status-Abbrev}\n";
-    Ok(Versions::read(&QUERY.done(&["--show", format], b"")?.out))
+    let said = QUERY.done(&["--show", format], b"")?;
+    Ok(Versions::read(QUERY.whole(&said)?))
 }
 
 /// Runs it, and tells how far it is.
