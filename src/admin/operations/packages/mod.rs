@@ -33,6 +33,9 @@ const ENVIRONMENT: [(&str, &str); 4] = [
     ("HOME", "/root"),
 ];
 
+/// Types of questions whose answers are told.
+const SHOWN: [&str; 6] = ["string", "boolean", "select", "multiselect", "note", "text"];
+
 /// `--no-remove`: apt-get fails rather than to remove what was not spoken of.
 /// `Pattern-Only`: a name that nothing has is no regular expression.
 const APT_OPTIONS: [&str; 9] = [
@@ -160,7 +163,7 @@ pub fn configure(request: &Request, usherd: &mut dyn Usherd) -> Outcome {
         SELECTIONS.done(&["--checkonly"], answers.text.as_bytes())?;
         return Ok(json!({ "would_run": RECONFIGURE.command(&args)?, "answers": answers.text }));
     }
-    let old = answers.old()?;
+    let old = answers.old(&ENVIRONMENT)?;
     SELECTIONS.done(&NONE, answers.text.as_bytes())?;
     let said = follow(&RECONFIGURE, &args, usherd)?;
     if said.code != 0 {
@@ -194,7 +197,7 @@ fn finish_interrupted(request: &Request, usherd: &mut dyn Usherd) -> Outcome {
 /// Lines for debconf-set-selections(1).
 struct Selections {
     text: String,
-    questions: Vec<(String, String)>,
+    questions: Vec<String>,
 }
 
 /// `"exim4/dc_eximconfig_configtype select local"`, of this package alone.
@@ -214,25 +217,38 @@ fn selections(package: &str, answers: &[&str]) -> Result<Selections, Failed> {
         }
         let value = words.next().unwrap_or_default();
         text.push_str(&format!("{package} {question} {kind} {value}\n"));
-        questions.push((question.to_owned(), kind.to_owned()));
+        questions.push(question.to_owned());
     }
     Ok(Selections { text, questions })
 }
 
 impl Selections {
     /// What stands now, in the same form; without what was never answered, and passwords.
-    fn old(&self) -> Result<String, Failed> {
+    fn old(&self, env: &[(&str, &str)]) -> Result<String, Failed> {
         let mut old = String::new();
-        for (question, kind) in self.questions.iter().filter(|(_, kind)| kind != "password") {
-            let said = COMMUNICATE.run(&NONE, format!("GET {question}\n").as_bytes())?;
-            // "0 value"; any other number: none.
-            if let Some(value) = said.out.trim_end().strip_prefix("0 ") {
-                let package = question.split('/').next().unwrap_or_default();
-                old.push_str(&format!("{package} {question} {kind} {value}\n"));
-            }
+        for question in &self.questions {
+            let input = format!("METAGET {question} type\nGET {question}\n");
+            let said = COMMUNICATE.follow(&NONE, env, input.as_bytes(), &mut |_| true)?;
+            old.extend(answered(question, &said.out));
         }
         Ok(old)
     }
+}
+
+/// What debconf-communicate(1) says of a question, its type and then its value, as a line for
+/// debconf-set-selections(1). Only what debconf itself says the type is counts: a caller
+/// could call a password a string, and be told it.
+fn answered(question: &str, said: &str) -> Option<String> {
+    let mut lines = said.lines();
+    // "0 value"; any other number: none.
+    let mut next = || lines.next()?.trim_end().strip_prefix("0 ");
+    let (kind, value) = (next()?, next()?);
+    // A value of several lines is none that could be set again.
+    if !SHOWN.contains(&kind) || lines.next().is_some() {
+        return None;
+    }
+    let package = question.split('/').next().unwrap_or_default();
+    Some(format!("{package} {question} {kind} {value}\n"))
 }
 
 fn with_options<'a>(args: &[&'a str]) -> Vec<&'a str> {
@@ -319,6 +335,56 @@ mod tests {
             Some(Kind::Forbidden)
         );
         assert_eq!(kind("tzdata/Areas"), Some(Kind::Invalid));
+    }
+
+    #[test]
+    fn a_password_stays_one_whatever_the_caller_calls_it() {
+        if COMMUNICATE.path().is_err() {
+            return; // not a Debian
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let rc = dir.path().join("debconf.conf");
+        let file = |name: &str| {
+            let path = dir.path().join(name).display().to_string();
+            format!("\nName: {name}\nDriver: File\nFilename: {path}\n")
+        };
+        let text = format!(
+            "Config: answers\nTemplates: templates\n{}{}",
+            file("answers"),
+            file("templates")
+        );
+        std::fs::write(&rc, text).unwrap();
+        let rc = rc.display().to_string();
+        let env = [
+            ("DEBCONF_SYSTEMRC", &*rc),
+            ("DEBIAN_FRONTEND", "noninteractive"),
+        ];
+        let answers = |answers: &[&str]| selections("db", answers).unwrap();
+        let given = answers(&["db/root_password password geheim", "db/word string a b"]);
+        let set = SELECTIONS.follow(&NONE, &env, given.text.as_bytes(), &mut |_| true);
+        assert_eq!(set.unwrap().code, 0);
+        let asked = answers(&[
+            "db/root_password string x",
+            "db/word password x",
+            "db/nothing string x",
+        ]);
+        assert_eq!(asked.old(&env).unwrap(), "db db/word string a b\n");
+    }
+
+    #[test]
+    fn only_answers_of_a_known_type_are_told() {
+        for (said, told) in [
+            ("0 string\n0 a b\n", Some("db db/x string a b\n")),
+            ("0 password\n0 geheim\n", None),
+            ("0 something\n0 geheim\n", None),
+            ("10 type does not exist\n0 geheim\n", None),
+            ("10 db/x doesn't exist\n10 db/x doesn't exist\n", None),
+            ("0 string\n10 no\n", None),
+            ("0 string\n0 a\ndb db/y string b\n", None),
+            ("", None),
+        ] {
+            assert_eq!(answered("db/x", said).as_deref(), told, "{said}");
+        }
     }
 
     #[test]
