@@ -32,6 +32,7 @@ tests![
     a_server_keeps_the_socket_that_it_owns,
     datagram_services_that_share_a_port_stay_apart,
     what_an_operator_holds_stays_held,
+    what_was_frozen_goes_on,
     sandboxes_stand_as_long_as_their_servers,
     a_program_that_cannot_take_over_is_refused,
     a_wrong_table_refuses_the_upgrade,
@@ -454,6 +455,28 @@ fn what_an_operator_holds_stays_held() {
     assert!(written.contains("\"result\":\"ok\""), "{written}");
     says(&dir, "start cat");
     drop(held(port));
+}
+
+/// Whoever froze it has lost his connection, and cannot thaw it any more.
+fn what_was_frozen_goes_on() {
+    for more in ["", "isolation = { preset = \"none\", cgroup = \"off\" }"] {
+        let (dir, port) = (Dir::new(), free_port());
+        let (_daemon, _) = start(&dir, &cat(port, "cat", more));
+        let mut peer = held(port);
+        let mut caller = crate::control::admin(&dir);
+        let frozen: serde_json::Value = caller
+            .call(
+                "org.usherd.Admin.Freeze",
+                &serde_json::json!({ "service": "cat" }),
+            )
+            .unwrap();
+        assert_eq!(frozen["instances"], 1);
+        peer.send("on\n");
+        assert!(peer.hears_nothing_for(Duration::from_millis(100)));
+        upgrade(&dir);
+        assert_eq!(peer.read_line(), "on\n");
+        drop(held(port));
+    }
 }
 
 fn sandboxes_stand_as_long_as_their_servers() {

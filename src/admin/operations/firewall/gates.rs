@@ -152,7 +152,8 @@ fn bound(now: &[Element], gate: &Gate, from: &Prefix, caller: &Caller) -> Result
     });
     if all > MOST_FROM * share(widest) {
         let reason = format!(
-            "{protocol} {port} would be open for too many: what a service excepts for a port              is together no more than {MOST_FROM} networks of /{widest}"
+            "{protocol} {port} would be open for too many: what a service excepts for a port \
+             is together no more than {MOST_FROM} networks of /{widest}"
         );
         return Err(Failed::new(Kind::Forbidden, reason));
     }
