@@ -258,6 +258,9 @@ fn place_from_three(sockets: &[i32]) -> Result<(), Errno> {
         if target >= FIRST_LISTENER {
             return Err(libc::EMFILE);
         }
+        if (3..target).contains(socket) {
+            return Err(libc::EBADF); // one before it is there now
+        }
         raw::place(*socket, target)?;
     }
     Ok(())

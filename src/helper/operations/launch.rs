@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -23,10 +23,11 @@ use crate::helper::reserve;
 use crate::sandbox::blueprint::STATE;
 use crate::sandbox::cgroup::{Leaf, NotSet, Trouble, fallback};
 use crate::sandbox::confinement::{Confinement, Ground};
-use crate::sandbox::launch::{Descriptors, NotStarted};
+use crate::sandbox::launch::{Descriptors, FIRST_LISTENER, NotStarted};
 use crate::sandbox::plan::ExecPlan;
 use crate::sandbox::single::Orders;
 use crate::sys::exec::Environment;
+use crate::sys::inherit::raise_any;
 use crate::table::Exec;
 use crate::table::isolation::{Level, Mechanism, Resources};
 
@@ -84,8 +85,12 @@ impl Helper {
         };
         let exec = self.exec_for(&order)?;
         let orders = self.orders_for(&exec, &order)?;
-        let sealed = seal(c"usherd-operation", &orders).map_err(failed("write its orders"))?;
-        let (ours, theirs) = pair().map_err(failed("make its link"))?;
+        // Both of the child's lie above where they are put there: one would replace the other.
+        let raise = |fd: BorrowedFd<'_>| raise_any(fd, FIRST_LISTENER);
+        let sealed = seal(c"usherd-operation", &orders).and_then(|sealed| raise(sealed.as_fd()));
+        let sealed = sealed.map_err(failed("write its orders"))?;
+        let link = pair().and_then(|(ours, theirs)| Ok((ours, raise(theirs.as_fd())?)));
+        let (ours, theirs) = link.map_err(failed("make its link"))?;
         let leaf = match exec.isolation.level(Mechanism::Cgroup) {
             Level::Off => None,
             _ => self.leaf_for_operation(&exec.resources)?,

@@ -16,6 +16,7 @@ use crate::tests;
 tests![
     a_process_holds_what_the_catalogue_gives_it_and_no_more,
     a_program_is_given_its_arguments_whole,
+    orders_reach_their_process_whatever_their_number,
     who_may_ask_is_settled_by_the_catalogue,
     a_service_finds_the_socket_and_only_what_its_list_has,
     a_service_without_a_list_sees_no_socket,
@@ -90,6 +91,31 @@ fn a_process_holds_what_the_catalogue_gives_it_and_no_more() {
     assert_eq!(field(&root, "Seccomp"), "2");
     let (_, why) = failed(run(&dir, "test.links", &json!({})));
     assert!(!why.contains("socket:"), "a program has no link: {why}");
+}
+
+/// A process is given its link on 3 and its orders on 4, and usherd may have either at one
+/// of these numbers.
+fn orders_reach_their_process_whatever_their_number() {
+    needs_root();
+    let (dir, port) = (Dir::new(), free_port());
+    catalogue(&dir, STATUS);
+    // What is said to be ready takes the number, and gives it back.
+    let through = format!("exec \"$0\" \"$@\" --ready-fd 3 3>{}", dir.file("ready"));
+    let setup = Setup::new(&dir, &cat(port, ""));
+    let daemon = setup.through(&["/bin/sh", "-c", &through]).start();
+    let descriptor = || fs::read_link(format!("/proc/{}/fd/3", daemon.pid)).ok();
+    let nothing = || descriptor().is_none().then_some(());
+    until("nothing has the number", SOON, nothing);
+    let first = admin(&dir);
+    until("a caller has it", SOON, descriptor);
+    let mut second = admin(&dir);
+    let call = json!({ "operation": "test.status" });
+    let mut ask = || second.call::<Value>("org.usherd.Admin.Run", &call);
+    assert!(ask().is_ok());
+    drop(first);
+    until("nothing has it again", SOON, nothing);
+    let said = ask();
+    assert!(said.is_ok(), "{said:?}");
 }
 
 fn a_program_is_given_its_arguments_whole() {
