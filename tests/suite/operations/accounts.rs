@@ -123,6 +123,11 @@ fn an_account_lives_from_its_creation_to_its_deletion() {
     let gone = done(run(&dir, "user.delete", &who));
     assert_eq!(gone["home_removed"], json!(true), "{gone}");
     assert!(name.user().is_none() && !user.dir.exists());
+    for file in ["passwd", "shadow", "group", "gshadow", "subuid", "subgid"] {
+        let text = fs::read_to_string(format!("/etc/{file}")).unwrap_or_default();
+        let start = format!("{name_text}:");
+        assert!(!text.lines().any(|line| line.starts_with(&start)), "{file}");
+    }
     done(run(&dir, "group.delete", &json!({ "name": team_text })));
     assert_eq!(Group::from_name(team_text), Ok(None));
 }

@@ -128,11 +128,16 @@ pub fn delete_user(request: &Request, _: &mut dyn Usherd) -> Outcome {
         return would(&USERDEL, &args);
     }
     let said = USERDEL.run(&args, b"")?;
-    if user(name)?.is_some() {
-        return Err(tell(&USERDEL, &said));
+    // userdel(8), 12: the account is gone and its home could not be removed.
+    if user(name)?.is_some() || !matches!(said.code, 0 | 12) {
+        let mut failed = tell(&USERDEL, &said);
+        if user(name)?.is_none() {
+            failed.reason =
+                format!("{failed}; he is in /etc/passwd no more, see pwck(8) and grpck(8)");
+        }
+        return Err(failed);
     }
     let home = gone.dir;
-    // 12: the account is gone and its home could not be removed.
     let removed = !keep_home && !home.exists();
     Ok(json!({
         "user": name,
