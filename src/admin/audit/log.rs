@@ -79,8 +79,24 @@ impl AuditLog {
     pub fn append(&mut self, what: What) -> io::Result<u64> {
         if self.length >= self.bounds.max_size && self.first_here.is_some() {
             self.rotate()?;
+        } else if !self.is_current()? {
+            self.begin_again()?;
         }
         self.write(what)
+    }
+
+    /// Somebody took the file away or put another in its place, as editors do. What was in
+    /// it can be gone; what comes is not to go the same way.
+    fn begin_again(&mut self) -> io::Result<()> {
+        let path = self.dir.join(CURRENT);
+        log::error!(
+            "{} is not the file any more that was written to",
+            path.display()
+        );
+        self.file = open_current(&self.dir)?;
+        let torn = self.find_end()?;
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        self.write(What::Opened { version, torn }).map(drop)
     }
 
     fn write(&mut self, what: What) -> io::Result<u64> {
@@ -129,7 +145,8 @@ impl AuditLog {
             fs::rename(self.dir.join(CURRENT), set_aside(&self.dir, first))?;
         }
         self.file = open_current(&self.dir)?;
-        (self.length, self.first_here) = (self.file.metadata()?.len(), None);
+        self.length = self.file.metadata()?.len();
+        self.first_here = first_entry(&self.dir.join(CURRENT))?;
         let aside = files(&self.dir)?;
         let old = aside.len().saturating_sub(self.bounds.keep + 1);
         for (file, next) in aside.iter().zip(aside.iter().skip(1)).take(old) {
@@ -190,6 +207,16 @@ impl AuditLog {
             .and_then(|l| Entry::open(l).ok());
         // A crash between entry and head leaves the head one behind. Anything else
         // that does not fit is for `verify` to find: we go on where the head is.
+        let here = last.as_ref().map_or(0, |(entry, _)| entry.n);
+        let is_rotated = self.first_here.is_none() && files(&self.dir)?.len() > 1;
+        if here < self.head.last && !is_rotated {
+            let written = self.head.last;
+            log::error!(
+                "the audit log in {} ends with entry {here}, and {written} were written: \
+                 see usherctl audit verify",
+                self.dir.display()
+            );
+        }
         if let Some((entry, hash)) = last
             && entry.n > self.head.last
         {

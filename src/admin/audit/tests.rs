@@ -281,3 +281,25 @@ fn long_parameters_are_kept_as_their_hash() {
     map.insert("x".to_owned(), "y".repeat(5_000).into());
     assert_eq!(entry::kept(Some(&map))["octets"], 5_008);
 }
+
+#[test]
+fn what_is_written_after_the_file_was_replaced_is_not_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let current = dir.path().join(CURRENT);
+    let mut log = AuditLog::open(dir.path(), ROOMY).unwrap();
+    for operation in ["a", "b"] {
+        log.append(asked(operation)).unwrap();
+    }
+    // As an editor does it, with the same words.
+    let beside = dir.path().join("beside");
+    fs::copy(&current, &beside).unwrap();
+    fs::rename(&beside, &current).unwrap();
+    assert_eq!(log.append(asked("c")).unwrap(), 5, "opened once more");
+    assert_eq!(told(dir.path()), [""; 0]);
+    assert_eq!(lines(dir.path()).len(), 5);
+    // Taken away: what was in it is missed, and what comes is there.
+    fs::remove_file(&current).unwrap();
+    log.append(asked("d")).unwrap();
+    assert_eq!(lines(dir.path()).len(), 2);
+    assert_eq!(told(dir.path()).len(), 1);
+}
