@@ -56,6 +56,7 @@ pub fn request_in(dir: &Path, parameters: Value) -> Request {
             state_dir: dir.to_owned(),
             runtime_dir: dir.join("run"),
             table: None,
+            host: "host".into(),
         },
     }
 }

@@ -301,6 +301,7 @@ mod tests {
                 state_dir: "/x".into(),
                 runtime_dir: "/x".into(),
                 table: None,
+                host: "host".into(),
             },
         }
     }

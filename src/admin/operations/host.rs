@@ -14,8 +14,9 @@ use super::{Outcome, Request, Usherd, to};
 
 /// Services named in each list.
 const MOST: usize = 10;
-/// File systems of the kernel's own, which hold nobody's data.
-const UNREAL: [&str; 20] = [
+/// File systems of the kernel's own, and those in memory: a sandbox has some of its own, in
+/// the places of the host's.
+const UNREAL: [&str; 22] = [
     "autofs",
     "binfmt_misc",
     "bpf",
@@ -32,14 +33,16 @@ const UNREAL: [&str; 20] = [
     "nsfs",
     "proc",
     "pstore",
+    "ramfs",
     "rpc_pipefs",
     "securityfs",
     "sysfs",
+    "tmpfs",
     "tracefs",
 ];
 
 /// Kernel, load, memory, uptime, file systems.
-pub fn report(_: &Request, _: &mut dyn Usherd) -> Outcome {
+pub fn report(request: &Request, _: &mut dyn Usherd) -> Outcome {
     let names = to("ask for the kernel's name", uname())?;
     let text = |value: &std::ffi::OsStr| value.to_string_lossy().into_owned();
     let load = to("read /proc/loadavg", fs::read_to_string("/proc/loadavg"))?;
@@ -52,7 +55,8 @@ pub fn report(_: &Request, _: &mut dyn Usherd) -> Outcome {
     let uptime = to("read /proc/uptime", fs::read_to_string("/proc/uptime"))?;
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     Ok(json!({
-        "host": text(names.nodename()),
+        // In a sandbox it has no name.
+        "host": request.places.host,
         "kernel": text(names.release()),
         "machine": text(names.machine()),
         "cpus": std::thread::available_parallelism().map_or(0, std::num::NonZero::get),

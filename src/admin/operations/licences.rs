@@ -12,11 +12,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Failed, Kind, Outcome, Request, Usherd, to};
+use super::{Failed, Kind, Outcome, Request, Usherd, lock, to};
 
 const NUMBERS: &str = "licenses/numbers.toml";
 const FOLDER: &str = "licenses";
@@ -178,20 +177,7 @@ fn with_seats(
     act: impl FnOnce(&mut Vec<Seat>, &[Running], &str) -> Outcome,
 ) -> Outcome {
     let dir = request.places.state_dir.join(FOLDER);
-    let what = format!("open the seats in {}", dir.display());
-    let made = match fs::DirBuilder::new().create(&dir) {
-        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made,
-    };
-    to(&what, made)?;
-    let lock = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(dir.join(".lock"));
-    let lock = Flock::lock(to(&what, lock)?, FlockArg::LockExclusive);
-    let _lock = to(&what, lock.map_err(|(_, err)| err))?;
+    let _lock = lock(&dir, request)?;
     // Asked for behind the lock: what runs now is not older than what the file says.
     let told = usherd.call("GetRunning", json!({}))?;
     let running: Vec<Running> = to(

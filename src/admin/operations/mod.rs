@@ -7,8 +7,12 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::path::PathBuf;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
+use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -82,6 +86,8 @@ pub struct Places {
     pub runtime_dir: PathBuf,
     /// The main file of the table; `None`: the one that is built in.
     pub table: Option<PathBuf>,
+    /// The name of the host.
+    pub host: String,
 }
 
 /// Checked parameters by name. One that is optional and was not given is not there.
@@ -213,6 +219,27 @@ fn keys_of(told: &Value) -> Result<toml::Table, Failed> {
         all.extend(table.remove("v").map(|value| (key.to_owned(), value)));
     }
     Ok(all)
+}
+
+/// One change at a time in a folder of ours, which is made. A dry run reads what is there:
+/// files are replaced as a whole, and it could not write there anyway.
+fn lock(dir: &Path, request: &Request) -> Result<Option<Flock<File>>, Failed> {
+    if request.dry_run {
+        return Ok(None);
+    }
+    let what = format!("open {}", dir.display());
+    match fs::create_dir(dir) {
+        Err(err) if err.kind() != io::ErrorKind::AlreadyExists => return to(what, Err(err)),
+        _ => {}
+    }
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(dir.join(".lock"));
+    let lock = Flock::lock(to(&what, file)?, FlockArg::LockExclusive);
+    to(what, lock.map(Some).map_err(|(_, err)| err))
 }
 
 /// The result: an object, described in the catalogue.

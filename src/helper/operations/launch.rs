@@ -280,6 +280,9 @@ impl Helper {
                 .map(Path::to_owned)
                 .unwrap_or_default(),
             table: self.source.file().map(Path::to_owned),
+            host: nix::unistd::gethostname()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default(),
         }
     }
 

@@ -8,7 +8,7 @@ use std::thread;
 use serde_json::json;
 
 use super::runtime::catalogue;
-use super::{asking, failed, order, run};
+use super::{asking, failed, order, run, run_dry};
 use crate::common::peer::ask;
 use crate::common::*;
 use crate::control::{cat, refused};
@@ -55,6 +55,9 @@ fn who_is_blocked_is_kept_out_without_a_restart_and_let_in_again() {
     before.send("x\n");
     assert_eq!(before.read_line(), "x\n");
     let whom = json!({ "list": "spam", "prefix": "127.0.0.0/8" });
+    let would = run_dry(&dir, "spam.block", &whom).unwrap();
+    assert_eq!(would["entries"], 1, "{would}");
+    assert!(serves(port));
     let done = run(&dir, "spam.block", &whom).unwrap();
     assert_eq!(done["entries"], 1, "{done}");
     assert!(!serves(port));

@@ -185,9 +185,13 @@ fn restore_in(states: &Path, most: usize, request: &Request, usherd: &mut dyn Us
     let whose = Whose::ask(service, usherd)?;
     let store = Store::new(&request.places);
     let (manifest, _) = store.read(&id)?;
+    let while_running = request.parameters.flag("while_running");
     if request.dry_run {
+        let running = whose.running(usherd)?;
+        left_behind(running, while_running)?;
         unpack(archive(&store, &id)?, &manifest, &mut unpack::Nowhere)?;
-        return Ok(shown(&manifest, json!({ "would": true })));
+        let would = json!({ "would": true, "restored": service, "running_with_old": running });
+        return Ok(shown(&manifest, would));
     }
     let _lock = store.lock(service)?;
     let former = Former::of(states, &whose.state)?;
@@ -206,16 +210,7 @@ fn restore_in(states: &Path, most: usize, request: &Request, usherd: &mut dyn Us
         usherd.progress("waiting for the servers to stand still");
         let still = Standstill::begin(&whose.services, usherd)?;
         let running = still.running;
-        let swapped = match running == 0 || request.parameters.flag("while_running") {
-            true => former.swap(&stamp),
-            false => Err(Failed::new(
-                Kind::Busy,
-                format!(
-                    "{running} of its servers run, and would go on with the old state: stop the service \
-                     first (service.stop), or ask with while_running=true"
-                ),
-            )),
-        };
+        let swapped = left_behind(running, while_running).and_then(|()| former.swap(&stamp));
         let thawed = still.end(swapped.is_ok(), usherd);
         let old = swapped?;
         thawed?;
@@ -226,6 +221,18 @@ fn restore_in(states: &Path, most: usize, request: &Request, usherd: &mut dyn Us
         &manifest,
         json!({ "old": old, "running_with_old": running, "restored": service }),
     ))
+}
+
+/// Servers that run have the old state open.
+fn left_behind(running: u64, while_running: bool) -> Result<(), Failed> {
+    if running == 0 || while_running {
+        return Ok(());
+    }
+    let why = format!(
+        "{running} of its servers run, and would go on with the old state: stop the service \
+         first (service.stop), or ask with while_running=true"
+    );
+    Err(Failed::new(Kind::Busy, why))
 }
 
 /// Unpacks into `root`, whole on the disk and with its owners.
@@ -284,6 +291,16 @@ impl Whose {
             state: state.to_owned(),
             services: std::iter::once(service.to_owned()).chain(sharing).collect(),
         })
+    }
+
+    /// How many servers of theirs run.
+    fn running(&self, usherd: &mut dyn Usherd) -> Result<u64, Failed> {
+        let mut running = 0;
+        for service in &self.services {
+            let told = usherd.call("GetRunning", json!({ "service": service }))?;
+            running += told["instances"].as_array().map_or(0, Vec::len) as u64;
+        }
+        Ok(running)
     }
 }
 

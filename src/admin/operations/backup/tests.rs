@@ -41,6 +41,10 @@ impl Usherd for Fake {
                 { "key": "state", "value": "\"mail-state\"" },
             ], "sharing": self.sharing }),
             "Freeze" => json!({ "instances": self.running }),
+            "GetRunning" => {
+                let all: Vec<Value> = (0..self.running).map(|id| json!({ "id": id })).collect();
+                json!({ "instances": all })
+            }
             "Thaw" => json!({ "was_frozen": !self.lets_go }),
             other => panic!("{other} is none of its calls"),
         })
@@ -117,6 +121,7 @@ impl World {
                 state_dir: self.dir.path().join("usherd"),
                 runtime_dir: self.dir.path().join("run"),
                 table: None,
+                host: "host".into(),
             },
         }
     }
@@ -222,8 +227,12 @@ fn servers_that_run_are_not_left_with_the_old_state_unasked() {
     let made = world.create();
     world.usherd.running = 2;
     let before = picture(&world.state());
+    let mut dry = world.request(json!({ "id": made["id"] }));
+    dry.dry_run = true;
+    let would = restore_in(&world.states(), 10, &dry, &mut world.usherd).unwrap_err();
     let failed = world.restore(json!({ "id": made["id"] })).unwrap_err();
     assert_eq!(failed.kind, Kind::Busy);
+    assert_eq!(would, failed);
     assert_eq!(picture(&world.state()), before);
     assert_eq!(world.all_states(), 1);
     assert_eq!(world.usherd.called.last().unwrap(), "Thaw");

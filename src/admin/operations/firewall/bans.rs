@@ -2,10 +2,13 @@
 #![forbid(unsafe_code)]
 
 use std::env;
+use std::net::IpAddr;
 
 use serde_json::json;
 
-use super::super::{Failed, Kind, Outcome, Request, Usherd};
+use nix::ifaddrs::getifaddrs;
+
+use super::super::{Failed, Kind, Outcome, Request, Usherd, to};
 use super::table::{self, Element, What};
 use super::{change, has_room, is_host, prefix, seconds, show, widest};
 use crate::table::Prefix;
@@ -27,6 +30,7 @@ pub fn ban(request: &Request, _: &mut dyn Usherd) -> Outcome {
     let given = &request.parameters;
     let who = prefix(given.text("prefix")?)?;
     permit(&who, &kept(&env::var(KEEP).unwrap_or_default())?)?;
+    permit_neighbours(&who, &own()?, request.caller.service.is_some())?;
     let seconds = seconds(request);
     let by = request.caller.name();
     let comment = match given.some_text("reason") {
@@ -136,6 +140,39 @@ fn kept(list: &str) -> Result<Vec<Prefix>, Failed> {
     all.map_err(|why| Failed::new(Kind::Failed, format!("{KEEP} of the catalogue: {why}")))
 }
 
+/// The addresses that this machine has now, beside those of [`NEVER`].
+fn own() -> Result<Vec<Prefix>, Failed> {
+    let all = to("ask for this machine's addresses", getifaddrs())?;
+    let all = all.filter_map(|one| {
+        let address = one.address?;
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        let v6 = address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip()));
+        v4.or(v6)
+    });
+    let whole = |addr: IpAddr| Prefix {
+        addr,
+        bits: if addr.is_ipv4() { 32 } else { 128 },
+    };
+    Ok(all.map(whole).collect())
+}
+
+/// This machine itself passes in any case; its neighbours, and what leads to the others,
+/// are in the same networks: a service does not cut it off from them.
+fn permit_neighbours(who: &Prefix, own: &[Prefix], is_service: bool) -> Result<(), Failed> {
+    let touches = |one: &&Prefix| one == &who || is_service && covers(who, one);
+    match own.iter().find(touches) {
+        None => Ok(()),
+        Some(own) => {
+            let why = format!(
+                "{} is never banned: this machine has {}",
+                show(who),
+                show(own)
+            );
+            Err(Failed::new(Kind::Forbidden, why))
+        }
+    }
+}
+
 fn permit(who: &Prefix, kept: &[Prefix]) -> Result<(), Failed> {
     let forbid = |reason: String| Err(Failed::new(Kind::Forbidden, reason));
     let widest = widest(who);
@@ -227,6 +264,23 @@ mod tests {
             planned(&now, "198.51.100.0/24", None, false),
             Err(Kind::Exists)
         );
+    }
+
+    #[test]
+    fn a_service_does_not_ban_the_networks_of_this_machine() {
+        let own = ["198.51.100.7", "2001:db8:7::1"].map(|own| own.parse().unwrap());
+        let may = |who: &str, is_service| {
+            permit_neighbours(&who.parse().unwrap(), &own, is_service).is_ok()
+        };
+        for network in ["198.51.100.0/28", "198.0.0.0/8", "2001:db8:7::/48"] {
+            assert!(may(network, false) && !may(network, true), "{network}");
+        }
+        for own in ["198.51.100.7", "2001:db8:7::1"] {
+            assert!(!may(own, false) && !may(own, true), "{own}");
+        }
+        for other in ["198.51.100.8", "198.51.100.8/29", "2001:db8:8::/48"] {
+            assert!(may(other, false) && may(other, true), "{other}");
+        }
     }
 
     #[test]

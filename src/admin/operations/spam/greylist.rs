@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::{address, lock};
+use super::address;
 use crate::admin::lists::unix_now;
-use crate::admin::operations::{Failed, Kind, Outcome, Request, Usherd, to};
+use crate::admin::operations::{Failed, Kind, Outcome, Request, Usherd, lock, to};
 use crate::table::access::mask;
 
 const FOLDER: &str = "spam";
@@ -55,7 +55,7 @@ pub fn greylist(request: &Request, _: &mut dyn Usherd) -> Outcome {
         .and_then(|ms| u64::try_from(ms).ok());
     let delay = delay.map_or(DELAY, |ms| ms.div_ceil(1000));
     let dir = request.places.state_dir.join(FOLDER);
-    let _lock = lock(&dir)?;
+    let _lock = lock(&dir, request)?;
     let file = dir.join(FILE);
     let mut known = read(&file)?;
     let wait = judge(&mut known, key, unix_now(), delay);

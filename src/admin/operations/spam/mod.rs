@@ -2,17 +2,14 @@
 //! that `allow` and `deny` of services name.
 #![forbid(unsafe_code)]
 
-use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg};
 use serde_json::{Value, json};
 
-use super::{Failed, Kind, Outcome, Request, Usherd, to};
+use super::{Failed, Kind, Outcome, Request, Usherd, lock, to};
 use crate::admin::lists::{self, Listed, MOST, unix_now};
 use crate::table::access::Prefix;
 
@@ -180,7 +177,7 @@ fn change(
 ) -> Outcome {
     let name = request.parameters.text("list")?;
     let dir = &request.places.state_dir;
-    let lock = lock(&dir.join(lists::FOLDER))?;
+    let lock = lock(&dir.join(lists::FOLDER), request)?;
     let before = read(dir, name)?;
     let mut all = before.clone();
     let mut outcome = act(&mut all)?;
@@ -200,23 +197,6 @@ fn change(
     }
     drop(lock);
     Ok(outcome)
-}
-
-/// One change at a time in a folder of ours, which is made.
-fn lock(dir: &Path) -> Result<Flock<File>, Failed> {
-    let what = format!("open {}", dir.display());
-    match fs::create_dir(dir) {
-        Err(err) if err.kind() != io::ErrorKind::AlreadyExists => return to(what, Err(err)),
-        _ => {}
-    }
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(dir.join(".lock"));
-    let lock = Flock::lock(to(&what, file)?, FlockArg::LockExclusive);
-    to(what, lock.map_err(|(_, err)| err))
 }
 
 #[cfg(test)]
