@@ -90,7 +90,8 @@ pub fn read(state_dir: &Path, name: &str, now: u64) -> io::Result<Vec<Listed>> {
     }
     let mut text = String::new();
     file.take(LONGEST).read_to_string(&mut text)?;
-    parse(&text, now).map_err(io::Error::other)
+    let path = self::file(state_dir, name);
+    parse(&text, now).map_err(|why| io::Error::other(format!("{}: {why}", path.display())))
 }
 
 /// Whole or not at all.
@@ -113,11 +114,17 @@ fn file(state_dir: &Path, name: &str) -> PathBuf {
 }
 
 /// Fills in what the lists of a table hold now. Returns when the first line of one
-/// ends, in seconds since 1970. A list that cannot be read keeps what it had in `before`.
-pub fn fill(table: &mut Table, before: Option<&Table>, state_dir: Option<&Path>) -> Option<u64> {
+/// ends, in seconds since 1970, and what went wrong. A list that cannot be read keeps
+/// what it had in `before`.
+pub fn fill(
+    table: &mut Table,
+    before: Option<&Table>,
+    state_dir: Option<&Path>,
+) -> (Option<u64>, Vec<String>) {
     let now = unix_now();
     let mut read_already: Vec<List> = Vec::new();
     let mut first_end: Option<u64> = None;
+    let mut troubles = Vec::new();
     for service in &mut table.services {
         let access = &mut service.rules.access;
         for list in access.allow_lists.iter_mut().chain(&mut access.deny_lists) {
@@ -133,7 +140,9 @@ pub fn fill(table: &mut Table, before: Option<&Table>, state_dir: Option<&Path>)
                 }
                 Err(err) => {
                     let name = &list.name;
-                    log::error!("unable to read list:{name}: {err}; it stays as it was");
+                    let trouble = format!("unable to read list:{name}: {err}; it stays as it was");
+                    log::error!("{trouble}");
+                    troubles.push(trouble);
                     let old = before.and_then(|table| find(table, name));
                     list.clone_from(&old.unwrap_or_else(|| List::named(name.clone())));
                 }
@@ -141,7 +150,7 @@ pub fn fill(table: &mut Table, before: Option<&Table>, state_dir: Option<&Path>)
             read_already.push(list.clone());
         }
     }
-    first_end
+    (first_end, troubles)
 }
 
 fn find(table: &Table, name: &str) -> Option<List> {

@@ -110,11 +110,11 @@ impl Helper {
     fn change_to(
         &mut self,
         mut table: Table,
-        warnings: Vec<String>,
+        mut warnings: Vec<String>,
         servers: Servers,
         now: Instant,
     ) {
-        self.control.fill_lists(&mut table, Some(&self.table), now);
+        warnings.extend(self.control.fill_lists(&mut table, Some(&self.table), now));
         let numbered: Vec<_> = table
             .services
             .iter()

@@ -209,7 +209,7 @@ fn serve(options: &Options, source: Source, mut table: Table, origin: Origin) ->
         None => Registry::new(given),
     };
     let mut control = Control::new(sockets, state_dir(&table));
-    control.fill_lists(&mut table, None, Instant::now());
+    let _ = control.fill_lists(&mut table, None, Instant::now()); // told
     let mut parts = Parts {
         source,
         services,

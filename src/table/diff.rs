@@ -58,6 +58,16 @@ pub fn diff(old: &Table, new: &Table) -> Vec<Change> {
                 if other.unmet != service.unmet && !keys.contains(&"only_if") {
                     keys.push("only_if");
                 }
+                // The same lists, with other addresses in them.
+                let (old, new) = (&other.rules.access, &service.rules.access);
+                for (key, differs) in [
+                    ("allow", old.allow_lists != new.allow_lists),
+                    ("deny", old.deny_lists != new.deny_lists),
+                ] {
+                    if differs && !keys.contains(&key) {
+                        keys.push(key);
+                    }
+                }
                 changes.push(Change::Changed {
                     keys,
                     service: name,

@@ -10,18 +10,19 @@ use crate::helper::core::Helper;
 use crate::table::Table;
 
 impl Control {
-    /// Reads the lists that `table` names. `before`: the table in force.
+    /// Reads the lists that `table` names; what went wrong. `before`: the table in force.
     pub(in crate::helper) fn fill_lists(
         &mut self,
         table: &mut Table,
         before: Option<&Table>,
         now: Instant,
-    ) {
-        let end = lists::fill(table, before, self.state_dir.as_deref());
+    ) -> Vec<String> {
+        let (end, troubles) = lists::fill(table, before, self.state_dir.as_deref());
         let left = end.map(|end| end.saturating_sub(lists::unix_now()));
         // The clock of the day may be a fraction behind: not before the line has ended.
         let left = left.map(|seconds| Duration::from_secs(seconds + 1));
         self.lists_end = left.and_then(|left| now.checked_add(left));
+        troubles
     }
 }
 

@@ -132,6 +132,16 @@ fn a_list_in_a_table_is_checked() {
     let keys = shown["keys"].as_array().unwrap();
     let deny = keys.iter().find(|one| one["key"] == "deny").unwrap();
     assert_eq!(deny["value"], "[\"192.0.2.0/24\", \"list:spam\"]");
+    // What is wrong in a list is told, and what changed because of one.
+    fs::create_dir_all(dir.file("state/lists")).unwrap();
+    dir.write("state/lists/spam", "192.0.2.7\n");
+    let changed = crate::control::change(&dir, "Reload", &json!({})).unwrap();
+    assert_eq!(changed["changes"][0]["keys"], json!(["deny"]), "{changed}");
+    let path = dir.write("state/lists/spam", "192.0.2.7\nnonsense\n");
+    let told = crate::control::change(&dir, "Reload", &json!({})).unwrap();
+    let warning = told["warnings"][0].as_str().unwrap();
+    assert!(warning.contains(&format!("{path}: line 2")), "{warning}");
+    assert_eq!(told["changes"], json!([]));
 }
 
 fn a_block_list_is_asked_by_a_server_without_a_network() {
