@@ -135,7 +135,7 @@ fn told(user: &User, line: &Line, now: &str) -> Value {
         "type": line.kind,
         "by": by,
         "comment": comment,
-        "until": line.option(EXPIRY),
+        "until": line.option(EXPIRY).map(readable),
         "over": is_over(line, now),
         "options": line.options,
     })
@@ -206,6 +206,24 @@ fn stamp(seconds: u64) -> String {
     format!("{digits}Z")
 }
 
+/// The reverse, as [`time_of`] writes it; what others have written in another form stays so.
+fn readable(stamp: &str) -> String {
+    let digits = stamp.strip_suffix('Z').unwrap_or_default();
+    if digits.len() != 14 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return stamp.to_owned();
+    }
+    let (date, time) = digits.split_at(8);
+    let (year, day) = date.split_at(4);
+    let (hour, minute) = time.split_at(2);
+    format!(
+        "{year}-{}-{}T{hour}:{}:{}Z",
+        &day[..2],
+        &day[2..],
+        &minute[..2],
+        &minute[2..]
+    )
+}
+
 /// `2030-01-01T12:00:00Z`
 fn time_of(seconds: u64) -> String {
     humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
@@ -271,6 +289,8 @@ mod tests {
         assert_eq!(text, wanted);
         let line = Line::parse(&text).unwrap();
         assert_eq!(line.fingerprint, key.fingerprint);
+        assert_eq!(readable("20300101120000Z"), time_of(1_893_499_200));
+        assert_eq!(readable("203001011200"), "203001011200");
         assert!(!is_over(&line, "20300101115959Z"));
         assert!(is_over(&line, "20300101120001Z"));
         let open = line_of(&key, None, true, &caller(None), None);
