@@ -108,6 +108,16 @@ impl CallError {
         Self::admin("Failed", json!({ "reason": reason }))
     }
 
+    /// Whether it says that the caller may not; every other one says that it cannot be done.
+    #[must_use]
+    pub fn is_denial(&self) -> bool {
+        match self {
+            CallError::PermissionDenied => true,
+            CallError::Own(name, _) => name.rsplit('.').next() == Some("NotPermitted"),
+            _ => false,
+        }
+    }
+
     /// As it goes over the socket.
     #[must_use]
     pub fn to_value(&self) -> Value {

@@ -311,21 +311,29 @@ impl Helper {
         }
     }
 
-    /// Somebody asked for an operation that is not for him.
+    /// Somebody asked for an operation that is not for him, or not as it is asked for.
     pub(super) fn tell_refused(&mut self, who: Who, name: &str, why: &CallError, now: Instant) {
-        if let Some(held_back) = self.operations.admit_refusal(who, now) {
-            let told = why.to_value();
-            let error = told["error"]
-                .as_str()
-                .and_then(|name| name.rsplit('.').next());
-            let reason = told["parameters"]["reason"].as_str().or(error);
-            let reason = reason.unwrap_or_default();
-            let text = denied_text(who, ADMIN_SOCKET, held_back);
-            let text = format!("{text}: operation {name}: {reason}");
-            log::warn!("{text}");
-            self.tell_event(EventKind::Refused, None, &text);
-            self.audit_denied(who, Some((name, why)), held_back);
+        // A slip of the keyboard is no attempt, and is not to hide one.
+        let denied = why.is_denial();
+        let Some(held_back) = self.operations.admit_refusal(who, denied, now) else {
+            return;
+        };
+        let told = why.to_value();
+        let error = told["error"]
+            .as_str()
+            .and_then(|name| name.rsplit('.').next());
+        let reason = told["parameters"]["reason"].as_str().or(error);
+        let reason = reason.unwrap_or_default();
+        if !denied {
+            let parameter = told["parameters"]["parameter"].as_str();
+            log::info!(uid = who.uid, pid = who.pid, parameter; "operation {name} not taken up: {reason}");
+            return;
         }
+        let text = denied_text(who, ADMIN_SOCKET, held_back);
+        let text = format!("{text}: operation {name}: {reason}");
+        log::warn!("{text}");
+        self.tell_event(EventKind::Refused, None, &text);
+        self.audit_denied(who, Some((name, why)), held_back);
     }
 
     /// Answers a caller by its number; it may have left.

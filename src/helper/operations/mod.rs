@@ -128,8 +128,8 @@ pub struct Operations {
     /// By the numbers of callers of the admin socket.
     askers: HashMap<u64, Asker>,
     buckets: HashMap<(String, Source), Bucket>,
-    /// How often each was told that something is not for him.
-    refusals: HashMap<Source, Pace>,
+    /// How often each was told that something is not for him (`true`), or cannot be done so.
+    refusals: HashMap<(Source, bool), Pace>,
     /// Operations of equal settings share a program.
     calls: Rc<RefCell<calls::Compiled>>,
 }
@@ -172,10 +172,10 @@ impl Operations {
     }
 
     /// Whether a refusal is told; if so, how many of his were not since the last.
-    pub fn admit_refusal(&mut self, who: Who, now: Instant) -> Option<u64> {
+    pub fn admit_refusal(&mut self, who: Who, denied: bool, now: Instant) -> Option<u64> {
         let new = || Pace::new(REFUSALS_TOLD, Duration::from_secs(60));
-        let pace = self.refusals.entry(Source::of(who)).or_insert_with(new);
-        pace.admit(now)
+        let pace = self.refusals.entry((Source::of(who), denied));
+        pace.or_insert_with(new).admit(now)
     }
 
     /// What is known of the caller with this number.
