@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::text::{count, escape, escape_lines};
+use crate::admin::catalogue::request::MISSING;
 use crate::control::client::ClientError;
 use crate::error::Exit;
 
@@ -260,6 +261,10 @@ fn wrong_parameter(said: &Said<'_>) -> String {
     match said.text("parameter").as_str() {
         "" => format!("{operation} does not take that: {reason}"),
         "dry_run" => format!("{operation} was not tried: {reason}"),
+        parameter if reason == MISSING => format!(
+            "{operation} needs {parameter}=..., which is missing; `usherctl ops {operation}` \
+             shows its parameters"
+        ),
         parameter => format!(
             "{operation} does not take that {parameter}: {reason}; `usherctl ops {operation}` \
              shows its parameters"

@@ -238,6 +238,16 @@ fn what_comes_to_nothing_says_why() {
         ),
         (
             "WrongParameter",
+            json!({
+                "operation": "driver.load", "parameter": "name",
+                "reason": usherd::admin::catalogue::request::MISSING,
+            }),
+            1,
+            "driver.load needs name=..., which is missing; \
+             `usherctl ops driver.load` shows its parameters",
+        ),
+        (
+            "WrongParameter",
             with("parameter", "dry_run"),
             1,
             "driver.load was not tried: no such module",

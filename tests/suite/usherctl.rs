@@ -68,7 +68,10 @@ fn operations_of_the_host_are_shown_and_asked_for() {
     let host: Value = serde_json::from_str(&says(&dir, "run report.host --json")).unwrap();
     assert!(host["kernel"].is_string(), "{host}");
     for (words, said) in [
-        (&["run", "site.say"][..], "it is required"),
+        (
+            &["run", "site.say"][..],
+            "site.say needs word=..., which is missing",
+        ),
         (&["run", "site.say", "word=A"], "does not match"),
         (&["run", "site.say", "word=a", "where=none"], "one of"),
         (&["run", "site.sy"], "did you mean \"site.say\"?"),

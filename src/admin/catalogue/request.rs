@@ -16,6 +16,8 @@ use crate::table::value;
 
 /// The characters of a text that the audit log keeps.
 const LOGGED: usize = 256;
+/// The reason where a parameter was not given at all.
+pub const MISSING: &str = "it is required, and was not given";
 /// Names of parameters that the catalogue does not have and the log tells of.
 const STRANGERS: usize = 8;
 
@@ -44,7 +46,7 @@ pub trait World {
     fn service_of(&self, instance: u64) -> Option<String>;
 }
 
-/// Why a request is not carried out. The reason repeats no value.
+/// Why a request is not carried out. The reason repeats no value but a plain number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wrong {
     /// A parameter is missing, is not known, or does not take this value.
@@ -131,7 +133,7 @@ impl Operation {
                     "the `admin` list of the service narrows it, so it has to be given",
                 )),
                 true => Ok(None),
-                false => Err(Wrong::parameter(name, "it is required")),
+                false => Err(Wrong::parameter(name, MISSING)),
             };
         };
         let accepted =

@@ -1,7 +1,7 @@
 //! Values that a caller gives: whether a parameter takes them, and what they
 //! come to. No type is made of another one: a number in quotes is a text.
 //!
-//! Reasons never repeat the value: it may be a secret.
+//! Reasons repeat no value, which may be a secret, but a whole number: only texts are secret.
 #![forbid(unsafe_code)]
 
 use std::path::{Path, PathBuf};
@@ -50,10 +50,10 @@ fn one(kind: &Kind, value: &Value) -> Result<Value, String> {
         Kind::Integer { min, max } => {
             let number = value.as_i64().filter(|_| !value.is_f64());
             if !number.is_some_and(|number| (*min..=*max).contains(&number)) {
+                let found = number.map_or_else(|| kind_of(value).to_owned(), |one| one.to_string());
                 return Err(format!(
-                    "expected a whole number {}, found {}",
-                    range(*min, *max),
-                    kind_of(value)
+                    "expected a whole number {}, found {found}",
+                    range(*min, *max)
                 ));
             }
         }
@@ -79,10 +79,8 @@ fn one(kind: &Kind, value: &Value) -> Result<Value, String> {
         Kind::Instance => {
             let number = value.as_i64().filter(|_| !value.is_f64());
             if number.is_none_or(|number| number < 0) {
-                return Err(format!(
-                    "expected the number of an instance, found {}",
-                    kind_of(value)
-                ));
+                let found = number.map_or_else(|| kind_of(value).to_owned(), |one| one.to_string());
+                return Err(format!("expected the number of an instance, found {found}"));
             }
         }
         Kind::Prefix => {
