@@ -16,7 +16,7 @@ use nix::sys::prctl;
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::{dup2_stdin, dup2_stdout};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::operations::{self, Failed, Kind, Outcome, Request, Usherd, to};
 use crate::control::client::{Client, ClientError};
@@ -151,25 +151,82 @@ impl Usherd for Helper {
 }
 
 /// An error of the helper, for the one who asked.
-fn refused(name: &str, parameters: &serde_json::Map<String, Value>) -> Failed {
+fn refused(name: &str, parameters: &Map<String, Value>) -> Failed {
     let name = name.rsplit('.').next().unwrap_or(name);
     let kind = match name {
-        "NoSuchService" | "NoSuchInstance" | "NoSuchBan" => Kind::NotFound,
+        "NoSuchService" | "NoSuchInstance" | "NoSuchBan" | "NoSuchOperation" | "NotEnabled"
+        | "NotHere" => Kind::NotFound,
+        "TableWrong" => Kind::TableWrong,
         "PermissionDenied" | "BeyondTable" => Kind::Forbidden,
         "InvalidParameter" => Kind::Invalid,
         "Draining" | "Busy" => Kind::Busy,
         "Unavailable" => Kind::Unavailable,
         _ => Kind::Failed,
     };
-    let reason = match (parameters.get("reason"), parameters.is_empty()) {
-        (Some(Value::String(reason)), _) => match parameters.get("remedy") {
-            Some(Value::String(remedy)) => format!("{reason}; {remedy}"),
-            _ => reason.clone(),
-        },
-        (_, true) => name.to_owned(),
-        (_, false) => format!("{name}: {}", Value::Object(parameters.clone())),
+    Failed::new(kind, reason_of(name, parameters))
+}
+
+/// In words: whoever asked may see nothing of the helper's interface.
+fn reason_of(name: &str, parameters: &Map<String, Value>) -> String {
+    let text = |key: &str| match parameters.get(key) {
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+        None => "?".to_owned(),
     };
-    Failed::new(kind, reason)
+    let service = text("service");
+    let list = |key: &str| {
+        let all = parameters.get(key).and_then(Value::as_array);
+        let texts = all.into_iter().flatten().filter_map(Value::as_str);
+        texts.map(str::trim_end).collect::<Vec<_>>()
+    };
+    match name {
+        "NoSuchService" => {
+            format!("no service \"{service}\"; `usherctl list` shows those there are")
+        }
+        "NotEnabled" => format!("{service} is disabled; service.enable has it served"),
+        "NotHere" => format!("{service} is not served here: {}", text("reason")),
+        "NotStartable" => format!("{service} cannot be started by itself: {}", text("reason")),
+        "StartFailed" => format!("unable to start {service}: {}", text("reason")),
+        "NoSuchInstance" => {
+            let number = text("instance");
+            format!("no instance {number}: it has ended, or there never was one")
+        }
+        "NoSuchBan" => format!("{} is not banned", text("prefix")),
+        "NoSuchOperation" => {
+            let operation = text("operation");
+            format!("no operation \"{operation}\"; `usherctl ops` shows those there are")
+        }
+        "TableWrong" => {
+            let complaints = list("complaints");
+            let number = match complaints.len() {
+                1 => "1 complaint".to_owned(),
+                many => format!("{many} complaints"),
+            };
+            format!(
+                "{}\n{number}; the table in force stays",
+                complaints.join("\n")
+            )
+        }
+        "CannotBind" => {
+            let troubles = list("troubles").join("\n  ");
+            format!("not every address can be had, so nothing was changed\n  {troubles}")
+        }
+        "CannotEdit" => format!("unable to edit {}: {}", text("file"), text("reason")),
+        "NoFile" => "the table in force came from no file, so there is none to write to".to_owned(),
+        "TableChanged" => "the files of the table were changed meanwhile; ask again".to_owned(),
+        "Draining" => "usherd is ending and changes nothing any more".to_owned(),
+        "PermissionDenied" => {
+            "its entry in the catalogue does not let it ask usherd for that".to_owned()
+        }
+        "InvalidParameter" => format!("{} does not take that value", text("parameter")),
+        _ => match (parameters.get("reason"), parameters.get("remedy")) {
+            (Some(Value::String(reason)), Some(Value::String(remedy))) => {
+                format!("{reason}; {remedy}")
+            }
+            (Some(Value::String(reason)), _) => reason.clone(),
+            _ => format!("usherd says {name}"),
+        },
+    }
 }
 
 fn bounded(result: Value, limit: u64) -> Outcome {

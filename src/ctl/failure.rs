@@ -171,6 +171,9 @@ fn refused(path: &Path, name: String, parameters: Map<String, Value>) -> Failure
     let short = name.rsplit('.').next().unwrap_or(&name);
     let (exit, text) = match short {
         "TableWrong" => (Exit::Config, table_wrong(&said)),
+        "OperationFailed" if said.text("kind") == "table_wrong" => {
+            (Exit::Config, said.lines("reason"))
+        }
         "PermissionDenied" => (Exit::NotPermitted, not_permitted(path).text),
         "NotPermitted" => (Exit::NotPermitted, sentence(short, &name, &said)),
         _ => (Exit::Refused, sentence(short, &name, &said)),
@@ -189,6 +192,9 @@ fn sentence(short: &str, name: &str, said: &Said<'_>) -> String {
     match short {
         "NoSuchService" => {
             format!("no service \"{service}\"; `usherctl list` shows those there are")
+        }
+        "NotEnabled" => {
+            format!("{service} is disabled; `usherctl enable {service}` has it served")
         }
         "NoSuchInstance" => format!(
             "no instance {}: it has ended, or there never was one; `usherctl instances` shows \

@@ -269,6 +269,14 @@ fn what_comes_to_nothing_says_why() {
         let ended = fake.run(&["run", "driver.load"]);
         ended.failed(code, &format!("usherctl: {said}\n"));
     }
+    let complaints = "t.toml:1:2: bad\n1 | x\n  | ^\n1 complaint; the table in force stays";
+    fake.refuses(
+        "Admin.Run",
+        "OperationFailed",
+        json!({"operation": "config.set", "kind": "table_wrong", "reason": complaints}),
+    );
+    let ended = fake.run(&["run", "driver.load"]);
+    ended.failed(78, &format!("{complaints}\n"));
     fake.does("Admin.Run", |_| {
         vec![Reply::Error(CallError::PermissionDenied)]
     });

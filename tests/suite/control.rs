@@ -409,7 +409,7 @@ fn enable_and_disable_change_one_word_of_the_file() {
     assert_eq!(after, before.replace("enabled = true", "enabled = false"));
     // A service that is off cannot be drained, but it is known.
     let (name, _) = refused(change(&dir, "Drain", &json!({ "service": "cat" })));
-    assert_eq!(name, format!("{ADMIN}.NoSuchService"));
+    assert_eq!(name, format!("{ADMIN}.NotEnabled"));
     change(&dir, "Disable", &json!({ "service": "cat" })).unwrap();
     change(&dir, "Enable", &json!({ "service": "cat" })).unwrap();
     assert_eq!(fs::read_to_string(&daemon.config).unwrap(), before);

@@ -136,6 +136,15 @@ fn every_command_works_on_a_running_daemon() {
     assert_eq!(ask(port, "y\n"), "y\n");
     says(&dir, "disable echo");
     assert!(Peer::try_tcp(other).is_err(), "it is still listened on");
+    for command in ["start", "drain", "stop"] {
+        let output = usherctl(&dir, &[command, "echo"]);
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        assert_eq!(
+            String::from_utf8_lossy(&output.stderr),
+            "usherctl: echo is disabled; `usherctl enable echo` has it served\n",
+            "{command}"
+        );
+    }
     says(&dir, "enable echo");
     assert_eq!(ask(other, "z\n"), "z\n");
 

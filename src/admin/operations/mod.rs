@@ -159,6 +159,8 @@ pub enum Kind {
     Busy,
     /// This host lacks what it takes.
     Unavailable,
+    /// The table is wrong, or would be; the reason is every complaint, a compiler's way.
+    TableWrong,
     /// Anything else.
     Failed,
 }

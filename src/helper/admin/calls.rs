@@ -182,10 +182,15 @@ impl Helper {
 
     fn enabled(&mut self, name: &str) -> Result<ServiceId, CallError> {
         let mut services = self.table.services.iter();
-        let found = services.find(|service| service.name == name && service.enabled);
-        match found {
-            Some(_) => Ok(self.services.id(name)),
-            None => Err(no_such_service(name)),
+        let found = services.find(|service| service.name == name);
+        let service = found.ok_or_else(|| no_such_service(name))?;
+        match &service.unmet {
+            _ if service.enabled => Ok(self.services.id(name)),
+            Some(reason) => {
+                let said = json!({ "service": name, "reason": reason });
+                Err(CallError::admin("NotHere", said))
+            }
+            None => Err(CallError::admin("NotEnabled", json!({ "service": name }))),
         }
     }
 

@@ -591,6 +591,14 @@ fn who_may_can_be_asked_beforehand() {
         &json!({ "operation": "test.say" }),
     ));
     assert_eq!(kind, "invalid");
+    let unknown = json!({ "operation": "test.sy", "user": "root" });
+    assert_eq!(
+        failed(run(&dir, "permission.check", &unknown)),
+        (
+            "not_found".into(),
+            "no operation \"test.sy\"; `usherctl ops` shows those there are".into()
+        )
+    );
     // A server asks about itself, and about nobody else.
     let mut server = Peer::tcp(port);
     let said = order(
