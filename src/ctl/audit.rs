@@ -41,6 +41,17 @@ fn usual_dir(console: &Console) -> Result<PathBuf, Failure> {
     let described = console
         .admin()
         .and_then(|mut admin| admin.call::<Describe>("Describe", &OfService::default()));
+    if let Err(failure) = &described
+        && failure.exit == Exit::NotPermitted
+    {
+        // The log of one's own usherd, if there is one, is not the one that is asked about.
+        return Err(Failure::new(
+            Exit::NotPermitted,
+            "not permitted: the audit log of the usherd that runs is for root, or whoever it runs \
+             as; who may ask for the operation audit.query reads it by `usherctl run audit.query`, \
+             and --log DIR reads another one",
+        ));
+    }
     let told = described.ok().and_then(|described| {
         let mut keys = described.keys.into_iter();
         let value = keys.find(|key| key.key == "state_dir")?.value;
@@ -167,12 +178,14 @@ impl Request {
         }
         let _ = write!(out, " uid={} pid={}", self.uid, self.pid);
         for (name, value) in self.parameters.as_object().into_iter().flatten() {
-            let value = match value {
-                Value::String(text) => text.clone(),
-                Value::Null => continue,
-                other => other.to_string(),
+            let _ = match (name.as_str(), value) {
+                (_, Value::Null) => continue,
+                ("unwritten", before) if self.decision == "denied" => match before.as_u64() {
+                    None | Some(0) => continue,
+                    Some(before) => write!(out, ", and {before} before"),
+                },
+                _ => write!(out, " {}={}", escape(name), escape(&plain(value))),
             };
-            let _ = write!(out, " {}={}", escape(name), escape(&value));
         }
         if let Some(rule) = &self.rule {
             let _ = write!(out, " by={}", escape(rule));
@@ -185,10 +198,36 @@ impl Request {
             _ => {}
         }
         if let Some(why) = &self.why {
-            let _ = write!(out, ": {}", escape(&why.to_string()));
+            let _ = write!(out, ": {}", escape(&reason(why)));
         }
         out.push('\n');
         out
+    }
+}
+
+/// A value as a reader wants it.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(", "),
+        Value::Object(map) => {
+            let pairs = map
+                .iter()
+                .map(|(key, value)| format!("{key} {}", plain(value)));
+            pairs.collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// What an error says in words, else all it has; the operation stands in the line already.
+fn reason(why: &Value) -> String {
+    let text = |key: &str| why.get(key).and_then(Value::as_str);
+    match (text("parameter"), text("reason")) {
+        (None | Some(""), Some(reason)) => reason.to_owned(),
+        (Some(parameter), Some(reason)) => format!("{parameter}: {reason}"),
+        (_, None) => plain(why),
     }
 }
 
@@ -303,5 +342,47 @@ fn export(console: &Console, dir: &Path) -> Result<(), Failure> {
             Exit::Refused,
             "the audit log is not as it was written: `usherctl audit verify` says where",
         )),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_words() {
+        let denied = |unwritten: u64, why: Value| {
+            let what = What::Denied {
+                uid: 8,
+                pid: 9,
+                service: Some("mail".to_owned()),
+                operation: Some("user.create".to_owned()),
+                why: Some(why),
+                unwritten,
+            };
+            let (n, at) = (3, "T".to_owned());
+            let prev = crate::admin::audit::entry::Hash::default();
+            Request::of(&Entry { n, at, prev, what }).unwrap().line()
+        };
+        let why = json!({ "operation": "user.create", "reason": "not on its list" });
+        assert_eq!(
+            denied(0, why.clone()),
+            "T 3 user.create denied service=mail uid=8 pid=9: not on its list\n"
+        );
+        assert_eq!(
+            denied(2, why),
+            "T 3 user.create denied service=mail uid=8 pid=9, and 2 before: not on its list\n"
+        );
+        for (why, said) in [
+            (json!({ "parameter": "to", "reason": "no" }), "to: no"),
+            (
+                json!({ "service": "a", "all": [1, "b\u{1b}"] }),
+                "all 1, b\\x1b, service a",
+            ),
+        ] {
+            let line = denied(0, why);
+            assert!(line.ends_with(&format!("pid=9: {said}\n")), "{line}");
+        }
     }
 }

@@ -150,16 +150,20 @@ fn shown(path: &Path) -> String {
 }
 
 fn not_permitted(path: &Path) -> Failure {
-    let group = match path.file_name() {
-        Some(name) if name == crate::control::ADMIN_SOCKET => "admin_group",
-        _ => "status_group",
+    let (group, others) = match path.file_name() {
+        Some(name) if name == crate::control::ADMIN_SOCKET => (
+            "admin_group",
+            "; whom the catalogue names in `operators` of an operation gets in for `ops` and `run` \
+             alone",
+        ),
+        _ => ("status_group", ""),
     };
     Failure::new(
         Exit::NotPermitted,
         format!(
             "not permitted: {} is for root, the user that usherd runs as, and the group that \
              `daemon.{group}` in the table names; servers that usherd runs, and logins through \
-             them, do not count as members",
+             them, do not count as members{others}",
             shown(path)
         ),
     )

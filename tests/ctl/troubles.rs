@@ -73,15 +73,31 @@ fn who_may_not_is_told_who_may() {
     fake.refuses("Admin.Stop", "PermissionDenied", json!({}));
     let socket = |name: &str| fake.dir().join(name).display().to_string();
     let text = |name, group| {
+        let others = match name {
+            "admin.sock" => {
+                "; whom the catalogue names in `operators` of an operation gets in for `ops` and \
+                 `run` alone"
+            }
+            _ => "",
+        };
         format!(
             "usherctl: not permitted: {} is for root, the user that usherd runs as, and the \
              group that `daemon.{group}` in the table names; servers that usherd runs, and logins \
-             through them, do not count as members\n",
+             through them, do not count as members{others}\n",
             socket(name)
         )
     };
     fake.run(&["stop", "git"])
         .failed(77, &text("admin.sock", "admin_group"));
+    // No claim about a log that cannot even be found.
+    fake.refuses("Admin.Describe", "PermissionDenied", json!({}));
+    let ended = fake.run(&["audit", "query"]);
+    assert_eq!(ended.code, 77, "{}", ended.err);
+    assert!(
+        ended
+            .err
+            .contains("not permitted: the audit log of the usherd that runs")
+    );
     fake.refuses("Status.GetServices", "PermissionDenied", json!({}));
     fake.run(&["list"])
         .failed(77, &text("status.sock", "status_group"));
