@@ -16,6 +16,8 @@ pub enum Exit {
     Refused,
     /// The command line makes no sense (`EX_USAGE`).
     Usage,
+    /// A file that was named cannot be read (`EX_NOINPUT`).
+    NoInput,
     /// The daemon is not there, or does not answer as it should (`EX_UNAVAILABLE`).
     Unavailable,
     /// The system refused something that cannot be done without (`EX_OSERR`).
@@ -34,6 +36,7 @@ impl Exit {
             Exit::Ok => 0,
             Exit::Refused => 1,
             Exit::Usage => 64,
+            Exit::NoInput => 66,
             Exit::Unavailable => 69,
             Exit::System => 71,
             Exit::NotPermitted => 77,

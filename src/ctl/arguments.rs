@@ -24,16 +24,20 @@ Environment:
 
 Signals:
   INT, TERM  end the command; `top` gives the terminal back as it was.
-             What usherd was asked to do, it does all the same.
+             What usherd was asked to do, it does all the same, except for an operation that
+             `run` waits for: that is ended too, unless the catalogue says on_leave = \"finish\".
 
 Exit codes:
-  0   done
-  1   refused: by usherd, which says why and what to do, by you when asked, or by `--exposure`
-  64  the command line makes no sense
-  69  usherd is not running, not where it was looked for, or does not answer as it should
-  71  the system refused something usherctl cannot do without
-  77  not permitted
-  78  the table is wrong";
+  0    done
+  1    refused: by usherd, which says why and what to do, by you when asked, or by `--exposure`
+  64   the command line makes no sense; `run`: there is no such operation, a parameter is missing,
+       or a value is not taken
+  66   `run`: the file that a parameter names by @FILE cannot be read
+  69   usherd is not running, not where it was looked for, or does not answer as it should
+  71   the system refused something usherctl cannot do without
+  77   not permitted
+  78   the table is wrong, or would be
+  130  ended by INT, as a shell tells it; by TERM it is 143";
 
 /// Shows what usherd does at this moment, and changes it.
 ///
@@ -213,7 +217,7 @@ pub enum Command {
         /// All about this one
         operation: Option<String>,
     },
-    /// Ask for an administrative operation; interrupted, it is ended
+    /// Ask for an administrative operation; interrupted, it is ended, unless its `on_leave` is finish
     Run {
         /// Its name, as `usherctl ops` shows it
         operation: String,

@@ -178,6 +178,11 @@ fn refused(path: &Path, name: String, parameters: Map<String, Value>) -> Failure
         "OperationFailed" if said.text("kind") == "table_wrong" => {
             (Exit::Config, said.lines("reason"))
         }
+        // Typed wrongly, whoever notices it.
+        "OperationFailed" if said.text("kind") == "invalid" => {
+            (Exit::Usage, sentence(short, &name, &said))
+        }
+        "WrongParameter" | "NoSuchOperation" => (Exit::Usage, sentence(short, &name, &said)),
         "PermissionDenied" => (Exit::NotPermitted, not_permitted(path).text),
         "NotPermitted" => (Exit::NotPermitted, sentence(short, &name, &said)),
         _ => (Exit::Refused, sentence(short, &name, &said)),

@@ -270,11 +270,8 @@ fn text_of(
     } else if let Some(rest) = text.strip_prefix("@@") {
         return Ok(format!("@{rest}"));
     } else if let Some(path) = text.strip_prefix('@') {
-        let cannot = |err: io::Error| {
-            let path = escape(path);
-            Failure::new(Exit::System, format!("unable to read {path}: {err}"))
-        };
-        read_all(&mut fs::File::open(path).map_err(cannot)?, path)?
+        let opened = fs::File::open(path).map_err(|err| cannot_read(path, &err));
+        read_all(&mut opened?, path)?
     } else {
         if parameter.secret {
             let _ = writeln!(
@@ -297,15 +294,22 @@ fn read_all(from: &mut impl Read, name: &str) -> Result<String, Failure> {
     let most = MAX_CALL as u64;
     let mut text = String::new();
     let read = from.take(most + 1).read_to_string(&mut text);
-    let read = read.map_err(|err| {
-        let name = escape(name);
-        Failure::new(Exit::System, format!("unable to read {name}: {err}"))
-    })?;
+    let read = read.map_err(|err| cannot_read(name, &err))?;
     if read as u64 > most {
         let text = format!("{} has more than {most} bytes", escape(name));
         return Err(Failure::usage(text));
     }
     Ok(text)
+}
+
+fn cannot_read(name: &str, err: &io::Error) -> Failure {
+    let name = escape(name);
+    match err.kind() {
+        io::ErrorKind::InvalidData => Failure::usage(format!(
+            "{name} is no text: a parameter takes only text, in UTF-8"
+        )),
+        _ => Failure::new(Exit::NoInput, format!("unable to read {name}: {err}")),
+    }
 }
 
 fn value_of(parameter: &Parameter, text: &str) -> Result<Value, Failure> {
@@ -465,6 +469,12 @@ mod tests {
             assert!(said.contains(why), "{words:?}: {said}");
         }
         let long = "x".repeat(MAX_CALL + 1);
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("latin1");
+        fs::write(&file, b"Stra\xdfe").unwrap();
+        let word = format!("text=@{}", file.display());
+        let said = try_given(&[&word], "").unwrap_err();
+        assert!(said.ends_with("only text, in UTF-8"), "{said}");
         assert!(
             try_given(&["page=-"], &long)
                 .unwrap_err()

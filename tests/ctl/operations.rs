@@ -117,14 +117,14 @@ fn an_unknown_operation_is_told_with_the_nearest() {
     let fake = daemon();
     for words in [&["ops", "backup.crate"][..], &["run", "backup.crate"]] {
         fake.run(words).failed(
-            1,
+            64,
             "usherctl: no operation \"backup.crate\"; `usherctl ops` shows those there are; \
              did you mean \"backup.create\"?\n",
         );
     }
     assert!(fake.asked("Admin.Run").is_empty());
     let (document, code) = fake.json(&["ops", "zzz"]);
-    assert_eq!(code, 1);
+    assert_eq!(code, 64);
     assert_eq!(document["error"], "org.usherd.Admin.NoSuchOperation");
 }
 
@@ -168,6 +168,8 @@ fn words_that_make_no_sense_never_reach_the_daemon() {
         let ended = fake.run(&["run", "backup.create", word]);
         ended.failed(64, &format!("usherctl: {said}\n"));
     }
+    let unreadable = fake.run(&["run", "backup.create", "skip=@/nowhere/at/all"]);
+    assert_eq!(unreadable.code, 66, "{}", unreadable.err);
     assert!(fake.asked("Admin.Run").is_empty());
 }
 
@@ -230,9 +232,15 @@ fn what_comes_to_nothing_says_why() {
             "driver.load came to nothing: no such module",
         ),
         (
+            "OperationFailed",
+            with("kind", "invalid"),
+            64,
+            "driver.load came to nothing: no such module",
+        ),
+        (
             "WrongParameter",
             with("parameter", "name"),
-            1,
+            64,
             "driver.load does not take that name: no such module; \
              `usherctl ops driver.load` shows its parameters",
         ),
@@ -242,14 +250,14 @@ fn what_comes_to_nothing_says_why() {
                 "operation": "driver.load", "parameter": "name",
                 "reason": usherd::admin::catalogue::request::MISSING,
             }),
-            1,
+            64,
             "driver.load needs name=..., which is missing; \
              `usherctl ops driver.load` shows its parameters",
         ),
         (
             "WrongParameter",
             with("parameter", "dry_run"),
-            1,
+            64,
             "driver.load was not tried: no such module",
         ),
         (

@@ -78,7 +78,7 @@ fn operations_of_the_host_are_shown_and_asked_for() {
     ] {
         let output = usherctl(&dir, words);
         let erred = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "{words:?}: {erred}");
+        assert_eq!(output.status.code(), Some(64), "{words:?}: {erred}");
         assert!(erred.contains(said), "{words:?}: {erred}");
     }
     // A mistake there refuses the reload, and names the line.
