@@ -1,7 +1,8 @@
 //! `file.install`: an application's configuration, put in place in one step.
 //!
-//! Nothing on the way to the file may be a link, nobody sees half of it, and what
-//! was there is kept beside it as `NAME.usherd-old`.
+//! Nothing on the way to the file may be a link, but for those of root's that led to the
+//! folder when it was put into the sandbox; nobody sees half of the file, and what was there
+//! is kept beside it as `NAME.usherd-old`.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsStr;

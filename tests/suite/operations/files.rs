@@ -107,6 +107,11 @@ fn what_is_in_the_way_of_a_file_is_not_followed() {
     assert!(install("root/theirs/folder/app.conf").is_err());
     assert!(install("root/none/app.conf").is_err());
     done(install("root/theirs/app.conf"));
+    // What root has linked leads where root wants it to.
+    fs::create_dir(dir.file("root/real")).unwrap();
+    symlink("real", dir.file("root/linked")).unwrap();
+    done(install("root/linked/app.conf"));
+    assert!(fs::exists(dir.file("root/real/app.conf")).unwrap());
     assert_eq!(fs::read_to_string(&secret).unwrap(), "root's");
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
     let mode = fs::metadata(dir.file("root/theirs/app.conf"))
