@@ -157,5 +157,6 @@ fn suggestion(console: &Console, failure: &Failure) -> Option<String> {
     let mut link = console.status().ok()?;
     let all: GetServices = link.call("GetServices", &OfService::default()).ok()?;
     let names = all.services.iter().map(|service| service.name.as_str());
+    let names = names.filter(|name| *name != wrong);
     did_you_mean(wrong, names).map(|name| text::escape(name).into_owned())
 }

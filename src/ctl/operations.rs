@@ -57,6 +57,11 @@ pub struct Asked {
 pub fn run(console: &Console, asked: Asked) -> Result<(), Failure> {
     let mut link = console.admin()?;
     let operation = find(catalogue(&mut link)?, &asked.operation)?;
+    if let Some(why) = &operation.unavailable {
+        let (name, why) = (escape(&operation.name), escape(why));
+        let text = format!("{name} cannot be asked for here: {why}");
+        return Err(Failure::new(Exit::Refused, text));
+    }
     let parameters = given(&operation, &asked.parameters, &mut io::stdin())?;
     let what = RunWhat {
         operation: asked.operation,
@@ -94,6 +99,7 @@ fn find(all: Vec<Operation>, name: &str) -> Result<Operation, Failure> {
 pub fn near(console: &Console, wrong: &str) -> Option<String> {
     let all = catalogue(&mut console.admin().ok()?).ok()?;
     let names = all.iter().map(|operation| operation.name.as_str());
+    let names = names.filter(|name| *name != wrong);
     did_you_mean(wrong, names).map(|name| escape(name).into_owned())
 }
 

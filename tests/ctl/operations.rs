@@ -208,11 +208,21 @@ fn progress_is_told_on_stderr() {
             Reply::Last(json!({"result": {}})),
         ]
     });
-    let ended = fake.run(&["run", "driver.load"]);
+    let ended = fake.run(&["run", "auth.check"]);
     assert_eq!(
         (ended.code, ended.out.as_str(), ended.err.as_str()),
         (0, "done\n", "12 of 40 files\nall\\x1b[2J\n")
     );
+}
+
+#[test]
+fn what_nobody_can_ask_for_here_is_told_before_it_is_asked_for() {
+    let fake = daemon();
+    fake.run(&["run", "driver.load"]).failed(
+        1,
+        "usherctl: driver.load cannot be asked for here: this host has no user \"x\"\n",
+    );
+    assert!(fake.asked("Admin.Run").is_empty());
 }
 
 #[test]
@@ -274,7 +284,7 @@ fn what_comes_to_nothing_says_why() {
         ),
     ] {
         fake.refuses("Admin.Run", error, parameters);
-        let ended = fake.run(&["run", "driver.load"]);
+        let ended = fake.run(&["run", "auth.check"]);
         ended.failed(code, &format!("usherctl: {said}\n"));
     }
     let complaints = "t.toml:1:2: bad\n1 | x\n  | ^\n1 complaint; the table in force stays";
@@ -283,12 +293,12 @@ fn what_comes_to_nothing_says_why() {
         "OperationFailed",
         json!({"operation": "config.set", "kind": "table_wrong", "reason": complaints}),
     );
-    let ended = fake.run(&["run", "driver.load"]);
+    let ended = fake.run(&["run", "auth.check"]);
     ended.failed(78, &format!("{complaints}\n"));
     fake.does("Admin.Run", |_| {
         vec![Reply::Error(CallError::PermissionDenied)]
     });
-    assert_eq!(fake.run(&["run", "driver.load"]).code, 77);
+    assert_eq!(fake.run(&["run", "auth.check"]).code, 77);
 }
 
 #[test]

@@ -81,6 +81,17 @@ fn operations_of_the_host_are_shown_and_asked_for() {
         assert_eq!(output.status.code(), Some(64), "{words:?}: {erred}");
         assert!(erred.contains(said), "{words:?}: {erred}");
     }
+    // What is switched off is there all the same, and is no typing error.
+    let off = "\n[operation.\"report.host\"]\nenabled = false\n";
+    dir.write("operations.d/site.toml", format!("{OPERATIONS}{off}"));
+    says(&dir, "reload --yes");
+    assert!(says(&dir, "ops report.host").contains("switched off in the catalogue"));
+    let output = usherctl(&dir, &["run", "report.host"]);
+    let erred = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        erred.contains("cannot be asked for here: it is switched off"),
+        "{erred}"
+    );
     // A mistake there refuses the reload, and names the line.
     dir.write("operations.d/site.toml", OPERATIONS.replace("list", "lst"));
     let output = usherctl(&dir, &["reload", "--yes"]);

@@ -102,7 +102,9 @@ impl Check<'_> {
         let problem = format!("no built-in is named \"{}\"", builtin.value);
         let help = match did_you_mean(&builtin.value, known) {
             Some(near) => format!("did you mean \"{near}\"?"),
-            None => "config/operations.d/README.md lists them".to_owned(),
+            None => {
+                "each has the name of a shipped operation: `usherctl ops` lists them".to_owned()
+            }
         };
         self.complain(builtin.place, &problem, &help);
         None
@@ -189,6 +191,10 @@ impl Check<'_> {
     }
 
     fn no_such_parameter(&mut self, place: Place, name: &str) {
+        // It is there, and what is wrong with it has been said.
+        if self.raw.broken.iter().any(|broken| broken == name) {
+            return;
+        }
         let known: Vec<&str> = self
             .raw
             .parameters

@@ -88,6 +88,8 @@ pub struct RawOperation {
     pub concurrency: Option<At<u32>>,
     pub rate: Option<At<Rate>>,
     pub parameters: Vec<RawParameter>,
+    /// Names of those that cannot be read.
+    pub broken: Vec<String>,
     /// Of its process.
     pub keys: Keys,
     /// `isolation.visible` and `isolation.writable`, placeholders in them; not in `keys`.
@@ -118,6 +120,7 @@ impl RawOperation {
             concurrency: None,
             rate: None,
             parameters: Vec::new(),
+            broken: Vec::new(),
             keys: Keys::default(),
             visible: Vec::new(),
             writable: Vec::new(),
@@ -332,8 +335,10 @@ fn parameters(r: &mut Reader<'_>, value: &Value<'_>, raw: &mut RawOperation) {
         return;
     }
     for (key, value) in table {
-        raw.parameters
-            .extend(parameter::read(r, &raw.name.value, key, value));
+        match parameter::read(r, &raw.name.value, key, value) {
+            Some(parameter) => raw.parameters.push(parameter),
+            None => raw.broken.push(key.get_ref().to_string()),
+        }
     }
 }
 

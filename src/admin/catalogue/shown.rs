@@ -24,7 +24,13 @@ impl Operation {
             needs: self.needs(),
             dry_run: self.dry_run,
             may,
-            unavailable: self.unmet.clone(),
+            unavailable: match (&self.unmet, self.enabled) {
+                (Some(why), _) => Some(why.clone()),
+                (None, true) => None,
+                (None, false) => {
+                    Some("it is switched off in the catalogue: enabled = false".to_owned())
+                }
+            },
         }
     }
 

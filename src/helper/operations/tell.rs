@@ -38,22 +38,19 @@ impl Helper {
         let _: super::Nothing = call.take()?;
         let asker = self.operations.asker(number).cloned();
         let asker = asker.unwrap_or_default();
-        let enabled = self.table.catalogue.operations.iter();
-        let operations = enabled
-            .filter(|operation| operation.enabled || operation.unmet.is_some())
-            .map(|operation| {
-                let grants = |exec: &&Exec| {
-                    let mut grants = exec.admin.iter();
-                    grants.any(|grant| grant.operation == operation.name)
-                };
-                // A server learns of no other service's.
-                let own = self.service_of(who).map(|(name, _)| name);
-                let services = self.execs().filter(|(_, exec)| grants(exec));
-                let services =
-                    services.filter(|(name, _)| own.as_ref().is_none_or(|own| own == name));
-                let services = services.map(|(name, _)| name.to_owned()).collect();
-                operation.shown(services, self.may(operation, who, &asker).is_ok())
-            });
+        let all = self.table.catalogue.operations.iter();
+        let operations = all.map(|operation| {
+            let grants = |exec: &&Exec| {
+                let mut grants = exec.admin.iter();
+                grants.any(|grant| grant.operation == operation.name)
+            };
+            // A server learns of no other service's.
+            let own = self.service_of(who).map(|(name, _)| name);
+            let services = self.execs().filter(|(_, exec)| grants(exec));
+            let services = services.filter(|(name, _)| own.as_ref().is_none_or(|own| own == name));
+            let services = services.map(|(name, _)| name.to_owned()).collect();
+            operation.shown(services, self.may(operation, who, &asker).is_ok())
+        });
         Ok(Reply::last(&GetOperations {
             operations: operations.collect(),
         }))

@@ -4,7 +4,7 @@
 use super::{Check, Draft};
 use crate::admin::catalogue::Catalogue;
 use crate::table::Grant;
-use crate::table::complaint::At;
+use crate::table::complaint::{At, Fault};
 use crate::table::isolation::{Family, Isolation};
 use crate::table::schema::RawService;
 
@@ -31,11 +31,24 @@ impl Check<'_> {
                     .for_services(&value.operation)
                     .and_then(|operation| {
                         let mut with = value.with.iter();
-                        with.try_for_each(|(name, globs)| operation.can_narrow(name, globs))
+                        with.try_for_each(|(name, globs)| operation.can_narrow(name, globs))?;
+                        Ok(operation)
                     });
-                if let Err(mut fault) = checked {
-                    fault.problem = format!("service \"{}\": {}", raw.name.value, fault.problem);
-                    self.complain(*place, fault);
+                let whose = format!("service \"{}\"", raw.name.value);
+                match checked {
+                    Err(mut fault) => {
+                        fault.problem = format!("{whose}: {}", fault.problem);
+                        self.complain(*place, fault);
+                    }
+                    Ok(operation) if !operation.enabled && operation.unmet.is_none() => {
+                        let problem = format!(
+                            "{whose}: operation \"{}\" is switched off, and is refused",
+                            operation.name
+                        );
+                        let help = "its entry in the catalogue has `enabled = false`";
+                        self.warn(*place, Fault::new(problem).help(help));
+                    }
+                    Ok(_) => {}
                 }
             }
         }
