@@ -293,3 +293,23 @@ fn read(from: impl Read, limit: u64) -> io::Result<Vec<u8>> {
     from.take(limit + 1).read_to_end(&mut all)?;
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_of_the_helper_is_told_in_words() {
+        let said = Map::from_iter([("reason".to_owned(), json!("because"))]);
+        let errors = ADMIN.text.lines();
+        let errors = errors.filter_map(|line| line.strip_prefix("error ")?.split(' ').next());
+        let mut names = 0;
+        for name in errors {
+            let failed = refused(&format!("{}.{name}", ADMIN.name), &said);
+            let reason = &failed.reason;
+            assert!(!reason.contains(name) && !reason.contains('{'), "{reason}");
+            names += 1;
+        }
+        assert!(names > 15, "{names}");
+    }
+}
