@@ -352,6 +352,7 @@ pub struct Upgrade {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Describe {
     pub keys: Vec<Key>,
+    #[serde(default)]
     pub sharing: Vec<String>,
 }
 

@@ -313,7 +313,8 @@ impl Helper {
 
     /// Somebody asked for an operation that is not for him, or not as it is asked for.
     pub(super) fn tell_refused(&mut self, who: Who, name: &str, why: &CallError, now: Instant) {
-        // A slip of the keyboard is no attempt, and is not to hide one.
+        // A slip of the keyboard is no attempt, and is not to hide one; what was no slip is
+        // in the audit log in any case.
         let denied = why.is_denial();
         let Some(held_back) = self.operations.admit_refusal(who, denied, now) else {
             return;
@@ -324,6 +325,7 @@ impl Helper {
             .and_then(|name| name.rsplit('.').next());
         let reason = told["parameters"]["reason"].as_str().or(error);
         let reason = reason.unwrap_or_default();
+        self.audit_denied(who, Some((name, why)), held_back);
         if !denied {
             let parameter = told["parameters"]["parameter"].as_str();
             log::info!(uid = who.uid, pid = who.pid, parameter; "operation {name} not taken up: {reason}");
@@ -333,7 +335,6 @@ impl Helper {
         let text = format!("{text}: operation {name}: {reason}");
         log::warn!("{text}");
         self.tell_event(EventKind::Refused, None, &text);
-        self.audit_denied(who, Some((name, why)), held_back);
     }
 
     /// Answers a caller by its number; it may have left.
