@@ -121,7 +121,7 @@ description = "Takes its time"
 result = "output"
 exec = ["/bin/sleep", "600"]
 time_limit = "1h"
-resources = { memory = "64M" }
+resources = { memory = "64M", cpu = "50%", io = { "/" = { write = "3M" }, "/proc" = { write = "1M" } } }
 T
 
 none_of() { local one; for one in $1; do kill -0 "$one" 2>/dev/null && return 1; done; return 0; }
@@ -188,6 +188,9 @@ operations_have_limits() { # TOP
     "$USHERCTL" run test.long >/dev/null 2>&1 &
     local asker=$!
     check "an operation has the limit of its own" within 20 grep -qx 67108864 "$(of_service "$1" @operations)"/i*/memory.max
+    check "and of its CPU" grep -q '^50000 ' "$(of_service "$1" @operations)"/i*/cpu.max
+    check "and of its disk" grep -q 'wbps=3145728' "$(of_service "$1" @operations)"/i*/io.max
+    check "and what cannot be limited is told" logged "operation test.long: resources are not in force"
     kill $asker
     check "which ends with who asked for it" within 20 bash -c "! grep -qx 67108864 '$(of_service "$1" @operations)'/i*/memory.max 2>/dev/null"
 }

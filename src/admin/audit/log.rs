@@ -77,10 +77,11 @@ impl AuditLog {
     /// Writes an entry. When this returns it is on the disk; when it fails, nothing
     /// of it is. Returns its number.
     pub fn append(&mut self, what: What) -> io::Result<u64> {
-        if self.length >= self.bounds.max_size && self.first_here.is_some() {
-            self.rotate()?;
-        } else if !self.is_current()? {
-            self.begin_again()?;
+        let is_full = self.length >= self.bounds.max_size && self.first_here.is_some();
+        match self.is_current()? || is_full && self.is_rotating()? {
+            true if is_full => self.rotate()?,
+            true => {}
+            false => self.begin_again()?,
         }
         self.write(what)
     }
@@ -94,6 +95,7 @@ impl AuditLog {
             path.display()
         );
         self.file = open_current(&self.dir)?;
+        (self.length, self.first_here) = (self.file.metadata()?.len(), None);
         let torn = self.find_end()?;
         let version = env!("CARGO_PKG_VERSION").to_owned();
         self.write(What::Opened { version, torn }).map(drop)
@@ -165,6 +167,14 @@ impl AuditLog {
             fs::remove_file(file)?;
         }
         Ok(())
+    }
+
+    /// Whether the file that is open was set aside, and no entry was written since.
+    fn is_rotating(&self) -> io::Result<bool> {
+        let aside = self.first_here.map(|first| set_aside(&self.dir, first));
+        let aside = aside.and_then(|aside| fs::symlink_metadata(aside).ok());
+        let open = self.file.metadata()?;
+        Ok(aside.is_some_and(|aside| (aside.dev(), aside.ino()) == (open.dev(), open.ino())))
     }
 
     /// Whether the file that is open is still the one of the name [`CURRENT`].

@@ -303,3 +303,18 @@ fn what_is_written_after_the_file_was_replaced_is_not_lost() {
     assert_eq!(lines(dir.path()).len(), 2);
     assert_eq!(told(dir.path()).len(), 1);
 }
+
+#[test]
+fn a_full_file_that_was_taken_away_is_begun_again_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = AuditLog::open(dir.path(), SMALL).unwrap();
+    fill(&mut log, dir.path());
+    fs::remove_file(dir.path().join(CURRENT)).unwrap();
+    log.append(asked("d")).unwrap();
+    let text = fs::read_to_string(dir.path().join(CURRENT)).unwrap();
+    assert!(text.contains("opened"), "{text}");
+    for _ in 0..4 {
+        log.append(asked("e")).unwrap();
+    }
+    assert_eq!(told(dir.path()).len(), 1);
+}

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::{Then, Wait};
-use crate::control::message::{CallError, Reply};
+use crate::control::message::{Call, CallError, Reply};
 use crate::control::server::Answer;
 use crate::control::types;
 use crate::helper::core::Helper;
@@ -124,6 +124,15 @@ impl Helper {
             let gone = CallError::failed("it was thawed before it stood still");
             self.reply_at(place, &Reply::Error(gone), now);
         }
+    }
+
+    /// Whether a call is about a service that this caller has frozen.
+    pub(in crate::helper) fn is_frozen_by(&self, caller: u64, call: &Call) -> bool {
+        let given = call.parameters.as_ref();
+        let name = given.and_then(|given| given.get("service")?.as_str());
+        let service = name.and_then(|name| self.services.named(name));
+        let freeze = service.and_then(|service| self.control.frozen.0.get(&service));
+        freeze.is_some_and(|freeze| freeze.caller == caller)
     }
 
     pub(super) fn thaw(

@@ -125,7 +125,7 @@ impl Helper {
         &self,
         socket: BorrowedFd<'_>,
         groups: &[u32],
-        kept: &mut Option<Rc<OwnedFd>>,
+        kept: &mut Option<Option<Rc<OwnedFd>>>,
     ) -> (Who, Option<Origin>) {
         let Ok(peer) = getsockopt(&socket, sockopt::PeerCredentials) else {
             return (nobody(), None);
@@ -137,10 +137,12 @@ impl Helper {
             // is asked for only once, and of one with other credentials it is not taken.
             (Err(err), None) if err.raw_os_error() == Some(libc::ENOPROTOOPT) => {
                 let opened = pidfd_open(pid).ok().map(Rc::new);
-                *kept = opened.filter(|_| ids_of(pid) == Some((uid, peer.gid())));
-                kept.clone()
+                let its = opened.filter(|_| ids_of(pid) == Some((uid, peer.gid())));
+                kept.insert(its).clone()
             }
-            (Err(err), Some(_)) if err.raw_os_error() == Some(libc::ENOPROTOOPT) => kept.clone(),
+            (Err(err), Some(known)) if err.raw_os_error() == Some(libc::ENOPROTOOPT) => {
+                known.clone()
+            }
             // Any other error says that the process is gone.
             (Err(_), _) => None,
         };

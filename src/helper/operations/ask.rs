@@ -87,7 +87,7 @@ impl Helper {
             rule,
         };
         self.audit_request(number, &name, asked, now)?;
-        if let Some(rate) = rate_of(&operation, who) {
+        if let Some(rate) = rate_of(operation.rate, &who.sees) {
             let source = Source::of(who);
             let bucket = self.operations.buckets.entry((name.clone(), source));
             bucket.or_default().take(&rate, now);
@@ -295,7 +295,7 @@ impl Helper {
             ));
         }
         let bucket = operations.buckets.get(&(name.clone(), source));
-        if let (Some(rate), Some(bucket)) = (rate_of(operation, who), bucket)
+        if let (Some(rate), Some(bucket)) = (rate_of(operation.rate, &who.sees), bucket)
             && let Some(at) = bucket.next_token(&rate, now)
         {
             let wait = at.saturating_duration_since(now).as_secs() + 1;
@@ -322,9 +322,8 @@ impl Helper {
 
 /// How often he may ask for it. Each request is on the disk before anything is done, and the
 /// audit log has an end: nobody is to fill it alone but who may do everything anyway.
-fn rate_of(operation: &Operation, who: Who) -> Option<Rate> {
-    let usual = (who.sees != Sees::Everything).then_some(USUAL_RATE);
-    operation.rate.or(usual)
+fn rate_of(own: Option<Rate>, sees: &Sees) -> Option<Rate> {
+    own.or((*sees != Sees::Everything).then_some(USUAL_RATE))
 }
 
 /// What is asked for.
@@ -379,4 +378,26 @@ pub(super) fn exec_of<'a>(helper: &'a Helper, name: &str) -> Option<&'a Exec> {
     execs
         .find(|(known, _)| *known == name)
         .map(|(_, exec)| exec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ServiceId;
+
+    #[test]
+    fn there_is_an_end_to_requests_but_of_who_may_do_everything() {
+        let service = Sees::Service(ServiceId(1));
+        for sees in [&service, &Sees::Asks] {
+            assert_eq!(rate_of(None, sees), Some(USUAL_RATE));
+        }
+        assert_eq!(rate_of(None, &Sees::Everything), None);
+        let own = Some(Rate {
+            count: 1,
+            ..USUAL_RATE
+        });
+        for sees in [&service, &Sees::Everything] {
+            assert_eq!(rate_of(own, sees), own);
+        }
+    }
 }

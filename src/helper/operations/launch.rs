@@ -21,7 +21,7 @@ use crate::helper::core::Helper;
 use crate::helper::front_process::seal;
 use crate::helper::reserve;
 use crate::sandbox::blueprint::STATE;
-use crate::sandbox::cgroup::{Leaf, NotSet, Trouble, fallback};
+use crate::sandbox::cgroup::{Leaf, Trouble, fallback};
 use crate::sandbox::confinement::{Confinement, Ground};
 use crate::sandbox::launch::{Descriptors, FIRST_LISTENER, NotStarted};
 use crate::sandbox::plan::ExecPlan;
@@ -179,9 +179,9 @@ impl Helper {
         let Some(ours) = leaf.as_mut().filter(|_| is_limited) else {
             return Ok(leaf);
         };
-        match self.cgroups.set_leaf(ours, resources) {
-            Ok(()) | Err(NotSet::Lack(_)) => Ok(leaf),
-            Err(NotSet::Trouble(trouble)) => {
+        match self.cgroups.limit_leaf(ours, resources) {
+            Ok(()) => Ok(leaf),
+            Err(trouble) => {
                 leaf.into_iter().for_each(|leaf| self.cgroups.retire(leaf));
                 Err(refuse(trouble))
             }

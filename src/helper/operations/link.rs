@@ -135,7 +135,9 @@ impl Helper {
         }
         let is_listed = operation.calls.iter().any(|known| known == method);
         let shares = |one: &str, other: &str| self.sharing(one).any(|name| name == other);
-        if !is_listed || !is_ours(&task.order.parameters, &call, &shares) {
+        // What it has frozen it may thaw, whatever the table says of it by now.
+        let thaws = method == "Thaw" && self.is_frozen_by(number, &call);
+        if !is_listed || !(thaws || is_ours(&task.order.parameters, &call, &shares)) {
             // None of ours does so: it is not what it was any more.
             let mut shown = method.to_owned();
             cut(&mut shown, 64);

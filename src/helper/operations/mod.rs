@@ -100,8 +100,9 @@ pub struct Asker {
     pub groups: Vec<u32>,
     /// Which of its service's instances it belongs to, if that runs.
     pub instance: Option<InstanceId>,
-    /// Its process, where the socket itself cannot tell of it later on.
-    pub pidfd: Option<Rc<OwnedFd>>,
+    /// Its process, where the socket itself cannot tell of it later on; that it could not be
+    /// had is remembered too.
+    pub pidfd: Option<Option<Rc<OwnedFd>>>,
 }
 
 /// Whose requests are counted together.

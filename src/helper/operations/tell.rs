@@ -88,7 +88,7 @@ impl Helper {
             }
         };
         let checked = may.and_then(|rule| match &asked.parameters {
-            None => Ok(rule),
+            None => Ok(rule + &self.narrowed(asked.service.as_deref(), &operation.name)),
             Some(given) => self
                 .would_take(operation, given, asked.service.as_deref())
                 .map(|()| rule),
@@ -106,6 +106,23 @@ impl Helper {
             Serve::Builtin(_) | Serve::Forward(_) => None,
         })
     }
+
+    /// What the `admin` list of a service says of an operation's parameters, which nobody
+    /// has looked at.
+    fn narrowed(&self, service: Option<&str>, operation: &str) -> String {
+        let exec = service.and_then(|service| exec_of(self, service));
+        let grants = exec.into_iter().flat_map(|exec| &exec.admin);
+        let mut grants = grants.filter(|grant| grant.operation == operation);
+        let names = grants
+            .next()
+            .map(|grant| grant.with.keys().map(String::as_str));
+        let names: Vec<&str> = names.into_iter().flatten().collect();
+        match names.is_empty() {
+            true => String::new(),
+            false => format!(", with {} as that narrows it", names.join(" and ")),
+        }
+    }
+
     /// Other services that write to the state directory of this one.
     pub(in crate::helper) fn sharing(&self, name: &str) -> impl Iterator<Item = &str> {
         let own = exec_of(self, name).and_then(|exec| exec.state.as_ref());

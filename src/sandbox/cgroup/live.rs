@@ -62,13 +62,7 @@ impl Cgroups {
     /// Changes those of one instance, of what `resources` names, until it ends.
     pub fn set_leaf(&mut self, leaf: &mut Leaf, resources: &Resources) -> Result<(), NotSet> {
         let limits = self.limits_for(resources)?;
-        let service = self.dir_of(&leaf.service);
-        if let (Some(dir), true) = (service, limits.needs().has(Controller::Cpu)) {
-            // Instances are not limited one by one as a rule, so it is not handed on.
-            dir.write("cgroup.subtree_control", "+cpu").map_err(|err| {
-                NotSet::Trouble(Trouble::new("hand the cpu controller on to instances", err))
-            })?;
-        }
+        self.hand_on_cpu(leaf, &limits).map_err(NotSet::Trouble)?;
         // The next instance would inherit what is written there.
         leaf.spend();
         for setting in limits.settings().iter().filter(|setting| setting.wanted) {
@@ -77,6 +71,25 @@ impl Cgroups {
             })?;
         }
         Ok(())
+    }
+
+    /// Limits a leaf that nobody is in yet, as far as this host can: what it lacks, [`Self::lacks`] tells.
+    pub fn limit_leaf(&mut self, leaf: &mut Leaf, resources: &Resources) -> Result<(), Trouble> {
+        let (limits, _) = self.look_up(resources);
+        self.hand_on_cpu(leaf, &limits)?;
+        // The next instance would inherit what is written there.
+        leaf.spend();
+        limits.write(&leaf.dir, self.controllers())
+    }
+
+    /// Instances are not limited one by one as a rule, so it is not handed on.
+    fn hand_on_cpu(&self, leaf: &Leaf, limits: &Limits) -> Result<(), Trouble> {
+        match self.dir_of(&leaf.service) {
+            Some(dir) if limits.needs().has(Controller::Cpu) => dir
+                .write("cgroup.subtree_control", "+cpu")
+                .map_err(|err| Trouble::new("hand the cpu controller on to instances", err)),
+            _ => Ok(()),
+        }
     }
 
     fn limits_for(&mut self, resources: &Resources) -> Result<Limits, NotSet> {

@@ -58,7 +58,11 @@ pub struct Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let err = io::Error::from_raw_os_error(self.errno);
-        write!(f, "unable to {}: {err}", self.what)
+        write!(f, "unable to {}: {err}", self.what)?;
+        match self.what.starts_with("show ") && self.errno == libc::ENOENT {
+            true => f.write_str("; it has to be there first"),
+            false => Ok(()),
+        }
     }
 }
 

@@ -27,7 +27,7 @@ pub struct Former {
     /// Beside them.
     dir: OwnedFd,
     path: PathBuf,
-    state: String,
+    pub state: String,
 }
 
 impl Former {

@@ -33,7 +33,8 @@ pub struct Manifest {
     pub files: Vec<Entry>,
     /// What is not in it, and why: the first of it,
     pub skipped: Vec<Skipped>,
-    /// and how much there was.
+    /// and how much there was; not in the first manifests of this format.
+    #[serde(default)]
     pub skipped_in_all: usize,
 }
 
@@ -123,7 +124,8 @@ impl Manifest {
         if hex(&Sha256::digest(&body)) != hash {
             return Err(changed());
         }
-        let manifest: Self = super::to("read the manifest", serde_json::from_str(&body))?;
+        let mut manifest: Self = super::to("read the manifest", serde_json::from_str(&body))?;
+        manifest.skipped_in_all = manifest.skipped_in_all.max(manifest.skipped.len());
         if manifest.format != FORMAT {
             let why = format!("format {} of a manifest is not known", manifest.format);
             return Err(Failed::new(Kind::Unavailable, why));
@@ -265,5 +267,14 @@ pub mod tests {
             .seal()
             .unwrap();
         assert!(Manifest::open(&text).is_ok());
+    }
+
+    #[test]
+    fn a_manifest_of_before_is_read() {
+        let body = r#"{"format":1,"id":"a@1","service":"a","state":"a","made":1,"archive":{"size":0,"sha256":""},"files":[{"path":".","what":"directory","mode":448,"uid":0,"gid":0,"modified":0}],"skipped":[{"path":"pipe","why":"it is a pipe"}]}"#;
+        let hash = hex(&Sha256::digest(body));
+        let text = format!("{HEAD}{hash}\",{}", &body[1..]);
+        let (manifest, _) = Manifest::open(&text).unwrap();
+        assert_eq!(manifest.skipped_in_all, 1);
     }
 }

@@ -208,13 +208,18 @@ fn restore_in(states: &Path, most: usize, request: &Request, usherd: &mut dyn Us
     let is_other = service != manifest.service;
     let done = fill(root, &former, is_other, (&store, &id, &manifest)).and_then(|()| {
         usherd.progress("waiting for the servers to stand still");
+        // That may have been an hour ago.
+        let whose = Whose::ask(service, usherd)?;
+        if whose.state != former.state {
+            let why = "the table gives the service another `state` now; ask again";
+            return Err(Failed::new(Kind::Busy, why));
+        }
         let still = Standstill::begin(&whose.services, usherd)?;
         let running = still.running;
         let swapped = left_behind(running, while_running).and_then(|()| former.swap(&stamp));
-        let thawed = still.end(swapped.is_ok(), usherd);
-        let old = swapped?;
-        thawed?;
-        Ok((old, running))
+        // Done is done; those who could not be thawed are when this process ends.
+        let _ = still.end(swapped.is_ok(), usherd);
+        Ok((swapped?, running))
     });
     let (old, running) = done.inspect_err(|_| drop(former.clear()))?;
     Ok(shown(

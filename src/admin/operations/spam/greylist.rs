@@ -46,6 +46,7 @@ pub fn greylist(request: &Request, _: &mut dyn Usherd) -> Outcome {
     let parameters = &request.parameters;
     let network = network(address(parameters.text("address")?)?);
     let key = key(
+        request.caller.service.as_deref(),
         network,
         parameters.text("sender")?,
         parameters.text("recipient")?,
@@ -100,10 +101,12 @@ fn network(address: IpAddr) -> IpAddr {
     mask(address, bits).unwrap_or(address)
 }
 
-/// Nobody's mail addresses lie about: what is kept is a hash.
-fn key(network: IpAddr, sender: &str, recipient: &str) -> String {
+/// Nobody's mail addresses lie about: what is kept is a hash. What one service lets pass is
+/// known to no other.
+fn key(service: Option<&str>, network: IpAddr, sender: &str, recipient: &str) -> String {
     let (sender, recipient) = (sender.to_lowercase(), recipient.to_lowercase());
-    let hash = Sha256::digest(format!("{network}\0{sender}\0{recipient}"));
+    let service = service.unwrap_or_default();
+    let hash = Sha256::digest(format!("{service}\0{network}\0{sender}\0{recipient}"));
     hash.iter()
         .take(16)
         .map(|octet| format!("{octet:02x}"))
@@ -157,10 +160,13 @@ mod tests {
     #[test]
     fn neighbours_and_letters_of_either_size_are_the_same() {
         let ip = |text: &str| network(text.parse().unwrap());
-        let one = key(ip("192.0.2.1"), "A@example", "b@example");
-        assert_eq!(one, key(ip("192.0.2.250"), "a@EXAMPLE", "B@example"));
-        assert_ne!(one, key(ip("192.0.3.1"), "a@example", "b@example"));
-        assert_ne!(one, key(ip("192.0.2.1"), "a@example", "c@example"));
+        let key = |address, from, to| super::key(Some("mx"), ip(address), from, to);
+        let one = key("192.0.2.1", "A@example", "b@example");
+        assert_eq!(one, key("192.0.2.250", "a@EXAMPLE", "B@example"));
+        assert_ne!(one, key("192.0.3.1", "a@example", "b@example"));
+        assert_ne!(one, key("192.0.2.1", "a@example", "c@example"));
+        let others = super::key(None, ip("192.0.2.1"), "a@example", "b@example");
+        assert_ne!(one, others);
     }
 
     #[test]
