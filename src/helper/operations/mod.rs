@@ -2,6 +2,7 @@
 //! process of its own.
 //!
 //! - `ask`: may he, and does it make sense; if so it is written down
+//! - `power`: users and groups that are not for others to give away
 //! - `launch`: the process, with what the catalogue gives it and no more
 //! - `link`: what that process says
 //! - `tell`: what there is, and for whom
